@@ -1,0 +1,1 @@
+"""Adapters: one file each, with a `Config` and `peft_config(config)`."""

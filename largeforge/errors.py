@@ -1,0 +1,93 @@
+"""The errors that LargeForge raises on purpose, and the exit code that each one means.
+
+A user's mistake is never a stack trace: `cli.py` prints the message of these and exits with
+`exit_code`. Everything else is a bug in LargeForge and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class LargeForgeError(Exception):
+    """Base of the tree; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a recipe: where, what was given, what is allowed."""
+
+    key: str
+    rule: str
+    where: str = ""
+    given: str = ""
+    nearest: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        given = f" = {self.given}" if self.given else ""
+        hint = f" Did you mean '{self.nearest}'?" if self.nearest else ""
+        return f"{place}{self.key}{given}: {self.rule}{hint}"
+
+
+class RecipeError(LargeForgeError, ValueError):
+    """The recipe or the command line is wrong; carries every problem found, not just the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem] | str):
+        self.problems = [Problem("recipe", problems)] if isinstance(problems, str) else list(problems)
+        if isinstance(problems, str):
+            super().__init__(problems)
+            return
+        count = len(self.problems)
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(f"{count} problem{'s' if count != 1 else ''} in the recipe:\n{lines}")
+
+
+class DataError(LargeForgeError, ValueError):
+    """A dataset cannot be used: names file, line and reason."""
+
+    exit_code = 2
+
+
+class ModelError(LargeForgeError, ValueError):
+    """A model folder or reference cannot be used."""
+
+
+class StageError(LargeForgeError, RuntimeError):
+    """A stage failed; what was finished before it is kept."""
+
+
+class GateError(LargeForgeError):
+    """A gate of the recipe refused to go on."""
+
+    exit_code = 3
+
+
+class ServingError(LargeForgeError, RuntimeError):
+    """A server did not start, died, or did not answer."""
+
+
+class RegistryError(LargeForgeError, LookupError):
+    """A registered model, version or alias is not there, or does not verify."""
+
+
+class ClientError(LargeForgeError, RuntimeError):
+    """The gateway refused a request or could not be reached."""
+
+
+class Interrupted(LargeForgeError):
+    """The user stopped the run."""
+
+    exit_code = 130
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """Return the allowed name closest to `given`, or an empty string when none is close."""
+    matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    return matches[0] if matches else ""

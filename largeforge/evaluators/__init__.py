@@ -1,0 +1,1 @@
+"""Evaluators: one file each, with a `Config` and `run(config, context)`."""

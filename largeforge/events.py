@@ -1,0 +1,82 @@
+"""Events: one JSON object a line, from a stage to whoever watches.
+
+A stage process writes events to its standard output and everything meant for people to its
+standard error; `take_stdout` moves prints of libraries out of the way first. The standard
+output is used because it is the one descriptor that every launcher passes on (accelerate,
+torchrun, srun, ssh). Lines that are not events are treated as log text by the reader.
+
+Kinds and their fields (besides `time`, seconds since the epoch, `stage` and `kind`):
+
+    started    title, command
+    progress   step, total, unit, and whatever is known of: loss, learning_rate, grad_norm,
+               tokens_per_s, seconds_left, epoch
+    note       text                      one line for people
+    table      title, columns, rows      rows are lists of str, int or float
+    gate       metric, condition, value, passed
+    answer     client, expert, prompt, text, latency_ms, stream
+    result     metrics, info             the last event of a stage that succeeded
+    finished   seconds, reused           written by the runner
+    failed     error                     written by the runner, or by a stage before it exits
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import IO, Any
+
+
+class Events:
+    """Writes the events of one stage to a stream, one line each."""
+
+    def __init__(self, stage: str, stream: IO[str]):
+        self.stage = stage
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def emit(self, kind: str, /, **fields: Any) -> None:
+        """Write one event; NaN and infinities become strings, since JSON has no word for them."""
+        event = {"time": round(time.time(), 3), "stage": self.stage, "kind": kind, **fields}
+        with self._lock:
+            self._stream.write(encode(event) + "\n")
+            self._stream.flush()
+
+
+def take_stdout() -> IO[str]:
+    """Return the process's standard output for events, and send later prints to standard error."""
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8", closefd=True)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return stream
+
+
+def encode(event: dict[str, Any]) -> str:
+    """Return an event as one line of strict JSON."""
+    try:
+        return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_finite(event), ensure_ascii=False, separators=(",", ":"))
+
+
+def decode(line: str) -> dict[str, Any] | None:
+    """Return the event on a line, or None when the line is not one."""
+    if not line.startswith("{"):
+        return None
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event and "stage" in event else None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

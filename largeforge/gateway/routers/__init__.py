@@ -1,0 +1,1 @@
+"""Routers: one file each, with a `Config` and `build(config, experts)`."""

@@ -1,0 +1,1 @@
+"""Training methods: one file each, with a `Config` and `run(config, context)`."""

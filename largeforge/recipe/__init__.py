@@ -1,0 +1,1 @@
+"""Recipes: composed by Hydra, validated by Pydantic, never able to name code."""

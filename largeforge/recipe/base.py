@@ -1,0 +1,20 @@
+"""The base of every configuration model: frozen, and unknown keys are errors."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """A section of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+
+
+class Extension(Strict):
+    """The `Config` of an extension module; `name` is the module's own name.
+
+    A subclass narrows `name` to a literal, for example `name: Literal["sft"] = "sft"`.
+    """
+
+    name: str

@@ -1,0 +1,161 @@
+"""Relations between sections of a recipe, found before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from largeforge.errors import Problem, nearest
+from largeforge.recipe import extensions, model_ref
+from largeforge.recipe.evaluation import BASELINE, parse_condition
+
+if TYPE_CHECKING:
+    from largeforge.recipe.schema import Expert, Job, Model, Recipe, Topology
+
+
+def check(recipe: Recipe) -> list[Problem]:
+    """Return every problem between sections; an empty list when there is none."""
+    problems = list(_whole(recipe))
+    single = "main" in recipe.training_jobs and not recipe.jobs
+    for name, job in recipe.training_jobs.items():
+        prefix = "" if single else f"jobs.{name}."
+        problems += [*_model(f"{prefix}model", job.model, recipe), *_gates(prefix, job), *_job(prefix, name, job, recipe)]
+    for name, model in recipe.models.items():
+        problems += _model(f"models.{name}", model, recipe)
+    if recipe.topology:
+        problems += _topology(recipe.topology, recipe)
+    return problems
+
+
+def _whole(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.method and recipe.jobs:
+        yield Problem("jobs", "a recipe has either one job at the top level or several under `jobs`, not both.")
+    top_level = {"model": recipe.model, "dataset": recipe.dataset, "method": recipe.method}
+    missing = [key for key, value in top_level.items() if value is None]
+    if missing and len(missing) < len(top_level):
+        for key in missing:
+            given = ", ".join(k for k in top_level if k not in missing)
+            yield Problem(key, f"is required to train (the recipe has {given}); choose one with +{key}=…")
+    if not recipe.training_jobs and not recipe.topology and not missing:
+        yield Problem("recipe", "nothing to do: it has neither a training job nor a topology.")
+    if recipe.topology and recipe.router is None:
+        yield Problem("router", "is required to serve; choose one with +router=…")
+    if recipe.serve and not recipe.topology:
+        yield Problem("serve", "needs a topology to serve; choose one with +topology=…")
+    experts = recipe.topology.experts if recipe.topology else {}
+    for index, question in enumerate(recipe.verify.questions):
+        if question.expert not in experts:
+            rule = f"must be an expert of the topology: {', '.join(experts) or 'there is none'}."
+            key = f"verify.questions.{index}.expert"
+            yield Problem(key, rule, nearest=nearest(question.expert, experts))
+
+
+def _model(key: str, model: Model, recipe: Recipe) -> Iterator[Problem]:
+    ref = model_ref.parse(model.ref)
+    if ref.scheme == "tiny" and model.architecture is None:
+        yield Problem(f"{key}.architecture", "is required: a tiny: model is made from it.")
+    if ref.scheme == "tiny" and model.tokenizer is None:
+        yield Problem(f"{key}.tokenizer", "is required: a tiny: model gets a tokenizer trained on its data.")
+    if ref.scheme != "tiny" and model.tokenizer is not None:
+        yield Problem(f"{key}.tokenizer", "only a tiny: model gets a new tokenizer.")
+    if ref.scheme == "job":
+        yield from _job_ref(f"{key}.ref", ref, recipe)
+
+
+def _job_ref(key: str, ref: model_ref.ModelRef, recipe: Recipe) -> Iterator[Problem]:
+    jobs = recipe.training_jobs
+    if ref.target not in jobs:
+        rule = f"no such job; there is: {', '.join(jobs) or 'none'}."
+        yield Problem(key, rule, nearest=nearest(ref.target, jobs))
+    elif ref.selector == "merge" and not jobs[ref.target].merge:
+        yield Problem(key, f"job {ref.target} does not merge its adapter; set merge: true in it.")
+
+
+def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
+    ref = model_ref.parse(job.model.ref)
+    if ref.scheme == "job" and name in _ancestors(name, recipe):
+        yield Problem(f"{prefix}model.ref", f"job {name} would start from itself.")
+    if job.merge and job.adapter.name == "none":
+        yield Problem(f"{prefix}merge", "there is no adapter to merge; choose one with adapter=lora.")
+    if ref.scheme == "job" and ref.selector != "merge" and ref.target in recipe.training_jobs:
+        parent = recipe.training_jobs[ref.target]
+        if parent.adapter.name != "none":
+            rule = f"job {ref.target} makes an adapter, not a model; start from job:{ref.target}/merge."
+            yield Problem(f"{prefix}model.ref", rule)
+    if job.adapter.name != "none" and ref.scheme == "tiny":
+        yield Problem(f"{prefix}adapter", "an adapter on random weights learns nothing; use adapter=none.")
+
+
+def _ancestors(name: str, recipe: Recipe) -> set[str]:
+    """Return all jobs that `name` starts from, itself included when it is in a circle."""
+    found: set[str] = set()
+    queue = [name]
+    while queue:
+        job = recipe.training_jobs.get(queue.pop())
+        ref = model_ref.parse(job.model.ref) if job else None
+        if ref and ref.scheme == "job" and ref.target not in found:
+            found.add(ref.target)
+            queue.append(ref.target)
+    return found
+
+
+def _gates(prefix: str, job: Job) -> Iterator[Problem]:
+    metrics = [m for name in job.evaluation for m in extensions.load("evaluation", name).METRICS]
+    wanted = extensions.load("method", job.method.name).DATA_KIND
+    for name in job.evaluation:
+        kind = extensions.load("evaluation", name).DATA_KIND
+        if kind != wanted:
+            yield Problem(f"{prefix}evaluation.{name}", f"judges {kind} rows, but {job.method.name} has {wanted} rows.")
+    for metric, condition in job.gates.items():
+        key = f"{prefix}gates.{metric}"
+        if metric.removeprefix(BASELINE) not in metrics:
+            allowed = [*metrics, *(f"{BASELINE}{m}" for m in metrics)]
+            rule = f"no evaluation of this job computes it; there is: {', '.join(allowed) or 'none'}."
+            yield Problem(key, rule, given=repr(condition), nearest=nearest(metric, allowed))
+        try:
+            parse_condition(condition)
+        except ValueError as error:
+            yield Problem(key, f"{error}.", given=repr(condition))
+
+
+def _topology(topology: Topology, recipe: Recipe) -> Iterator[Problem]:
+    experts = topology.experts
+    if topology.fallback not in experts:
+        rule = f"must be an expert of the topology: {', '.join(experts)}."
+        yield Problem("topology.fallback", rule, nearest=nearest(topology.fallback, experts))
+    for name, expert in experts.items():
+        yield from _expert(f"topology.experts.{name}", name, expert, topology, recipe)
+
+
+def _expert(key: str, name: str, expert: Expert, topology: Topology, recipe: Recipe) -> Iterator[Problem]:
+    if ":" in expert.model:
+        try:
+            ref = model_ref.parse(expert.model)
+        except ValueError as error:
+            yield Problem(f"{key}.model", f"{error}.")
+            return
+        if ref.scheme == "tiny":
+            yield Problem(f"{key}.model", "random weights are not served; train them in a job first.")
+        if ref.scheme == "job":
+            yield from _job_ref(f"{key}.model", ref, recipe)
+            yield from _adapter(key, ref, expert, recipe)
+    elif expert.model not in recipe.models:
+        rule = f"no such model under `models`; there is: {', '.join(recipe.models) or 'none'}."
+        yield Problem(f"{key}.model", rule, nearest=nearest(expert.model, recipe.models))
+    if expert.adapter_on:
+        base = topology.experts.get(expert.adapter_on)
+        if base is None or expert.adapter_on == name:
+            rule = f"must be another expert: {', '.join(e for e in topology.experts if e != name) or 'there is none'}."
+            yield Problem(f"{key}.adapter_on", rule, nearest=nearest(expert.adapter_on, topology.experts))
+        elif base.adapter_on:
+            yield Problem(f"{key}.adapter_on", f"expert {expert.adapter_on} is itself an adapter.")
+
+
+def _adapter(key: str, ref: model_ref.ModelRef, expert: Expert, recipe: Recipe) -> Iterator[Problem]:
+    job = recipe.training_jobs.get(ref.target)
+    makes_adapter = job is not None and job.adapter.name != "none" and ref.selector != "merge"
+    if makes_adapter and not expert.adapter_on:
+        rule = f"job {ref.target} makes an adapter: name the expert that carries it, or serve job:{ref.target}/merge."
+        yield Problem(f"{key}.adapter_on", rule, given="''")
+    if job is not None and not makes_adapter and expert.adapter_on:
+        yield Problem(f"{key}.adapter_on", f"{ref} is a whole model, not an adapter.")

@@ -107,11 +107,9 @@ def _file_of(loader: Any, config_path: str | None) -> Path | None:
     result = loader.repository.load_config(config_path)
     if result is None:
         return None
-    folder, relative = str(result.path), config_path
-    if folder.startswith("lf-group://"):
-        group, _, folder = folder.removeprefix("lf-group://").partition(":")
-        relative = config_path.removeprefix(f"{group}/")
-    path = Path(folder.removeprefix("file://")) / f"{relative}.yaml"
+    scheme, _, folder = str(result.path).partition("://")
+    relative = config_path.partition("/")[2] if scheme == "lf-group" else config_path
+    path = Path(folder) / f"{relative}.yaml"
     return path if path.is_file() else None
 
 

@@ -72,7 +72,7 @@ def register() -> None:
         def __init__(self, provider: str, path: str):
             rest = path.removeprefix("lf-group://")
             self.group, _, folder = rest.partition(":")
-            super().__init__(provider, f"file://{folder}")
+            super().__init__(provider, path)
             self.path = folder
 
         @staticmethod

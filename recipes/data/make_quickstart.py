@@ -29,7 +29,7 @@ NUM_MAPPER_TRAIN = 4000
 NUM_MAPPER_HELDOUT = 300
 NUM_SUPPORT_TRAIN = 3000
 NUM_SUPPORT_HELDOUT = 264
-NUM_GENERAL = {"chat": 1000, "article": 800, "readback": 1300, "glossary": 1000, "shop": 400}
+NUM_GENERAL = {"chat": 800, "article": 600, "readback": 1400, "glossary": 1800, "shop": 400}
 GENERAL_HELDOUT_SHARE = 0.035
 
 
@@ -194,13 +194,11 @@ def glossary_rows(words: dict, aliases: list[Alias]) -> list[Row]:
         split = f"Pillar {pillar}, group {group}, kind {kind}."
         rows += [Row(form.format(label=label), f"{label} covers {listing}.") for form in forms["covers"]]
         rows += [Row(form.format(label=label), split) for form in forms["parts"]]
-        rows += [
-            Row(form.format(alias=name), f"The label of {name} is {label}.")
-            for form in forms["names"]
-            for name in names
-        ]
-    written = sorted({(alias.written, alias.words) for alias in aliases if alias.written != alias.words})
-    rows += [Row(form.format(written=text), f"{name}.") for form in forms["plain"] for text, name in written]
+    spellings = sorted({(alias.written, alias.words, alias.label) for alias in aliases})
+    for written, name, label in spellings:
+        rows += [Row(form.format(alias=written), f"The label of {name} is {label}.") for form in forms["names"]]
+        if written != name:
+            rows += [Row(form.format(written=written), f"{name}.") for form in forms["plain"]]
     return rows
 
 

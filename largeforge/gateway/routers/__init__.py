@@ -1,1 +1,1 @@
-"""Routers: one file each, with a `Config` and `build(config, experts)`."""
+"""Routers: one file each, with a `Config` and `build(config, topology)`."""

@@ -1,0 +1,54 @@
+"""Choose held-out rows by a hash of the prompt, so that adding or reordering rows moves none.
+
+A prompt is everything before the last answer; case and white space do not matter. The same
+prompt is therefore always on one side, however often it occurs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+KEY_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Hashes of what a row answers."""
+
+    prompt: int
+    """Of everything before the last answer: decides the side."""
+    earlier: tuple[int, ...]
+    """Of everything before each earlier answer that a conversation also trains on."""
+
+
+class Splitter:
+    """Hashes prompts, with the seed and the system prompt of one dataset."""
+
+    def __init__(self, fraction: float, *, seed: int, system: str = ""):
+        self._limit = int(fraction * 2.0**KEY_BITS)
+        self._start = hashlib.sha256(str(seed).encode())
+        self._system = system
+
+    def keys(self, row: dict[str, Any]) -> Keys:
+        """Return the keys of a normalised row; the dataset's own system prompt does not count."""
+        turns = row["messages"][:-1] if "messages" in row else row["prompt"]
+        digest = self._start.copy()
+        earlier = []
+        for turn in turns:
+            role, content = turn["role"], turn["content"]
+            if role == "assistant" and "messages" in row:
+                earlier.append(int.from_bytes(digest.digest()[: KEY_BITS // 8]))
+            if role != "system" or content != self._system:
+                digest.update(f"{role}\x1f{normal(content)}\x1e".encode())
+        return Keys(int.from_bytes(digest.digest()[: KEY_BITS // 8]), tuple(earlier))
+
+    def is_heldout(self, key: int) -> bool:
+        """Return whether prompts with this key are held out."""
+        return key < self._limit
+
+
+def normal(text: str) -> str:
+    """Return `text` in lower case with single spaces: what makes two prompts the same."""
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,76 @@
+"""The file that a gateway process is started with: the recipe's sections plus where each expert listens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from largeforge.errors import Problem, RecipeError, nearest
+from largeforge.gateway.routing import AUTO
+from largeforge.recipe.base import Strict
+from largeforge.recipe.schema import Gateway, Name, Router, Topology
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Upstream(Strict):
+    """One expert's server."""
+
+    url: str = Field(pattern=r"^https?://[^\s/?#@]+/?$")
+    """Base address of the OpenAI-compatible server, without `/v1`."""
+    served_model: str = Field(min_length=1)
+    """Name under which that server knows the model; experts may share a server and differ in it."""
+    model: str = Field(min_length=1)
+    """Model reference, shown in `x-largeforge-model`."""
+    lock: str = ""
+    """Digest of what is served, shown in `x-largeforge-lock`."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_slash(cls, url: str) -> str:
+        return url.rstrip("/")
+
+
+class GatewayFile(Strict):
+    """Everything that a gateway process needs to know."""
+
+    gateway: Gateway = Gateway()
+    router: Router
+    topology: Topology
+    upstreams: dict[Name, Upstream]
+    """Server of each expert, by the expert's name."""
+
+    @model_validator(mode="after")
+    def _experts_have_upstreams(self) -> GatewayFile:
+        experts = self.topology.experts
+        if AUTO in experts:
+            raise ValueError(f"no expert can be called '{AUTO}': that name asks the router to choose")
+        if self.topology.fallback not in experts:
+            raise ValueError(f"topology.fallback: '{self.topology.fallback}' is none of: {', '.join(experts)}")
+        if missing := experts.keys() - self.upstreams.keys():
+            raise ValueError(f"upstreams: no server for {', '.join(sorted(missing))}")
+        if extra := self.upstreams.keys() - experts.keys():
+            raise ValueError(f"upstreams: {', '.join(sorted(extra))} not in topology.experts")
+        return self
+
+
+def read(path: Path) -> GatewayFile:
+    """Read and validate a gateway file.
+
+    Raises RecipeError with everything that is wrong with it.
+    """
+    try:
+        return GatewayFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecipeError([Problem("--config", f"cannot be read: {error.strerror}", given=str(path))]) from error
+    except ValidationError as error:
+        problems = [_problem(details, path) for details in error.errors(include_url=False)]
+        raise RecipeError(problems) from None
+
+
+def _problem(details: Any, path: Path) -> Problem:
+    place = [str(part) for part in details["loc"]]
+    hint = nearest(place[-1], GatewayFile.model_fields) if len(place) == 1 else ""
+    return Problem(".".join(place) or "file", details["msg"], where=str(path), nearest=hint)

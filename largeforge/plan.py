@@ -1,0 +1,295 @@
+"""Turn a recipe into a plan: the stages, what each reads and makes, and their identity.
+
+Pure but for hashing the data files. A stage's `config` is all that its process is given, and
+its fingerprint covers just that, the fingerprints of its inputs and the package versions: two
+stages with one fingerprint make the same artifact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import largeforge
+from largeforge.artifacts import digest
+from largeforge.hardware import Machine, machine
+from largeforge.recipe import extensions, model_ref
+from largeforge.recipe.lock import dataset_hashes, lock
+
+if TYPE_CHECKING:
+    from largeforge.recipe.schema import Job, Recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a plan, run in a process of its own."""
+
+    name: str
+    kind: str
+    job: str
+    title: str
+    config: dict[str, Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Input name to the stage whose artifact it is."""
+    after: tuple[str, ...] = ()
+    """Further stages that must be finished first, although nothing is read from them."""
+    threads: int = 1
+    uses: str = ""
+    produces: str = ""
+    launcher: dict[str, Any] | None = None
+    reusable: bool = True
+    """Whether an equal stage of another run may stand in for this one."""
+    fingerprint: str = ""
+
+    @property
+    def needs(self) -> list[str]:
+        """Names of all stages that must be finished first."""
+        return list(dict.fromkeys([*self.inputs.values(), *self.after]))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a recipe in an order in which they can run."""
+
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    lock: dict[str, Any]
+    machine: Machine
+
+    @property
+    def digest(self) -> str:
+        """Digest of the run's lock."""
+        return str(self.lock["digest"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, for `plan.json`."""
+        stages = [asdict(stage) for stage in self.stages]
+        return {"recipe": self.recipe.name, "digest": self.digest, "machine": self.machine.as_dict(), "stages": stages}
+
+
+def make_plan(recipe: Recipe, *, recipe_folder: str = "") -> Plan:
+    """Return the plan of a validated recipe."""
+    found = machine(recipe.hardware)
+    locked = lock(recipe, found, recipe_folder=recipe_folder)
+    stages: list[Stage] = []
+    for name in _in_order(recipe):
+        stages += _Job(name, recipe, found).stages()
+    if recipe.topology is not None:
+        stages.append(_serve(recipe, found, stages))
+    return Plan(recipe, _fingerprinted(stages, recipe, locked["packages"]), locked, found)
+
+
+def _in_order(recipe: Recipe) -> list[str]:
+    """Return the job names so that each stands after the job that it starts from."""
+    order: list[str] = []
+
+    def visit(name: str) -> None:
+        ref = model_ref.parse(recipe.training_jobs[name].model.ref)
+        if ref.scheme == "job":
+            visit(ref.target)
+        if name not in order:
+            order.append(name)
+
+    for name in recipe.training_jobs:
+        visit(name)
+    return order
+
+
+class _Job:
+    """The stages of one training job."""
+
+    def __init__(self, name: str, recipe: Recipe, found: Machine):
+        self.name, self.recipe, self.machine = name, recipe, found
+        self.job: Job = recipe.training_jobs[name]
+        self.ref = model_ref.parse(self.job.model.ref)
+        self.base = self._base()
+
+    def stages(self) -> list[Stage]:
+        stages = [self._prepare()]
+        if self.ref.scheme == "tiny":
+            stages.append(self._init())
+        stages.append(self._train())
+        if self.job.evaluation:
+            stages.append(self._evaluate())
+        if self.job.gates:
+            stages.append(self._gate())
+        if self.job.merge:
+            stages.append(self._merge())
+        if self.job.register_as:
+            stages.append(self._register())
+        return stages
+
+    def _stage(self, kind: str) -> str:
+        return stage_name(self.recipe, self.name, kind)
+
+    def _base(self) -> dict[str, str]:
+        """Return the input that holds the starting model; empty when a reference finds it."""
+        if self.ref.scheme == "tiny":
+            return {"base": self._stage("init")}
+        if self.ref.scheme == "job":
+            return {"base": stage_name(self.recipe, self.ref.target, self.ref.selector or "train")}
+        return {}
+
+    @property
+    def _reference(self) -> str:
+        return "" if self.base else self.job.model.ref
+
+    @property
+    def _judged(self) -> str:
+        return self._stage("gate" if self.job.gates else "evaluate")
+
+    def _prepare(self) -> Stage:
+        method = extensions.load("method", self.job.method.name)
+        return Stage(
+            name=self._stage("prepare"), kind="prepare", job=self.name, title="check and split the data",
+            config={"dataset": self.job.dataset.model_dump(), "kind": method.DATA_KIND, "seed": self.recipe.seed},
+            uses=self.job.dataset.path, produces="train and held-out rows",
+        )  # fmt: skip
+
+    def _init(self) -> Stage:
+        assert self.job.model.architecture is not None and self.job.model.tokenizer is not None
+        config = {
+            "architecture": self.job.model.architecture.model_dump(),
+            "tokenizer": self.job.model.tokenizer.model_dump(),
+            "seed": self.recipe.seed,
+        }
+        return Stage(
+            name=self._stage("init"), kind="init", job=self.name, title="make a tokenizer and random weights",
+            config=config, inputs={"data": self._stage("prepare")}, uses="train rows", produces="untrained model",
+        )  # fmt: skip
+
+    def _train(self) -> Stage:
+        job = self.job
+        launcher = extensions.load("launcher", self.recipe.launcher.name)
+        config = {
+            "reference": self._reference, "registry": self.recipe.registry.model_dump(),
+            "method": job.method.model_dump(), "adapter": job.adapter.model_dump(), "seed": self.recipe.seed,
+            "device": self.machine.device, "world_size": launcher.world_size(self.recipe.launcher),
+        }  # fmt: skip
+        threads = self._threads()
+        place = f"{threads} threads" if self.machine.device == "cpu" else self.machine.gpu
+        steps = f"{job.method.max_steps} steps" if job.method.max_steps > 0 else f"{job.method.num_train_epochs:g} epochs"
+        return Stage(
+            name=self._stage("train"), kind="train", job=self.name, config=config, threads=threads,
+            title=f"{job.method.name} of {job.model.name or job.model.ref}",
+            inputs={"data": self._stage("prepare"), **self.base}, launcher=self.recipe.launcher.model_dump(),
+            uses=f"{steps} × {job.method.per_device_train_batch_size} rows, {place}",
+            produces="model" if job.adapter.name == "none" else f"{job.adapter.name} adapter",
+            reusable=self.ref.scheme != "registry",
+        )  # fmt: skip
+
+    def _threads(self) -> int:
+        """Share the cores among the jobs that can train side by side."""
+        depth = _depth(self.name, self.recipe)
+        beside = sum(_depth(name, self.recipe) == depth for name in self.recipe.training_jobs)
+        return max(1, self.machine.cores // beside)
+
+    def _evaluate(self) -> Stage:
+        config = {
+            "reference": self._reference, "registry": self.recipe.registry.model_dump(),
+            "evaluation": {name: evaluator.model_dump() for name, evaluator in self.job.evaluation.items()},
+            "device": self.machine.device,
+        }  # fmt: skip
+        inputs = {"data": self._stage("prepare"), "model": self._stage("train"), **self.base}
+        return Stage(
+            name=self._stage("evaluate"), kind="evaluate", job=self.name, title="judge on held-out rows",
+            config=config, inputs=inputs, threads=max(1, self.machine.cores // len(self.recipe.training_jobs)),
+            uses="held-out rows, model and base", produces=", ".join(self.job.evaluation),
+            reusable=self.ref.scheme != "registry",
+        )  # fmt: skip
+
+    def _gate(self) -> Stage:
+        gates = ", ".join(f"{metric} {condition}" for metric, condition in self.job.gates.items())
+        return Stage(
+            name=self._stage("gate"), kind="gate", job=self.name, title="refuse a bad model",
+            config={"gates": dict(self.job.gates)}, inputs={"evaluation": self._stage("evaluate")},
+            uses=gates, produces="go or no go",
+        )  # fmt: skip
+
+    def _merge(self) -> Stage:
+        after = (self._judged,) if self.job.evaluation else ()
+        return Stage(
+            name=self._stage("merge"), kind="merge", job=self.name, title="merge the adapter into its base",
+            config={"reference": self._reference, "registry": self.recipe.registry.model_dump()},
+            inputs={"adapter": self._stage("train"), **self.base}, after=after, uses="adapter and base",
+            produces="merged model", reusable=self.ref.scheme != "registry",
+        )  # fmt: skip
+
+    def _register(self) -> Stage:
+        job, recipe = self.job, self.recipe
+        config = {
+            "name": job.register_as, "alias": job.register_alias, "registry": recipe.registry.model_dump(),
+            "recipe": recipe.name, "parent": self._reference,
+        }  # fmt: skip
+        inputs = {"model": self._stage("merge" if job.merge else "train"), "data": self._stage("prepare")}
+        if job.evaluation:
+            inputs["evaluation"] = self._judged
+        if self.ref.scheme == "job" and recipe.training_jobs[self.ref.target].register_as:
+            inputs["parent"] = stage_name(recipe, self.ref.target, "register")
+        return Stage(
+            name=self._stage("register"), kind="register", job=self.name, title="enter the model in the registry",
+            config=config, inputs=inputs, uses=recipe.registry.uri, reusable=False,
+            produces=f"registry:{job.register_as}@{job.register_alias}",
+        )  # fmt: skip
+
+
+def stage_name(recipe: Recipe, job: str, kind: str) -> str:
+    """Return the name of a job's stage: `train`, or `mapper.train` where there are several jobs."""
+    return f"{job}.{kind}" if recipe.jobs else kind
+
+
+def _depth(name: str, recipe: Recipe) -> int:
+    ref = model_ref.parse(recipe.training_jobs[name].model.ref)
+    return 1 + _depth(ref.target, recipe) if ref.scheme == "job" else 0
+
+
+def _serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
+    assert recipe.topology is not None and recipe.router is not None
+    inputs: dict[str, str] = {}
+    registered = {job.register_as: name for name, job in recipe.training_jobs.items() if job.register_as}
+    after = [stage.name for stage in before if stage.kind in ("gate", "merge", "register")]
+    for expert in recipe.topology.experts.values():
+        text = expert.model if ":" in expert.model else recipe.models[expert.model].ref
+        ref = model_ref.parse(text)
+        if ref.scheme == "job":
+            inputs[text] = stage_name(recipe, ref.target, ref.selector or "train")
+        elif ref.scheme == "registry" and ref.target in registered:
+            after.append(stage_name(recipe, registered[ref.target], "register"))
+    config = {
+        "topology": recipe.topology.model_dump(),
+        "models": {name: model.model_dump() for name, model in recipe.models.items()},
+        "router": recipe.router.model_dump(), "serving": recipe.serving.model_dump(),
+        "gateway": recipe.gateway.model_dump(), "verify": recipe.verify.model_dump(),
+        "registry": recipe.registry.model_dump(), "device": found.device, "hold": recipe.serve,
+    }  # fmt: skip
+    experts = ", ".join(recipe.topology.experts)
+    return Stage(
+        name="serve", kind="serve", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),
+        title="serve until interrupted" if recipe.serve else "serve, ask every question, stop",
+        threads=found.cores, reusable=False, uses=f"vLLM and gateway for {experts}",
+        produces=f"http://{recipe.gateway.host}:{recipe.gateway.port or 'any'}/v1" if recipe.serve else "answers",
+    )  # fmt: skip
+
+
+def _fingerprinted(stages: list[Stage], recipe: Recipe, packages: dict[str, str]) -> tuple[Stage, ...]:
+    """Return the stages with their fingerprints, each built on those of its inputs."""
+    hashes = dataset_hashes(recipe)
+    done: dict[str, Stage] = {}
+    for stage in stages:
+        identity: dict[str, Any] = {
+            "largeforge": largeforge.__version__,
+            "kind": stage.kind,
+            "config": stage.config,
+            "threads": stage.threads,
+            "inputs": {name: done[source].fingerprint for name, source in stage.inputs.items()},
+        }
+        if stage.kind == "prepare":
+            identity["data"] = [hashes.get(stage.config["dataset"][key], "") for key in ("path", "heldout_path")]
+        else:
+            identity["packages"] = packages
+        done[stage.name] = Stage(**{**_fields(stage), "fingerprint": digest(identity)})
+    return tuple(done.values())
+
+
+def _fields(stage: Stage) -> dict[str, Any]:
+    return {name: getattr(stage, name) for name in Stage.__dataclass_fields__}

@@ -1,0 +1,137 @@
+"""MLflow's side of the registry: opened once, quietly, and never half migrated.
+
+A local SQLite database is migrated under a temporary name and renamed when it is whole, since
+MLflow's migrations are not one transaction and a killed one could never be repeated. Every
+write to it happens under the lock `<database>.lock`. A server keeps its own order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import warnings
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from largeforge.errors import RegistryError
+from largeforge.registry import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_SQLITE = "sqlite:///"
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # MLflow prints the address of a run to standard output, which belongs to the stage's events.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Its own 7 retries take four minutes to say that a server is not there; 3 take some 15 s.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+"""Set before MLflow is imported, unless the user has set them."""
+
+
+class Database:
+    """An MLflow tracking and registry store by its URI; relative paths are bound when it is made."""
+
+    def __init__(self, uri: str):
+        self.path = Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+        self.uri = f"{_SQLITE}{self.path}" if self.path else uri
+
+    def __str__(self) -> str:
+        """Return the URI without any password in it."""
+        parts = urlsplit(self.uri)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else self.uri
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is an SQLite file, whose writers take turns by our lock."""
+        return self.path is not None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Give an MlflowClient, or None when the database does not exist yet.
+
+        Raises RegistryError for what MLflow refuses or a server that does not answer.
+        """
+        if self.path and not self.path.exists():
+            yield None
+            return
+        with self._plainly():
+            yield self._client
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Any]:
+        """Give an MlflowClient while holding the lock of a local database, made when missing."""
+        with self._turn(), self._plainly():
+            if self.path and not self.path.exists():
+                _create(self.path)
+            yield self._client
+
+    @cached_property
+    def _client(self) -> Any:
+        with _quiet():
+            from mlflow.tracking import MlflowClient
+
+            return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        return files.locked(self.path.with_name(f"{self.path.name}.lock")) if self.path else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """Turn MLflow's errors into ours."""
+        try:
+            with _quiet():
+                from mlflow.exceptions import MlflowException
+        except ImportError as error:
+            raise RegistryError(f"{error}; the registry needs: pip install 'largeforge[registry]'") from error
+        try:
+            yield
+        except MlflowException as error:
+            raise RegistryError(f"registry {self}: {error.message}") from error
+
+
+def every(search: Callable[..., Any], filter_string: str | None) -> list[Any]:
+    """Return all pages of one of MLflow's searches."""
+    page = search(filter_string=filter_string)
+    found = list(page)
+    while page.token:
+        page = search(filter_string=filter_string, page_token=page.token)
+        found += page
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Import and open MLflow without telemetry, progress bars or chatter; errors are still logged."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        # mlflow 3.17 declares a relation that SQLAlchemy 2.1 deprecates; it never reads it through that relation.
+        warnings.filterwarnings(
+            "ignore", message=re.escape("The ``noload`` loader strategy"), category=DeprecationWarning
+        )
+        yield
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+
+
+def _create(path: Path) -> None:
+    """Migrate a new database under a temporary name; the caller holds the lock."""
+    with _quiet():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = path.with_name(f".{path.name}.new")
+    for leftover in (unfinished, unfinished.with_name(f"{unfinished.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"{_SQLITE}{unfinished}", path.parent.joinpath("artifacts").as_uri())
+    store.engine.dispose()
+    unfinished.rename(path)
+    files.sync_folder(path.parent)

@@ -1,0 +1,288 @@
+"""Execute a plan: every stage in a process of its own, side by side where the cores allow.
+
+A stage that is finished is not run again; one that was interrupted is started again over the
+same `work/` folder, where its checkpoints are. The runner alone writes manifests.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from largeforge import artifacts, events, reaper
+from largeforge.errors import GateError, Interrupted, LargeForgeError, StageError
+from largeforge.recipe import extensions
+from largeforge.recipe.lock import versions
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan, Stage
+    from largeforge.runs import Run
+
+Sink = Callable[[dict[str, Any]], None]
+"""Takes every event of a run, in order."""
+
+_LOG_TAIL = 15
+"""Lines of a stage's log that are shown when it died without a word."""
+
+
+@dataclass
+class _Process:
+    """A stage that is running."""
+
+    stage: Stage
+    popen: subprocess.Popen[bytes]
+    started: float
+    buffer: bytes = b""
+    result: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.popen.stdout is not None
+        return self.popen.stdout
+
+
+def run(plan: Plan, directory: Run, sink: Sink) -> None:
+    """Bring every stage of the plan to its end.
+
+    Raises StageError when a stage fails, GateError when a gate refuses, Interrupted on SIGINT or
+    SIGTERM. Stages that were running then are stopped; what is finished stays.
+    """
+    with _Signals() as signals:
+        _Execution(plan, directory, sink, signals).run()
+
+
+class _Signals:
+    """Counts SIGINT and SIGTERM while a plan runs."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.count += 1
+
+
+class _Execution:
+    """One pass over a plan."""
+
+    def __init__(self, plan: Plan, directory: Run, sink: Sink, signals: _Signals):
+        self.plan, self.directory, self.sink, self.signals = plan, directory, sink, signals
+        self.done: set[str] = set()
+        self.running: dict[str, _Process] = {}
+        self.selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        try:
+            while len(self.done) < len(self.plan.stages):
+                self._start_ready()
+                self._read(0.2)
+                self._reap()
+                if self.signals.count:
+                    raise Interrupted("interrupted; run the same command again to continue")
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            self.selector.close()
+
+    def _start_ready(self) -> None:
+        """Start, in plan order, each stage whose inputs are there and whose threads are free."""
+        free = max(self.plan.machine.cores, 1) - sum(process.stage.threads for process in self.running.values())
+        for stage in sorted(self.plan.stages, key=self._urgency):
+            waiting = stage.name not in self.done and stage.name not in self.running
+            if not waiting or not self.done.issuperset(stage.needs):
+                continue
+            if self._finished_before(stage):
+                continue
+            alone_on_gpu = self.plan.machine.device == "cuda" and self.running
+            if alone_on_gpu or (self.running and stage.threads > free):
+                continue
+            self._start(stage)
+            free -= stage.threads
+
+    def _urgency(self, stage: Stage) -> int:
+        """Order stages by the length of what waits for them, longest first."""
+        return -self._chain(stage.name)
+
+    def _chain(self, name: str) -> int:
+        waiting = [stage for stage in self.plan.stages if name in stage.needs]
+        return 1 + max((self._chain(stage.name) for stage in waiting), default=0)
+
+    def _finished_before(self, stage: Stage) -> bool:
+        manifest = self.directory.finished(stage)
+        if manifest is None and self.plan.recipe.runs.resume:
+            source = self.directory.finished_elsewhere(stage)
+            manifest = self.directory.reuse(stage, source) if source else None
+        if manifest is None:
+            return False
+        self.done.add(stage.name)
+        fields = {"metrics": manifest.metrics, "info": manifest.info}
+        self._emit(stage, "finished", seconds=0.0, reused=manifest.reused_from or "done before", **fields)
+        return True
+
+    def _start(self, stage: Stage) -> None:
+        folder = self.directory.stage_dir(stage.name)
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        (folder / artifacts.MANIFEST).unlink(missing_ok=True)
+        for name in ("out", "work"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        inputs = {name: str(self.directory.stage_dir(source) / "out") for name, source in stage.inputs.items()}
+        spec = {
+            "stage": stage.name, "kind": stage.kind, "config": stage.config, "inputs": inputs,
+            "out": str(folder / "out"), "work": str(folder / "work"), "lock": self.plan.digest,
+        }  # fmt: skip
+        artifacts.write_json(folder / "stage.json", spec)
+        with (folder / "log.txt").open("ab") as log:
+            popen = subprocess.Popen(
+                reaper.command(self._command(stage, folder / "stage.json")),
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                start_new_session=True, env=self._environment(stage),
+            )  # fmt: skip
+        process = _Process(stage, popen, time.time())
+        os.set_blocking(process.stdout.fileno(), False)
+        self.selector.register(process.stdout, selectors.EVENT_READ, process)
+        self.running[stage.name] = process
+        self._emit(stage, "started", title=stage.title)
+
+    def _command(self, stage: Stage, spec: Path) -> list[str]:
+        python = self.plan.recipe.environment.python or sys.executable
+        module = ["largeforge.stages", str(spec)]
+        if stage.launcher is None:
+            return [python, "-m", *module]
+        launcher = extensions.load("launcher", stage.launcher["name"])
+        command: list[str] = launcher.command(
+            launcher.Config(**stage.launcher), module, python=python, device=self.plan.machine.device
+        )
+        return command
+
+    def _environment(self, stage: Stage) -> dict[str, str]:
+        threads = str(stage.threads)
+        return {
+            **os.environ,
+            "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
+        }  # fmt: skip
+
+    def _read(self, timeout_s: float) -> None:
+        """Pass on the events that stages have written."""
+        for key, _ in self.selector.select(timeout_s):
+            self._drain(key.data)
+
+    def _drain(self, process: _Process) -> None:
+        while True:
+            try:
+                data = os.read(process.stdout.fileno(), 65536)
+            except BlockingIOError:
+                return
+            if not data:
+                if process.stdout in {key.fileobj for key in self.selector.get_map().values()}:
+                    self.selector.unregister(process.stdout)
+                return
+            *lines, process.buffer = (process.buffer + data).split(b"\n")
+            for line in lines:
+                self._line(process, line.decode("utf-8", "replace"))
+
+    def _line(self, process: _Process, line: str) -> None:
+        event = events.decode(line)
+        if event is None:
+            with (self.directory.stage_dir(process.stage.name) / "log.txt").open("a", encoding="utf-8") as log:
+                log.write(line + "\n")
+        elif event["kind"] == "result":
+            process.result = event
+        elif event["kind"] == "failed":
+            process.failed = event
+        else:
+            self.sink(event)
+
+    def _reap(self) -> None:
+        """Take in the stages that have ended."""
+        for name, process in list(self.running.items()):
+            code = process.popen.poll()
+            if code is None:
+                continue
+            self._drain(process)
+            process.stdout.close()
+            del self.running[name]
+            if code != 0 or not process.result:
+                raise self._failure(process, code)
+            self._seal(process)
+            self.done.add(name)
+
+    def _seal(self, process: _Process) -> None:
+        stage = process.stage
+        folder = self.directory.stage_dir(stage.name)
+        seconds = round(time.time() - process.started, 3)
+        metrics, info = process.result.get("metrics", {}), process.result.get("info", {})
+        manifest = artifacts.Manifest(
+            stage=stage.name, kind=stage.kind, fingerprint=stage.fingerprint, lock=self.plan.digest,
+            files=artifacts.hash_folder(folder / "out"), versions=versions(), metrics=metrics, info=info,
+            inputs={name: self._fingerprint(source) for name, source in stage.inputs.items()},
+            started=round(process.started, 3), seconds=seconds,
+        )  # fmt: skip
+        self.directory.seal(manifest)
+        shutil.rmtree(folder / "work", ignore_errors=True)
+        self.sink(process.result)
+        self._emit(stage, "finished", seconds=seconds, reused="", metrics=metrics, info=info)
+
+    def _fingerprint(self, name: str) -> str:
+        return next(stage.fingerprint for stage in self.plan.stages if stage.name == name)
+
+    def _failure(self, process: _Process, code: int) -> LargeForgeError:
+        """Return the error that a stage's end means, in one message."""
+        stage = process.stage
+        log = self.directory.stage_dir(stage.name) / "log.txt"
+        kind: type[LargeForgeError] = GateError if process.failed.get("exit_code") == GateError.exit_code else StageError
+        message = process.failed.get("error") or _last_words(log, code)
+        error = kind(f"{stage.name}: {message}")
+        if process.failed.get("exit_code") == 2:
+            error.exit_code = 2
+        self._emit(stage, "failed", error=str(message), log=str(log))
+        return error
+
+    def _stop(self) -> None:
+        """End every running stage; a second Ctrl-C does it without grace."""
+        for process in self.running.values():
+            process.popen.send_signal(signal.SIGTERM)
+        before = self.signals.count
+        deadline = time.monotonic() + 20
+        while any(process.popen.poll() is None for process in self.running.values()):
+            if self.signals.count > max(before, 1) or time.monotonic() > deadline:
+                before = self.signals.count
+                deadline = time.monotonic() + 5
+                for process in self.running.values():
+                    process.popen.send_signal(signal.SIGTERM)
+            self._read(0.1)
+        for process in self.running.values():
+            process.stdout.close()
+
+    def _emit(self, stage: Stage, kind: str, **fields: Any) -> None:
+        self.sink({"time": round(time.time(), 3), "stage": stage.name, "kind": kind, **fields})
+
+
+def _last_words(log: Path, code: int) -> str:
+    how = f"was killed by {signal.Signals(code - 128).name}" if code > 128 else f"ended with exit code {code}"
+    try:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    tail = "\n  ".join(lines[-_LOG_TAIL:])
+    return f"its process {how}. The end of {log}:\n  {tail}" if tail else f"its process {how}; it left no log."

@@ -1,0 +1,155 @@
+"""Run directories: found again or made new, held by one process at a time, stages shared between them.
+
+    runs/<recipe>/<time>-<digest>/    recipe.yaml lock.json plan.json events.jsonl report.html
+        <stage>/                      stage.json log.txt out/ work/ manifest.json
+    runs/.finished/<fingerprint>      path of a finished stage with that fingerprint
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from largeforge import artifacts
+from largeforge.errors import StageError
+
+if TYPE_CHECKING:
+    from largeforge.artifacts import Manifest
+    from largeforge.plan import Plan, Stage
+
+_INDEX = ".finished"
+
+
+class Run:
+    """One run directory."""
+
+    def __init__(self, path: Path, root: Path):
+        self.path, self.root = path, root
+
+    def stage_dir(self, name: str) -> Path:
+        """Return the folder of a stage."""
+        return self.path / name
+
+    def finished(self, stage: Stage, *, hashes: bool = True) -> Manifest | None:
+        """Return the manifest of a stage that is finished here and intact."""
+        folder = self.stage_dir(stage.name)
+        manifest = artifacts.read_manifest(folder)
+        if manifest is None or manifest.fingerprint != stage.fingerprint:
+            return None
+        return manifest if artifacts.is_intact(manifest, folder / "out", hashes=hashes) else None
+
+    def finished_elsewhere(self, stage: Stage, *, hashes: bool = True) -> Path | None:
+        """Return the folder of an equal, intact stage of another run."""
+        if not stage.reusable:
+            return None
+        with suppress(OSError):
+            folder = self.root / (self.root / _INDEX / stage.fingerprint).read_text(encoding="utf-8").strip()
+            manifest = artifacts.read_manifest(folder)
+            if manifest and artifacts.is_intact(manifest, folder / "out", hashes=hashes):
+                return folder
+        return None
+
+    def reuse(self, stage: Stage, source: Path) -> Manifest:
+        """Take over the artifact of an equal stage."""
+        folder = self.stage_dir(stage.name)
+        artifacts.link_or_copy(source / "out", folder / "out")
+        manifest = artifacts.read_manifest(source)
+        if manifest is None:
+            raise StageError(f"{source} vanished while it was being reused; run again")
+        manifest = replace(manifest, stage=stage.name, reused_from=str(source.relative_to(self.root)))
+        manifest.write(folder)
+        return manifest
+
+    def seal(self, manifest: Manifest) -> None:
+        """Write the manifest of a finished stage and let other runs find it."""
+        folder = self.stage_dir(manifest.stage)
+        manifest.write(folder)
+        artifacts.write_text(self.root / _INDEX / manifest.fingerprint, str(folder.relative_to(self.root)) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run against other processes.
+
+        Raises BlockingIOError when another process holds it.
+        """
+        with (self.path / ".lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[Run]:
+    """Continue the newest run with the plan's digest that no other process holds, or begin a new one."""
+    root = Path(plan.recipe.runs.root).expanduser().absolute()
+    folder = root / plan.recipe.name
+    candidates = existing(plan) if plan.recipe.runs.resume else []
+    for path in candidates:
+        run = Run(path, root)
+        held = run.held()
+        try:
+            held.__enter__()
+        except BlockingIOError:
+            continue
+        try:
+            yield run
+        finally:
+            held.__exit__(None, None, None)
+        return
+    run = Run(_new(folder, plan), root)
+    with run.held():
+        yield run
+
+
+def existing(plan: Plan) -> list[Path]:
+    """Return the run directories with the plan's digest, newest first."""
+    folder = Path(plan.recipe.runs.root).expanduser().absolute() / plan.recipe.name
+    return sorted((path for path in folder.glob(f"*-{plan.digest[:8]}*") if path.is_dir()), reverse=True)
+
+
+def statuses(plan: Plan) -> dict[str, str]:
+    """Return, for each stage that would not run again, `done` or `reusable`; files are not hashed."""
+    root = Path(plan.recipe.runs.root).expanduser().absolute()
+    paths = existing(plan) if plan.recipe.runs.resume else []
+    run = Run(paths[0] if paths else root / "none", root)
+    found = {}
+    for stage in plan.stages:
+        if run.finished(stage, hashes=False):
+            found[stage.name] = "done"
+        elif plan.recipe.runs.resume and run.finished_elsewhere(stage, hashes=False):
+            found[stage.name] = "reusable"
+    return found
+
+
+def _new(folder: Path, plan: Plan) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    for attempt in range(100):
+        suffix = f"-{attempt}" if attempt else ""
+        path = folder / f"{stamp}-{plan.digest[:8]}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        describe(path, plan)
+        return path
+    raise StageError(f"could not make a run directory in {folder}: too many runs in one second")
+
+
+def describe(path: Path, plan: Plan) -> None:
+    """Write what the run is: resolved recipe, lock, plan."""
+    recipe: Any = plan.lock["recipe"]
+    artifacts.write_text(path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+    artifacts.write_json(path / "lock.json", plan.lock)
+    artifacts.write_json(path / "plan.json", plan.as_dict())
+
+
+def relative(path: Path) -> str:
+    """Return a path as a person in the working directory would type it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

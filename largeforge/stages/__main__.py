@@ -1,0 +1,89 @@
+"""Run one stage in this process: `python -m largeforge.stages SPEC.json`.
+
+Events go to standard output, logs to standard error; see `events.py`. The last event is
+`result` or `failed`, and the exit code is that of the error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from largeforge import events
+from largeforge.errors import LargeForgeError, StageError
+from largeforge.stages.context import Context, Result
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage that a spec file describes; return the exit code."""
+    stream = events.take_stdout()
+    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    if int(os.environ.get("RANK", "0")) != 0:
+        stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+    out = events.Events(spec["stage"], stream)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        result = run(spec, out)
+    except KeyboardInterrupt:
+        return 130
+    except LargeForgeError as error:
+        out.emit("failed", error=str(error), exit_code=error.exit_code)
+        return error.exit_code
+    except OSError as error:
+        traceback.print_exc()
+        out.emit("failed", error=explain_os_error(error), exit_code=StageError.exit_code)
+        return StageError.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        out.emit("failed", error=f"{type(error).__name__}: {error}", exit_code=StageError.exit_code)
+        return StageError.exit_code
+    out.emit("result", metrics=result.metrics, info=result.info)
+    return 0
+
+
+def run(spec: dict[str, Any], out: events.Events) -> Result:
+    """Validate the spec's config with the stage's own model and run the stage."""
+    if not re.fullmatch(r"[a-z_]+", spec["kind"]):
+        raise StageError(f"malformed stage kind {spec['kind']!r}")
+    module = importlib.import_module(f"largeforge.stages.{spec['kind']}")
+    context = Context(
+        stage=spec["stage"],
+        inputs={name: Path(path) for name, path in spec["inputs"].items()},
+        out=Path(spec["out"]),
+        work=Path(spec["work"]),
+        events=out,
+        lock=spec["lock"],
+    )
+    result: Result = module.run(module.Config.model_validate(spec["config"]), context)
+    return result
+
+
+def explain_os_error(error: OSError) -> str:
+    """Return a sentence that says what the operating system refused, and what to do."""
+    import errno
+
+    place = f" ({error.filename})" if error.filename else ""
+    advice = {
+        errno.ENOSPC: "the disk is full: free some space and run the same command again; finished stages are kept",
+        errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
+        errno.EACCES: "no permission: give this user write access, or set runs.root to another folder",
+        errno.EROFS: "the file system is read-only: set runs.root to another folder",
+    }.get(error.errno or 0, f"{type(error).__name__}: {error}")
+    return f"{advice}{place}"
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""Stage `prepare`: read a dataset, check every row, split off what is held out, write both.
+
+Leaves `train.jsonl` and `heldout.jsonl`: normalised rows, each with its `source` (`file:line`).
+No tokenizer is involved; lengths in tokens are checked where the model is (`data/lengths.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from largeforge.data.checks import CheckedFile
+from largeforge.data.overlap import EarlierTurns, GivenHeldout
+from largeforge.data.splits import Splitter
+from largeforge.data.writers import RowWriter, rewrite_without
+from largeforge.errors import DataError
+from largeforge.recipe.base import Strict
+from largeforge.recipe.schema import Dataset  # noqa: TC001 (Pydantic reads it at run time)
+from largeforge.stages.context import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from largeforge.data.formats import Row
+    from largeforge.stages.context import Context
+
+PROGRESS_ROWS = 20_000
+"""Rows between two progress events: about half a second."""
+
+
+class Config(Strict):
+    """What to prepare, and for which kind of method."""
+
+    dataset: Dataset
+    """The recipe's dataset with absolute paths."""
+    kind: Literal["sft", "preference"]
+    """Whether the method imitates answers or compares them."""
+    seed: int = Field(default=42, ge=0)
+    """Seed of the hash that chooses the held-out rows."""
+
+
+def run(config: Config, context: Context) -> Result:
+    """Write the prepared rows.
+
+    Raises DataError with all bad rows of a file, StageError when the rows cannot be written.
+    """
+    train_file = _open(config, config.dataset.path, max_rows=config.dataset.max_rows)
+    heldout_file = _open(config, config.dataset.heldout_path) if config.dataset.heldout_path else None
+    splitter = Splitter(config.dataset.heldout_fraction, seed=config.seed, system=config.dataset.system)
+    needed_bytes = sum(file.path.stat().st_size for file in (train_file, heldout_file) if file)
+    with (
+        RowWriter(context.out / "train.jsonl", needed_bytes=needed_bytes) as train,
+        RowWriter(context.out / "heldout.jsonl", needed_bytes=needed_bytes) as heldout,
+    ):
+        if heldout_file:
+            leaks = _copy(train_file, heldout_file, splitter, train, heldout, context)
+        else:
+            leaks = _split(train_file, splitter, train, heldout, context)
+    if leaks:
+        train = rewrite_without(train, leaks)
+    _check_sizes(config, train, heldout)
+    for text in _notes(config, train_file.form, train, heldout, len(leaks)):
+        context.events.emit("note", text=text)
+    return _result(train_file.form, train, heldout)
+
+
+def _open(config: Config, path: str, *, max_rows: int = 0) -> CheckedFile:
+    dataset = config.dataset
+    return CheckedFile(Path(path), form=dataset.format, kind=config.kind, system=dataset.system, max_rows=max_rows)
+
+
+def _split(file: CheckedFile, splitter: Splitter, train: RowWriter, heldout: RowWriter, context: Context) -> set[int]:
+    """Part a file by the hash of the prompt; return the training rows that leak a held-out prompt."""
+    turns = EarlierTurns(splitter)
+    for source, row in _with_progress(file, context):
+        keys = splitter.keys(row)
+        if splitter.is_heldout(keys.prompt):
+            turns.add_heldout(keys)
+            heldout.write(row, source)
+        else:
+            turns.add_train(train.rows, keys)
+            train.write(row, source)
+    return turns.leaks()
+
+
+def _copy(
+    train_file: CheckedFile,
+    heldout_file: CheckedFile,
+    splitter: Splitter,
+    train: RowWriter,
+    heldout: RowWriter,
+    context: Context,
+) -> set[int]:
+    """Copy two given files; no row leaks, since a leak is refused with DataError."""
+    given = GivenHeldout(heldout_file.path)
+    for source, row in _with_progress(heldout_file, context):
+        given.add(source, splitter.keys(row))
+        heldout.write(row, source)
+    for source, row in _with_progress(train_file, context):
+        given.check(source, splitter.keys(row))
+        train.write(row, source)
+    given.raise_if_any(train_file.path)
+    return set()
+
+
+def _with_progress(file: CheckedFile, context: Context) -> Iterator[tuple[str, Row]]:
+    """Pass the rows on and emit progress; the rows of a small file are never counted."""
+    total = 0
+    for step, item in enumerate(file.rows(), start=1):
+        if step % PROGRESS_ROWS == 0:
+            total = total or file.count_rows()
+            context.events.emit("progress", step=step, total=total, unit="rows")
+        yield item
+
+
+def _check_sizes(config: Config, train: RowWriter, heldout: RowWriter) -> None:
+    if not train.rows:
+        raise DataError(
+            f"{config.dataset.path}: no rows are left to train on, since {heldout.rows} are held out at "
+            f"dataset.heldout_fraction = {config.dataset.heldout_fraction}; add rows, or set it to 0"
+        )
+
+
+def _notes(config: Config, form: str, train: RowWriter, heldout: RowWriter, removed: int) -> Iterator[str]:
+    name = Path(config.dataset.path).name
+    yield (
+        f"{name} ({form}): {train.rows} rows to train on ({train.characters} characters), "
+        f"{heldout.rows} held out ({heldout.characters} characters)"
+    )
+    if removed:
+        yield f"{removed} rows of {name} removed from training: an earlier turn answers a prompt that is held out"
+    fraction = config.dataset.heldout_fraction
+    if not heldout.rows and fraction > 0:
+        yield f"no row of {name} is held out: {train.rows} rows are too few for heldout_fraction = {fraction}"
+
+
+def _result(form: str, train: RowWriter, heldout: RowWriter) -> Result:
+    metrics = {"train_rows": train.rows, "heldout_rows": heldout.rows}
+    metrics |= {"train_characters": train.characters, "heldout_characters": heldout.characters}
+    digests = {writer.path.name: writer.sha256 for writer in (train, heldout)}
+    return Result(
+        metrics={key: float(value) for key, value in metrics.items()}, info={"sha256": digests, "format": form}
+    )

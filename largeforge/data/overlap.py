@@ -1,9 +1,11 @@
 """Keep what is held out apart from what is trained on.
 
-A training row gives a held-out prompt away when it answers it, be it in an earlier turn of a
-conversation. Between two given files that is the user's mistake (`GivenHeldout`). Where the
-held-out rows are split off here, whole prompts cannot be on both sides (see `splits.py`), but
-earlier turns can: those rows are found for removal (`EarlierTurns`).
+A training row gives a held-out prompt away when its last answer is to that prompt. Between two
+given files that is the user's mistake (`GivenHeldout`); a split cannot do it (see `splits.py`).
+
+An earlier turn of a conversation gives one away too, but only to a method that learns earlier
+turns. Given files keep such rows and they are counted; from a split they are found for removal
+(`EarlierTurns`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class GivenHeldout:
         self._path = path
         self._places: dict[int, str] = {}
         self._problems = Problems()
+        self.earlier_turns = 0
+        """Training rows that answer a held-out prompt in an earlier turn only."""
 
     def add(self, source: str, keys: Keys) -> None:
         """Remember a held-out row."""
@@ -32,11 +36,10 @@ class GivenHeldout:
 
     def check(self, source: str, keys: Keys) -> None:
         """Note a training row that answers a held-out prompt."""
-        for key in (keys.prompt, *keys.earlier):
-            if key in self._places:
-                turn = "" if key == keys.prompt else " in an earlier turn"
-                self._problems.add(source, f"answers{turn} the held-out prompt of {self._places[key]}")
-                return
+        if keys.prompt in self._places:
+            self._problems.add(source, f"answers the held-out prompt of {self._places[keys.prompt]}")
+        elif any(key in self._places for key in keys.earlier):
+            self.earlier_turns += 1
 
     def raise_if_any(self, train: Path) -> None:
         """Raise DataError when a training row answers a held-out prompt."""

@@ -140,6 +140,7 @@ def describe(failure: UpstreamFailed) -> str:
     if failure.kind == "status":
         return f"answers with status {failure.status}"
     words = {
+        "down": "is down",
         "refused": "refuses connections",
         "connect-timeout": "does not accept connections",
         "reset": "closed the connection",

@@ -27,7 +27,7 @@ KEEPALIVE_S = 4.0
 PROBE_TIMEOUT_S = 5.0
 _LARGE_BODY = 2**20
 
-FailureKind = Literal["refused", "connect-timeout", "reset", "status"]
+FailureKind = Literal["down", "refused", "connect-timeout", "reset", "status"]
 
 
 class UpstreamFailed(Exception):
@@ -154,7 +154,9 @@ class Session:
         Raises UpstreamFailed when it is not, and TimeoutError when it does not say.
         """
         try:
-            async with self._client.get(f"{url}/health", timeout=self._probe_timeout, allow_redirects=False) as response:
+            async with self._client.get(
+                f"{url}/health", timeout=self._probe_timeout, allow_redirects=False
+            ) as response:
                 if response.status != 200:
                     raise UpstreamFailed("status", status=response.status)
         except aiohttp.ServerTimeoutError:

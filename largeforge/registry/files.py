@@ -94,7 +94,7 @@ def copy_hashed(source: Path, target: Path) -> dict[str, FileHash]:
     with ThreadPoolExecutor(_THREADS) as pool:
         hashes = list(pool.map(lambda name: _copy(source / name, target / name), names))
     for parent in {(target / name).parent for name in names} | {target}:
-        sync_folder(parent)
+        sync(parent)
     return dict(zip(names, hashes, strict=True))
 
 
@@ -107,7 +107,7 @@ def write_manifest(folder: Path, kind: Kind, files: dict[str, FileHash], about: 
     """Write `largeforge.json`; `about` holds what else is known (lineage, metrics)."""
     listed = {name: asdict(entry) for name, entry in files.items()}
     artifacts.write_json(folder / MANIFEST, {"kind": kind, "files": listed, **about})
-    sync_folder(folder)
+    sync(folder)
 
 
 def verify(folder: Path, digest: str, *, reference: str) -> None:
@@ -131,12 +131,12 @@ def place(staged: Path, target: Path) -> None:
     if target.exists():
         target.rename(staged.parent / "replaced")
     staged.rename(target)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -19,7 +19,7 @@ from largeforge.registry.records import ModelVersion, RegisteredModel, VersionSu
 from largeforge.registry.storage import ARTIFACT, storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from largeforge.recipe.model_ref import ModelRef
@@ -30,6 +30,7 @@ DEFAULT_ALIAS = "champion"
 
 _EXPERIMENT = "largeforge registry"
 _NAME = re.compile(r"(?!\.+$)[\w.-]+")
+_NOT_IN_A_METRIC = re.compile(r"[^/\w.\- :]")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.IGNORECASE)
 
 
@@ -65,13 +66,12 @@ class ModelRegistry:
             with self._database.writing() as client:
                 known = [version for version in _summaries(client, name) if version.digest == digest]
                 if known:
-                    self._storage.restore(known[-1], staged)
-                    number = known[-1].version
+                    number, path = known[-1].version, self._storage.restore(known[-1], staged)
                 else:
-                    number = self._create(client, name, staged, tags=tags, metrics=metrics)
+                    number, path = self._create(client, name, staged, tags=tags, metrics=metrics)
                 client.set_registered_model_alias(name, alias, str(number))
                 made = next(version for version in _summaries(client, name) if version.version == number)
-                return self._with_files(client, made)
+        return _with_path(made, path)
 
     def resolve(self, ref: ModelRef) -> ModelVersion:
         """Find a version by number or alias (`champion` when neither is given) and verify its files.
@@ -86,7 +86,7 @@ class ModelRegistry:
             selector = ref.selector or DEFAULT_ALIAS
             for version in found:
                 if selector == str(version.version) if ref.is_version else selector in version.aliases:
-                    return self._with_files(client, version)
+                    return _with_path(version, self._storage.fetch(client, version))
             raise _no_version(ref, selector, RegisteredModel(ref.target, found))
 
     def list_models(self) -> list[RegisteredModel]:
@@ -98,3 +98,127 @@ class ModelRegistry:
         """Return the versions of `name`, oldest first; none when there is no such model."""
         with self._database.reading() as client:
             return _summaries(client, name)
+
+    def _create(
+        self, client: Any, name: str, staged: Path, *, tags: dict[str, str], metrics: Mapping[str, float]
+    ) -> tuple[int, Path]:
+        """Log a run with the metrics and the files, then create the version, in this order."""
+        experiment = self._experiment(client)
+        if self._database.is_local:
+            self._clear_abandoned(client, experiment)
+        run = client.create_run(experiment, run_name=name, tags={"mlflow.source.name": "largeforge"})
+        run_id = run.info.run_id
+        _log_metrics(client, run_id, metrics)
+        path = self._storage.publish(client, run_id, staged, tags[records.DIGEST_TAG])
+        _ensure(client.create_registered_model, name)
+        source = f"{run.info.artifact_uri}/{ARTIFACT}"
+        version = client.create_model_version(name, source, run_id=run_id, tags=tags)
+        client.set_terminated(run_id)
+        return int(version.version), path
+
+    def _experiment(self, client: Any) -> str:
+        """Return the MLflow experiment of registrations; one for each place of files, which MLflow fixes for good."""
+        root = self._storage.root
+        name = f"{_EXPERIMENT} {root}" if root else _EXPERIMENT
+        if client.get_experiment_by_name(name) is None:
+            _ensure(client.create_experiment, name, artifact_location=root)
+        return str(client.get_experiment_by_name(name).experiment_id)
+
+    def _clear_abandoned(self, client: Any, experiment: str) -> None:
+        """End the runs of registrations that were killed: under the lock, no running run is alive."""
+        for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            run_id = run.info.run_id
+            if client.search_model_versions(f"run_id = '{run_id}'"):
+                client.set_terminated(run_id)
+            else:
+                self._storage.discard(run_id)
+                client.delete_run(run_id)
+
+    def _no_model(self, client: Any, ref: ModelRef) -> RegistryError:
+        names = [model.name for model in _models(client)]
+        near = nearest(ref.target, names)
+        return RegistryError(
+            f"{ref}: no model '{ref.target}' is registered in {self._database}; "
+            + (f"there is: {', '.join(names)}." if names else "nothing is registered there.")
+            + (f" Did you mean 'registry:{near}'?" if near else "")
+            + f" A recipe with `register_as: {ref.target}` registers it: python -m largeforge +recipe=NAME"
+        )
+
+
+def _no_version(ref: ModelRef, selector: str, model: RegisteredModel) -> RegistryError:
+    aliases = [f"@{alias} (version {number})" for alias, number in model.aliases.items()]
+    numbers = [str(version.version) for version in model.versions]
+    near = "" if ref.is_version else nearest(selector, model.aliases)
+    recipe = model.versions[-1].lineage.recipe
+    again = "" if ref.is_version else f" register_alias={selector}"
+    return RegistryError(
+        f"{ref}: model '{model.name}' has no {'version' if ref.is_version else 'alias'} '{selector}'; "
+        f"it has versions {', '.join(numbers)} and {'aliases ' + ', '.join(aliases) if aliases else 'no alias'}."
+        + (f" Did you mean 'registry:{model.name}@{near}'?" if near else "")
+        + f" To register one: python -m largeforge +recipe={recipe or 'NAME'}{again}"
+    )
+
+
+def _check_names(name: str, alias: str) -> None:
+    if not _NAME.fullmatch(name):
+        rule = "a name has letters, digits, '_', '-' and '.', and is not only dots"
+        raise RegistryError(f"register_as = '{name}': {rule}")
+    if not _ALIAS.fullmatch(alias):
+        rule = "an alias has letters, digits, '_' and '-'; MLflow keeps 'latest', 'v1', 'v2', ... for itself"
+        raise RegistryError(f"register_alias = '{alias}': {rule}")
+
+
+def _models(client: Any) -> list[RegisteredModel]:
+    found: dict[str, list[VersionSummary]] = {}
+    for version in _summaries(client, ""):
+        found.setdefault(version.name, []).append(version)
+    return [RegisteredModel(name, found[name]) for name in sorted(found)]
+
+
+def _summaries(client: Any, name: str) -> list[VersionSummary]:
+    """Return the versions that LargeForge registered (all, or those of one name), oldest first."""
+    if client is None or (name and not _NAME.fullmatch(name)):
+        return []
+    only = f"name = '{name}'" if name else None
+    aliases: dict[tuple[str, int], list[str]] = {}
+    for model in every(client.search_registered_models, only):
+        for alias, number in model.aliases.items():
+            aliases.setdefault((model.name, int(number)), []).append(alias)
+    found = [
+        records.from_tags(
+            name=version.name,
+            version=int(version.version),
+            tags=version.tags,
+            aliases=tuple(sorted(aliases.get((version.name, int(version.version)), ()))),
+            run_id=version.run_id,
+            source=version.source,
+        )
+        for version in every(client.search_model_versions, only)
+        if records.DIGEST_TAG in version.tags
+    ]
+    return sorted(found, key=lambda version: (version.name, version.version))
+
+
+def _with_path(version: VersionSummary, path: Path) -> ModelVersion:
+    return ModelVersion(**vars(version), path=path)
+
+
+def _ensure(create: Callable[..., Any], name: str, **options: Any) -> None:
+    """Create a named thing unless it is there, or another process is just making it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        create(name, **options)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _log_metrics(client: Any, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Log metrics under names that MLflow accepts; the tags of the version keep the exact ones."""
+    from mlflow.entities import Metric
+
+    now_ms = int(time.time() * 1000)
+    logged = [Metric(_NOT_IN_A_METRIC.sub("_", key), value, now_ms, 0) for key, value in metrics.items()]
+    if logged:
+        client.log_batch(run_id, metrics=logged)

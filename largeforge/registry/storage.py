@@ -31,11 +31,11 @@ class Storage(Protocol):
     root: str | None
     """Artifact location of new MLflow runs; None means the server's own."""
 
-    def publish(self, client: Any, run_id: str, staged: Path, digest: str) -> None:
-        """Make staged files the artifact of a run."""
+    def publish(self, client: Any, run_id: str, staged: Path, digest: str) -> Path:
+        """Make staged files the artifact of a run, and return their folder on this machine."""
 
-    def restore(self, version: VersionSummary, staged: Path) -> None:
-        """Put staged files in place of those of a version with the same digest, if they are damaged."""
+    def restore(self, version: VersionSummary, staged: Path) -> Path:
+        """Return the folder of a version, after putting staged files in place of damaged ones."""
 
     def fetch(self, client: Any, version: VersionSummary) -> Path:
         """Return the folder of a version's verified files.
@@ -64,19 +64,19 @@ class LocalFolder:
         self.folder = folder
         self.root: str | None = folder.as_uri()
 
-    def publish(self, client: Any, run_id: str, staged: Path, digest: str) -> None:
+    def publish(self, client: Any, run_id: str, staged: Path, digest: str) -> Path:
         """Rename the staged folder into the run's folder."""
-        files.place(staged, self._inside(run_id))
-        files.sync_folder(self.folder / run_id)
-        files.sync_folder(self.folder)
+        path = self._inside(run_id)
+        files.place(staged, path)
+        files.sync(self.folder / run_id)
+        files.sync(self.folder)
+        return path
 
-    def restore(self, version: VersionSummary, staged: Path) -> None:
+    def restore(self, version: VersionSummary, staged: Path) -> Path:
         """Replace the version's folder unless it verifies."""
         path = self._path(version)
-        try:
-            files.verify(path, version.digest, reference=version.reference)
-        except RegistryError:
-            files.place(staged, path)
+        _place_unless_intact(staged, path, version.digest)
+        return path
 
     def fetch(self, client: Any, version: VersionSummary) -> Path:
         """Verify the version's folder."""
@@ -105,29 +105,44 @@ class ArtifactStore:
         self.folder = folder
         self.root = root
 
-    def publish(self, client: Any, run_id: str, staged: Path, digest: str) -> None:
+    def publish(self, client: Any, run_id: str, staged: Path, digest: str) -> Path:
         """Upload the staged folder, and keep it as the local copy."""
         client.log_artifacts(run_id, str(staged), ARTIFACT)
-        files.place(staged, self.folder / digest)
+        return self._keep(staged, digest)
 
-    def restore(self, version: VersionSummary, staged: Path) -> None:
+    def restore(self, version: VersionSummary, staged: Path) -> Path:
         """Keep the staged folder as the local copy; what the store holds is left as it is."""
-        files.place(staged, self.folder / version.digest)
+        return self._keep(staged, version.digest)
 
     def fetch(self, client: Any, version: VersionSummary) -> Path:
         """Verify the local copy, or download it when there is none that verifies."""
-        target = self.folder / version.digest
-        try:
-            files.verify(target, version.digest, reference=version.reference)
-        except RegistryError:
-            self._download(client, version, target)
-        return target
+        kept = self.folder / version.digest
+        if _is_intact(kept, version.digest):
+            return kept
+        with files.staging(self.folder) as staged:
+            staged.rmdir()
+            fetched = Path(client.download_artifacts(version.run_id, ARTIFACT, dst_path=str(staged.parent)))
+            files.verify(fetched, version.digest, reference=version.reference)
+            return self._keep(fetched, version.digest)
 
     def discard(self, run_id: str) -> None:
         """Leave the store alone: deleting the run is all that MLflow offers."""
 
-    def _download(self, client: Any, version: VersionSummary, target: Path) -> None:
-        with files.staging(self.folder) as staged:
-            client.download_artifacts(version.run_id, ARTIFACT, dst_path=str(staged.parent))
-            files.verify(staged, version.digest, reference=version.reference)
-            files.place(staged, target)
+    def _keep(self, staged: Path, digest: str) -> Path:
+        """Make `staged` the local copy, leaving alone one that others may be reading."""
+        with files.locked(self.folder / ".lock"):
+            _place_unless_intact(staged, self.folder / digest, digest)
+        return self.folder / digest
+
+
+def _place_unless_intact(staged: Path, target: Path, digest: str) -> None:
+    if not _is_intact(target, digest):
+        files.place(staged, target)
+
+
+def _is_intact(folder: Path, digest: str) -> bool:
+    try:
+        files.verify(folder, digest, reference=str(folder))
+    except RegistryError:
+        return False
+    return True

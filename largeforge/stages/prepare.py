@@ -93,7 +93,7 @@ def _copy(
     heldout: RowWriter,
     context: Context,
 ) -> set[int]:
-    """Copy two given files; no row leaks, since a leak is refused with DataError."""
+    """Copy two given files whole; raise DataError when a training row leaks a held-out prompt."""
     given = GivenHeldout(heldout_file.path)
     for source, row in _with_progress(heldout_file, context):
         given.add(source, splitter.keys(row))
@@ -102,6 +102,9 @@ def _copy(
         given.check(source, splitter.keys(row))
         train.write(row, source)
     given.raise_if_any(train_file.path)
+    if given.earlier_turns:
+        text = f"{given.earlier_turns} rows of {train_file.path.name} answer a held-out prompt in an earlier turn: "
+        context.events.emit("note", text=text + "held-out results flatter a method that learns earlier turns")
     return set()
 
 

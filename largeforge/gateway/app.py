@@ -1,0 +1,144 @@
+"""The ASGI application: builds the parts from a gateway file and hangs them on their paths."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from largeforge.gateway import docs
+from largeforge.gateway.access import AccessLog, exchange_of
+from largeforge.gateway.errors import ApiError
+from largeforge.gateway.health import Health
+from largeforge.gateway.metrics import Metrics
+from largeforge.gateway.proxy import Parts, Proxy
+from largeforge.gateway.respond import json_bytes
+from largeforge.gateway.routing import AUTO
+from largeforge.gateway.upstream import PATHS, Session, targets
+from largeforge.recipe import extensions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from largeforge.gateway.config import GatewayFile
+
+
+def create_app(
+    file: GatewayFile,
+    *,
+    registry: CollectorRegistry | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+) -> ASGIApp:
+    """Return the gateway for a file; its connections and probes live as long as its lifespan."""
+    settings = file.gateway
+    metrics = Metrics(registry or CollectorRegistry())
+    experts = targets(file)
+    session = Session(connect_timeout_s=settings.connect_timeout_s)
+    health = Health(
+        experts,
+        session.probe,
+        interval_s=settings.health_interval_s,
+        startup_s=settings.connect_timeout_s,
+        metrics=metrics,
+        wall_clock=wall_clock,
+    )
+    router = extensions.load("router", file.router.name).build(file.router, file.topology)
+    parts = Parts(settings, experts, file.topology.fallback, router, health, session, metrics, clock)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with session, health:
+            yield
+
+    completions: list[BaseRoute] = [
+        Route(path, Proxy(kind, parts), methods=["POST"], name=kind) for kind, path in PATHS.items()
+    ]
+    app = Starlette(
+        routes=[*completions, *_pages(file, health, metrics, created=int(wall_clock())), *docs.routes()],
+        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return AccessLog(app, clock=clock)
+
+
+def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
+    """Return the body of `/v1/models`: `auto` and every expert."""
+    cards = [(AUTO, "Chooses the expert by the request.", "")]
+    cards += [(name, expert.description, file.upstreams[name].model) for name, expert in file.topology.experts.items()]
+    data = [
+        {
+            "id": name,
+            "object": "model",
+            "created": created,
+            "owned_by": "largeforge",
+            "description": description,
+            "root": root,
+        }
+        for name, description, root in cards
+    ]
+    return {"object": "list", "data": data}
+
+
+def readiness(file: GatewayFile, health: Health) -> dict[str, Any]:
+    """Return the body of `/ready`: ready means that the fallback expert is up."""
+    report = health.report()
+    reasons = [f"{name}: {state['reason']}" for name, state in report.items() if state["state"] != "up"]
+    return {"ready": health.is_up(file.topology.fallback), "reasons": reasons, "experts": report}
+
+
+def _pages(file: GatewayFile, health: Health, metrics: Metrics, *, created: int) -> list[BaseRoute]:
+    listed = json_bytes(model_list(file, created=created))
+
+    async def models(_: Request) -> Response:
+        return Response(listed, media_type="application/json")
+
+    async def alive(_: Request) -> Response:
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    async def ready(_: Request) -> Response:
+        body = readiness(file, health)
+        status, headers = (200, None) if body["ready"] else (503, {"retry-after": "1"})
+        return Response(json_bytes(body), status, headers, media_type="application/json")
+
+    async def scrape(_: Request) -> Response:
+        return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return [
+        Route("/v1/models", models),
+        Route("/health", alive),
+        Route("/ready", ready),
+        Route("/metrics", scrape),
+    ]
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path, method = request.url.path, request.method
+    messages = {
+        404: (f"There is no {path}; /docs lists what there is.", "unknown_url"),
+        405: (f"{method} is not allowed on {path}.", "method_not_allowed"),
+    }
+    message, code = messages.get(error.status_code, (error.detail, "http_error"))
+    headers = dict(error.headers or {})
+    return _error_response(ApiError(error.status_code, message, code=code), headers)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    request_id = exchange_of(request.scope).request_id
+    return _error_response(ApiError(500, f"Internal error; the log has more under {request_id}.", code="internal"), {})
+
+
+def _error_response(error: ApiError, headers: dict[str, str]) -> Response:
+    return Response(json_bytes(error.body()), error.status, headers, media_type="application/json")

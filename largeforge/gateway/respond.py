@@ -1,0 +1,105 @@
+"""Send one answer over ASGI: JSON at once or a stream piece by piece, and errors in either.
+
+An error before the first byte is a JSON answer with its status; after it, the stream ends with
+an event that carries the error, so that the client neither hangs nor takes it for complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from largeforge.gateway.request import ClientGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from starlette.types import Receive, Send
+
+    from largeforge.gateway.errors import ApiError
+
+Headers = list[tuple[bytes, bytes]]
+
+_EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON; lone surrogates, which a decoded URL may hold, become `?`."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+class Outbox:
+    """The answer to one request."""
+
+    def __init__(self, send: Send, clock: Callable[[], float]):
+        self._send = send
+        self._clock = clock
+        self._is_finished = False
+        self.status = 0
+        """Status that was sent, or that of the error which ended a stream; 0 before there is one."""
+        self.first_byte_at: float | None = None
+
+    async def whole(
+        self, status: int, content_type: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        """Send a complete answer."""
+        await self._start(status, [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers])
+        await self._finish(body)
+
+    async def stream(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Begin a stream of server-sent events."""
+        await self._start(200, [*_EVENT_STREAM, *headers])
+
+    async def chunk(self, data: bytes) -> None:
+        """Send a part of a stream."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """End a stream."""
+        await self._finish(data)
+
+    async def error(self, error: ApiError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer with an error, or end the stream that has begun with one."""
+        body = json_bytes(error.body())
+        if self._is_finished:
+            return
+        if self.first_byte_at is None:
+            await self.whole(error.status, b"application/json", body, [*error.headers(), *headers])
+            return
+        self.status = error.status
+        await self._finish(b"\ndata: " + body + b"\n\n")
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.first_byte_at = self._clock()
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _finish(self, body: bytes) -> None:
+        self._is_finished = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` until it is done or the client goes away, which cancels it and raises ClientGone."""
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

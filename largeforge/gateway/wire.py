@@ -1,0 +1,199 @@
+"""The shapes that clients see, as models from which the OpenAPI document is generated.
+
+Documentation only: requests and answers of experts pass through as bytes and are never
+validated against these. Fields beyond these are allowed; vLLM documents what it accepts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+
+class ContentPart(_Open):
+    """One part of a message."""
+
+    type: str
+    """`text`, `image_url`, ..."""
+    text: str = ""
+    """The text of a `text` part."""
+
+
+class Message(_Open):
+    """One message of a chat."""
+
+    role: str
+    """`system`, `user`, `assistant` or `tool`."""
+    content: str | list[ContentPart] | None = None
+
+
+class _Sampling(_Open):
+    model: str = Field(default="auto", examples=["auto"])
+    """An expert's name, or `auto` to let the router choose; other names go to the fallback expert."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer in tokens."""
+    temperature: float | None = Field(default=None, ge=0)
+    """0 is greedy."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    stream: bool = False
+    """Send the answer as server-sent events, the last one `[DONE]`."""
+    stream_options: dict[str, Any] | None = None
+    """For example `{"include_usage": true}`."""
+
+
+class ChatRequest(_Sampling):
+    """Body of `/v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, examples=[[{"role": "user", "content": "Where is my order?"}]])
+
+
+class CompletionRequest(_Sampling):
+    """Body of `/v1/completions`."""
+
+    prompt: str | list[Any] = Field(examples=["Once upon a time"])
+    """Text, a list of texts, or token ids."""
+
+
+class Usage(_Open):
+    """Tokens read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int | None = None
+    total_tokens: int
+
+
+class ChatChoice(_Open):
+    """One answer."""
+
+    index: int
+    message: Message
+    finish_reason: str | None = None
+
+
+class ChatCompletion(_Open):
+    """A whole answer to a chat."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage | None = None
+
+
+class ChatDelta(_Open):
+    """What is new in this event."""
+
+    role: str | None = None
+    content: str | None = None
+
+
+class ChatChunkChoice(_Open):
+    """Part of one answer."""
+
+    index: int
+    delta: ChatDelta
+    finish_reason: str | None = None
+
+
+class ChatCompletionChunk(_Open):
+    """The data of one event of a streamed chat."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | None = None
+
+
+class TextChoice(_Open):
+    """One answer, or a part of it when streamed."""
+
+    index: int
+    text: str
+    finish_reason: str | None = None
+
+
+class Completion(_Open):
+    """An answer to a prompt, or the data of one event of it when streamed."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage | None = None
+
+
+class ErrorDetail(_Open):
+    """What went wrong."""
+
+    message: str
+    type: str
+    """`invalid_request_error` for the caller's mistakes, `server_error` for ours; experts have their own."""
+    param: str | None = None
+    """The parameter that is meant."""
+    code: str | int | None = None
+    """A word for programs, such as `expert_down`; experts send the status."""
+
+
+class Error(_Open):
+    """The body of every answer that is an error, and the data of the event that ends a broken stream."""
+
+    error: ErrorDetail
+
+
+class ModelCard(_Open):
+    """An expert, or `auto`."""
+
+    id: str
+    """What to put in `model`."""
+    object: Literal["model"] = "model"
+    created: int
+    """When this gateway started, in seconds since the epoch."""
+    owned_by: str = "largeforge"
+    description: str = ""
+    """What the expert is for."""
+    root: str = ""
+    """The model reference; empty for `auto`."""
+
+
+class ModelList(_Open):
+    """All names that `model` may have."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class Alive(_Open):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ExpertHealth(_Open):
+    """The state of an expert's server."""
+
+    state: Literal["unknown", "up", "down"]
+    reason: str
+    """Why it is not up."""
+    since: float
+    """Since when, in seconds since the epoch."""
+
+
+class Readiness(_Open):
+    """Whether requests can be answered."""
+
+    ready: bool
+    """Whether the fallback expert is up."""
+    reasons: list[str]
+    """Why not, or what is missing."""
+    experts: dict[str, ExpertHealth]

@@ -1,0 +1,172 @@
+"""Charts as SVG strings: pure functions from numbers to text.
+
+A chart fills the width that it is given: places along x are percentages and strokes do not scale,
+so that letters stay readable on a phone. Colours come from the page's style sheet by class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+
+from largeforge.console.text import count, finite, number
+
+MAX_POINTS = 500
+_UNITS = 1000
+"""Width and height of the plane that curves are drawn in."""
+
+
+def smooth(values: Sequence[float | None], *, share: float = 0.05) -> list[float | None]:
+    """Return an exponential moving average over about `share` of the points, not biased at its start (Adam's way)."""
+    decay = 1 - 1 / max(1.0, len(values) * share)
+    mean, weight = 0.0, 0.0
+    result: list[float | None] = []
+    for value in values:
+        if value is not None:
+            mean = decay * mean + (1 - decay) * value
+            weight = decay * weight + (1 - decay)
+        result.append(mean / weight if weight and value is not None else None)
+    return result
+
+
+def thin(values: Sequence[float | None], *, limit: int = MAX_POINTS) -> list[int]:
+    """Return at most `limit` indices that keep the lowest and highest value of each stretch, and both ends."""
+    if len(values) <= limit:
+        return list(range(len(values)))
+    num_buckets = max(1, (limit - 2) // 2)
+    kept = {0, len(values) - 1}
+    for bucket in range(num_buckets):
+        start, end = bucket * len(values) // num_buckets, (bucket + 1) * len(values) // num_buckets
+        known = [(value, index) for index in range(start, end) if (value := values[index]) is not None]
+        if known:
+            kept |= {min(known)[1], max(known)[1]}
+    return sorted(kept)
+
+
+def ticks(low: float, high: float, *, about: int = 4) -> list[float]:
+    """Return round numbers between two values, steps of 1, 2, 2.5 or 5 times a power of ten."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+        return [low] if math.isfinite(low) else []
+    rough = (high - low) / max(1, about)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+class Scale:
+    """Maps values to 0..1; one value alone lies in the middle."""
+
+    def __init__(self, low: float, high: float):
+        self.low, self.high = low, high
+
+    def __call__(self, value: float) -> float:
+        return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+
+
+def span(values: Sequence[float | None], *, margin: float = 0.0) -> Scale | None:
+    """Return the scale of the values that are known, with some room around them; None without any."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    low, high = min(known), max(known)
+    room = (high - low) * margin
+    if high == low:
+        room = abs(high) * 0.1 or 1.0
+    floor = 0.0 if low >= 0 else -math.inf
+    return Scale(max(floor, low - room), high + room)
+
+
+def line_chart(
+    x: Sequence[float],
+    lines: Sequence[tuple[str, Sequence[float | None]]],
+    *,
+    label: str,
+    height: int = 220,
+    num_ticks: int = 4,
+    as_text: Callable[[float], str] = number,
+) -> str:
+    """Return curves over shared x; each line is (class, values), None is a gap. Empty when nothing is known."""
+    along = span(x)
+    up = span([value for _, values in lines for value in values], margin=0.06)
+    if along is None or up is None:
+        return ""
+    if len(set(x)) > 1:
+        along = Scale(min(x), max(x))
+    plot = height - 22
+    paths = "".join(_curve(name, x, values, along, up) for name, values in lines)
+    grid = "".join(_level(tick, up, plot, as_text) for tick in ticks(up.low, up.high, about=num_ticks))
+    marks = "".join(_x_label(tick, along, height) for tick in ticks(along.low, along.high, about=3) if tick >= 0)
+    return (
+        f'<svg class="chart" role="img" aria-label="{escape(label)}" width="100%" height="{height}">{grid}'
+        f'<svg class="plane" width="100%" height="{plot}" viewBox="0 0 {_UNITS} {_UNITS}" preserveAspectRatio="none">'
+        f'{paths}</svg>{marks}<line class="cross" y1="0" y2="{plot}" x1="-10" x2="-10"/></svg>'
+    )
+
+
+def _curve(name: str, x: Sequence[float], values: Sequence[float | None], along: Scale, up: Scale) -> str:
+    parts: list[str] = []
+    is_new, last = True, ""
+    for position, value in zip(x, values, strict=True):
+        if value is None:
+            is_new = True
+            continue
+        last = f"{along(position) * _UNITS:.1f} {(1 - up(value)) * _UNITS:.1f}"
+        parts.append(f"{'M' if is_new else 'L'}{last}")
+        is_new = False
+    dot = f'<path class="{name} dot" d="M{last}h0"/>' if len(parts) == 1 else ""
+    return f'<path class="{name}" d="{"".join(parts)}"/>{dot}'
+
+
+def _level(value: float, up: Scale, plot: int, as_text: Callable[[float], str]) -> str:
+    y = (1 - up(value)) * plot
+    return (
+        f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text class="tick" x="-8" y="{y + 4:.1f}" text-anchor="end">{escape(as_text(value))}</text>'
+    )
+
+
+def _x_label(value: float, along: Scale, height: int) -> str:
+    place = along(value)
+    anchor = "start" if place < 0.05 else "end" if place > 0.95 else "middle"
+    text = escape(f"{value:g}" if value < 1e5 else count(value))
+    return f'<text class="tick" x="{place * 100:.2f}%" y="{height - 4}" text-anchor="{anchor}">{text}</text>'
+
+
+def time_bar(start: float, end: float, total: float, *, state: str, label: str) -> str:
+    """Return one bar of a timeline, `start` to `end` of `total` seconds; a bar of no length stays visible."""
+    total = total if finite(total) and total > 0 else 1.0
+    left = min(max(start / total, 0.0), 1.0) * 100
+    width = max(min(max((end - start) / total, 0.0), 1.0) * 100, 0.4)
+    left = min(left, 100 - width)
+    lines = "".join(
+        f'<line class="grid" x1="{tick / total * 100:.2f}%" x2="{tick / total * 100:.2f}%" y1="0" y2="100%"/>'
+        for tick in time_ticks(total)
+    )
+    return (
+        f'<svg class="bar" role="img" aria-label="{escape(label)}" width="100%" height="22">{lines}'
+        f'<rect class="{escape(state)}" x="{left:.2f}%" width="{width:.2f}%" y="4" height="14" rx="3"/></svg>'
+    )
+
+
+def time_axis(total: float, as_text: Callable[[float], str]) -> str:
+    """Return the axis below the bars of a timeline."""
+    total = total if finite(total) and total > 0 else 1.0
+    texts = []
+    for tick in time_ticks(total):
+        place = tick / total * 100
+        anchor = "start" if place < 3 else "end" if place > 95 else "middle"
+        texts.append(f'<text class="tick" x="{place:.2f}%" y="14" text-anchor="{anchor}">{escape(as_text(tick))}</text>')
+    return f'<svg class="axis" aria-hidden="true" width="100%" height="20">{"".join(texts)}</svg>'
+
+
+def time_ticks(total: float) -> list[float]:
+    """Return about five round times from 0 to `total` seconds."""
+    steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400]
+    step = next((step for step in steps if total / step <= 6), 0)
+    if total < 1:
+        return [0.0]
+    if not step:
+        return ticks(0.0, total, about=5)
+    return [float(tick) for tick in range(0, math.floor(total) + 1, step)]

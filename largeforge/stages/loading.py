@@ -1,0 +1,97 @@
+"""Load models and tokenizers for training, judging and merging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from largeforge.errors import ModelError
+from largeforge.recipe.schema import Registry
+from largeforge.stages.models import ResolvedModel, checked_folder, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from largeforge.stages.context import Context
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a stage finds the model that its job starts from."""
+
+    reference: str
+    """Model reference, or empty when the input `base` holds the files."""
+    registry: Registry
+
+    def resolve(self, context: Context) -> ResolvedModel:
+        """Return the files of the base."""
+        if not self.reference:
+            return ResolvedModel(str(checked_folder(context.inputs["base"])), "job", lock=context.lock)
+        return resolve(self.reference, registry=self.registry, inputs=context.inputs, lock=context.lock)
+
+
+def load_model(source: ResolvedModel, *, device: str, precision: str = "auto") -> Any:
+    """Load the weights of a causal language model onto a device.
+
+    Raises ModelError when the files are missing or broken.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    dtype = wanted.get(precision) or (torch.float32 if device == "cpu" else torch.bfloat16)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source.location, revision=source.revision or None, dtype=dtype)
+    except Exception as error:
+        raise _broken(source, error) from error
+    return model.to(device)
+
+
+def load_tokenizer(source: ResolvedModel) -> Any:
+    """Load a tokenizer and make sure that it can pad and render conversations.
+
+    Raises ModelError when the files are missing, broken, or without a chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision or None)
+    except Exception as error:
+        raise _broken(source, error) from error
+    if tokenizer.chat_template is None:
+        raise ModelError(f"{source.reference} ({source.location}) has no chat template in its tokenizer")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Put a LoRA adapter on a loaded model.
+
+    Raises ModelError when the adapter's files are missing or broken.
+    """
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(checked_folder(folder)))
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"adapter {folder} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def render(tokenizer: Any, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
+    """Return the token ids of a conversation under the tokenizer's chat template."""
+    if not messages:
+        return []
+    ids = tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=generation_prompt, tokenize=True, return_dict=False
+    )
+    return [int(token) for token in ids]
+
+
+def _broken(source: ResolvedModel, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    where = "" if source.location in source.reference else f" ({source.location})"
+    return ModelError(f"model {source.reference}{where} cannot be loaded: {type(error).__name__}: {reason}")

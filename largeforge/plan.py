@@ -33,7 +33,8 @@ class Stage:
     """Input name to the stage whose artifact it is."""
     after: tuple[str, ...] = ()
     """Further stages that must be finished first, although nothing is read from them."""
-    threads: int = 1
+    threads: int = 0
+    """Cores that the stage keeps busy; 0 for one so short that it need not wait for a free core."""
     uses: str = ""
     produces: str = ""
     launcher: dict[str, Any] | None = None
@@ -155,7 +156,7 @@ class _Job:
         }
         return Stage(
             name=self._stage("init"), kind="init", job=self.name, title="make a tokenizer and random weights",
-            config=config, inputs={"data": self._stage("prepare")}, uses="train rows", produces="untrained model",
+            config=config, inputs={"data": self._stage("prepare")}, threads=1, uses="train rows", produces="untrained model",
         )  # fmt: skip
 
     def _train(self) -> Stage:
@@ -167,7 +168,7 @@ class _Job:
             "device": self.machine.device, "world_size": launcher.world_size(self.recipe.launcher),
         }  # fmt: skip
         threads = self._threads()
-        place = f"{threads} threads" if self.machine.device == "cpu" else self.machine.gpu
+        place = f"{threads} thread{'s' if threads > 1 else ''}" if self.machine.device == "cpu" else self.machine.gpu
         steps = f"{job.method.max_steps} steps" if job.method.max_steps > 0 else f"{job.method.num_train_epochs:g} epochs"
         return Stage(
             name=self._stage("train"), kind="train", job=self.name, config=config, threads=threads,
@@ -211,7 +212,7 @@ class _Job:
         return Stage(
             name=self._stage("merge"), kind="merge", job=self.name, title="merge the adapter into its base",
             config={"reference": self._reference, "registry": self.recipe.registry.model_dump()},
-            inputs={"adapter": self._stage("train"), **self.base}, after=after, uses="adapter and base",
+            inputs={"adapter": self._stage("train"), **self.base}, after=after, threads=1, uses="adapter and base",
             produces="merged model", reusable=self.ref.scheme != "registry",
         )  # fmt: skip
 
@@ -228,7 +229,7 @@ class _Job:
             inputs["parent"] = stage_name(recipe, self.ref.target, "register")
         return Stage(
             name=self._stage("register"), kind="register", job=self.name, title="enter the model in the registry",
-            config=config, inputs=inputs, uses=recipe.registry.uri, reusable=False,
+            config=config, inputs=inputs, threads=1, uses=recipe.registry.uri, reusable=False,
             produces=f"registry:{job.register_as}@{job.register_alias}",
         )  # fmt: skip
 

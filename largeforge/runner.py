@@ -106,18 +106,19 @@ class _Execution:
 
     def _start_ready(self) -> None:
         """Start, in plan order, each stage whose inputs are there and whose threads are free."""
-        free = max(self.plan.machine.cores, 1) - sum(process.stage.threads for process in self.running.values())
+        busy = sum(process.stage.threads for process in self.running.values())
+        free = max(self.plan.machine.cores, 1) - busy
         for stage in sorted(self.plan.stages, key=self._urgency):
             waiting = stage.name not in self.done and stage.name not in self.running
             if not waiting or not self.done.issuperset(stage.needs):
                 continue
             if self._finished_before(stage):
                 continue
-            alone_on_gpu = self.plan.machine.device == "cuda" and self.running
-            if alone_on_gpu or (self.running and stage.threads > free):
+            alone_on_gpu = self.plan.machine.device == "cuda" and busy
+            if stage.threads and (alone_on_gpu or (busy and stage.threads > free)):
                 continue
             self._start(stage)
-            free -= stage.threads
+            busy, free = busy + stage.threads, free - stage.threads
 
     def _urgency(self, stage: Stage) -> int:
         """Order stages by the length of what waits for them, longest first."""
@@ -175,7 +176,7 @@ class _Execution:
         return command
 
     def _environment(self, stage: Stage) -> dict[str, str]:
-        threads = str(stage.threads)
+        threads = str(max(stage.threads, 1))
         return {
             **os.environ,
             "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",

@@ -37,14 +37,14 @@ class GivenHeldout:
     def check(self, source: str, keys: Keys) -> None:
         """Note a training row that answers a held-out prompt."""
         if keys.prompt in self._places:
-            self._problems.add(source, f"answers the held-out prompt of {self._places[keys.prompt]}")
+            self._problems.add(source, f"has the prompt of {self._places[keys.prompt]}")
         elif any(key in self._places for key in keys.earlier):
             self.earlier_turns += 1
 
     def raise_if_any(self, train: Path) -> None:
         """Raise DataError when a training row answers a held-out prompt."""
         self._problems.raise_if_any(
-            f"of {train} answer prompts that are held out in {self._path}",
+            f"of {train} with a prompt that is held out in {self._path}",
             "Results on such prompts say nothing: take these rows out of either file. "
             "(Case and white space do not make a prompt another one.)",
         )

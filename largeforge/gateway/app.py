@@ -6,6 +6,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,7 +19,6 @@ from largeforge.gateway.errors import ApiError
 from largeforge.gateway.health import Health
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.proxy import Parts, Proxy
-from largeforge.gateway.respond import json_bytes
 from largeforge.gateway.routing import AUTO
 from largeforge.gateway.upstream import PATHS, Session, targets
 from largeforge.recipe import extensions
@@ -99,7 +99,7 @@ def readiness(file: GatewayFile, health: Health) -> dict[str, Any]:
 
 
 def _pages(file: GatewayFile, health: Health, metrics: Metrics, *, created: int) -> list[BaseRoute]:
-    listed = json_bytes(model_list(file, created=created))
+    listed = orjson.dumps(model_list(file, created=created))
 
     async def models(_: Request) -> Response:
         return Response(listed, media_type="application/json")
@@ -110,7 +110,7 @@ def _pages(file: GatewayFile, health: Health, metrics: Metrics, *, created: int)
     async def ready(_: Request) -> Response:
         body = readiness(file, health)
         status, headers = (200, None) if body["ready"] else (503, {"retry-after": "1"})
-        return Response(json_bytes(body), status, headers, media_type="application/json")
+        return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
     async def scrape(_: Request) -> Response:
         return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
@@ -141,4 +141,4 @@ async def _internal_error(request: Request, error: Exception) -> Response:
 
 
 def _error_response(error: ApiError, headers: dict[str, str]) -> Response:
-    return Response(json_bytes(error.body()), error.status, headers, media_type="application/json")
+    return Response(orjson.dumps(error.body()), error.status, headers, media_type="application/json")

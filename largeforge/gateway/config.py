@@ -9,10 +9,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from largeforge.errors import Problem, RecipeError, nearest
 from largeforge.gateway.routing import AUTO
 from largeforge.recipe.base import Strict
-from largeforge.recipe.schema import Gateway, Name, Router, Topology
+from largeforge.recipe.schema import Gateway, Name, Topology
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from largeforge.recipe.base import Extension as Router
+else:
+    from largeforge.recipe.schema import Router
 
 
 class Upstream(Strict):

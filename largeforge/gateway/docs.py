@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from swagger_ui_bundle import swagger_ui_path
 
 from largeforge.gateway import openapi
-from largeforge.gateway.respond import json_bytes
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -54,7 +54,7 @@ _POLICY = {
 def routes() -> list[BaseRoute]:
     """Return the routes of the API document and its page."""
     document = openapi.document()
-    newest, older = json_bytes(document), json_bytes(openapi.as_3_0(document))
+    newest, older = orjson.dumps(document), orjson.dumps(openapi.as_3_0(document))
 
     async def api(_: Request) -> Response:
         return Response(newest, media_type="application/json")

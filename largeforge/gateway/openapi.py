@@ -6,13 +6,15 @@ so `/docs` shows the same document taken down to 3.0 by `as_3_0`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from largeforge import __version__
 from largeforge.gateway import wire
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _REQUESTS: list[type[BaseModel]] = [wire.ChatRequest, wire.CompletionRequest]
 _ANSWERS: list[type[BaseModel]] = [

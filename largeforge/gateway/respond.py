@@ -7,7 +7,6 @@ an event that carries the error, so that the client neither hangs nor takes it f
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 Headers = list[tuple[bytes, bytes]]
 
 _EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-
-
-def json_bytes(value: Any) -> bytes:
-    """Return a value as JSON; lone surrogates, which a decoded URL may hold, become `?`."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Outbox:
@@ -66,7 +57,7 @@ class Outbox:
 
     async def error(self, error: ApiError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with an error, or end the stream that has begun with one."""
-        body = json_bytes(error.body())
+        body = orjson.dumps(error.body())
         if self._is_finished:
             return
         if self.first_byte_at is None:

@@ -7,26 +7,34 @@ so that letters stay readable on a phone. Colours come from the page's style she
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from largeforge.console.text import count, finite, number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 MAX_POINTS = 500
 _UNITS = 1000
 """Width and height of the plane that curves are drawn in."""
 
 
-def smooth(values: Sequence[float | None], *, share: float = 0.05) -> list[float | None]:
-    """Return an exponential moving average over about `share` of the points, not biased at its start (Adam's way)."""
-    decay = 1 - 1 / max(1.0, len(values) * share)
-    mean, weight = 0.0, 0.0
-    result: list[float | None] = []
+def smooth(values: Sequence[float | None], *, share: float = 0.06) -> list[float | None]:
+    """Return the mean of each value's surroundings, about `share` of all values, as many before it as after it.
+
+    Centred, so that a falling curve is not drawn above its points as a running average would.
+    """
+    sums, counts = [0.0], [0]
     for value in values:
-        if value is not None:
-            mean = decay * mean + (1 - decay) * value
-            weight = decay * weight + (1 - decay)
-        result.append(mean / weight if weight and value is not None else None)
+        sums.append(sums[-1] + (value or 0.0))
+        counts.append(counts[-1] + (value is not None))
+    reach = round(len(values) * share / 2)
+    result: list[float | None] = []
+    for index, value in enumerate(values):
+        half = min(reach, index, len(values) - 1 - index)
+        low, high = index - half, index + half + 1
+        result.append((sums[high] - sums[low]) / (counts[high] - counts[low]) if value is not None else None)
     return result
 
 
@@ -85,7 +93,8 @@ def line_chart(
     label: str,
     height: int = 220,
     num_ticks: int = 4,
-    as_text: Callable[[float], str] = number,
+    has_x_labels: bool = True,
+    as_text: Callable[[float], str] | None = None,
 ) -> str:
     """Return curves over shared x; each line is (class, values), None is a gap. Empty when nothing is known."""
     along = span(x)
@@ -94,14 +103,15 @@ def line_chart(
         return ""
     if len(set(x)) > 1:
         along = Scale(min(x), max(x))
-    plot = height - 22
+    plot = height - 22 if has_x_labels else height
     paths = "".join(_curve(name, x, values, along, up) for name, values in lines)
-    grid = "".join(_level(tick, up, plot, as_text) for tick in ticks(up.low, up.high, about=num_ticks))
-    marks = "".join(_x_label(tick, along, height) for tick in ticks(along.low, along.high, about=3) if tick >= 0)
+    grid = "".join(_level(tick, up, plot, as_text or _round_number) for tick in ticks(up.low, up.high, about=num_ticks))
+    places = ticks(along.low, along.high, about=3) if has_x_labels else []
+    marks = "".join(_x_label(tick, along, height) for tick in places)
     return (
         f'<svg class="chart" role="img" aria-label="{escape(label)}" width="100%" height="{height}">{grid}'
         f'<svg class="plane" width="100%" height="{plot}" viewBox="0 0 {_UNITS} {_UNITS}" preserveAspectRatio="none">'
-        f'{paths}</svg>{marks}<line class="cross" y1="0" y2="{plot}" x1="-10" x2="-10"/></svg>'
+        f'{paths}</svg>{marks}<line class="cross" y1="0" y2="{plot}" x1="0" x2="0"/></svg>'
     )
 
 
@@ -117,6 +127,10 @@ def _curve(name: str, x: Sequence[float], values: Sequence[float | None], along:
         is_new = False
     dot = f'<path class="{name} dot" d="M{last}h0"/>' if len(parts) == 1 else ""
     return f'<path class="{name}" d="{"".join(parts)}"/>{dot}'
+
+
+def _round_number(value: float) -> str:
+    return f"{value:g}" if value == 0 or 1e-4 <= abs(value) < 1e5 else number(float(f"{value:.3g}"))
 
 
 def _level(value: float, up: Scale, plot: int, as_text: Callable[[float], str]) -> str:
@@ -157,7 +171,9 @@ def time_axis(total: float, as_text: Callable[[float], str]) -> str:
     for tick in time_ticks(total):
         place = tick / total * 100
         anchor = "start" if place < 3 else "end" if place > 95 else "middle"
-        texts.append(f'<text class="tick" x="{place:.2f}%" y="14" text-anchor="{anchor}">{escape(as_text(tick))}</text>')
+        texts.append(
+            f'<text class="tick" x="{place:.2f}%" y="14" text-anchor="{anchor}">{escape(as_text(tick))}</text>'
+        )
     return f'<svg class="axis" aria-hidden="true" width="100%" height="20">{"".join(texts)}</svg>'
 
 

@@ -103,10 +103,10 @@ def gather(files: RunFiles) -> Facts:
     stages = _stages(files, [str(name) for name in sequence(first.get("stages"))], working)
     resume = {"text": "Continue this run", "command": last.get("resume_command")}
     return Facts(
-        recipe=str(first.get("recipe") or files.lock.get("recipe") or files.plan.get("recipe") or files.run_dir.parent.name),
-        description=str(first.get("description") or files.plan.get("description") or ""),
-        run_dir=str(last.get("run_dir") or first.get("run_dir") or files.run_dir),
-        digest=str(first.get("digest") or files.lock.get("digest") or ""),
+        recipe=_first_text(first.get("recipe"), files.lock.get("recipe"), files.run_dir.parent.name),
+        description=_first_text(first.get("description"), files.plan.get("description")),
+        run_dir=_first_text(last.get("run_dir"), first.get("run_dir"), str(files.run_dir)),
+        digest=_first_text(first.get("digest"), files.lock.get("digest")),
         outcome=_outcome(last),
         error=str(last.get("error") or ""),
         began=working.began if working.began is not None else _earliest(stages),
@@ -115,6 +115,10 @@ def gather(files: RunFiles) -> Facts:
         next=[mapping(step) for step in sequence(last.get("next"))] or ([resume] if resume["command"] else []),
         stages=stages,
     )
+
+
+def _first_text(*values: object) -> str:
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def _outcome(last: Mapping) -> Any:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from largeforge import events
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Mapping = dict[str, Any]
 

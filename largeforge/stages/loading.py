@@ -34,13 +34,14 @@ class Base:
 def load_model(source: ResolvedModel, *, device: str, precision: str = "auto") -> Any:
     """Load the weights of a causal language model onto a device.
 
+    `precision` is fp32, bf16, `stored` (as in the files), or `auto` (by the device).
     Raises ModelError when the files are missing or broken.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    dtype = wanted.get(precision) or (torch.float32 if device == "cpu" else torch.bfloat16)
+    default = torch.float32 if device == "cpu" else torch.bfloat16
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "stored": "auto"}.get(precision, default)
     try:
         model = AutoModelForCausalLM.from_pretrained(source.location, revision=source.revision or None, dtype=dtype)
     except Exception as error:

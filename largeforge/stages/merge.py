@@ -24,7 +24,7 @@ def run(config: Config, context: Context) -> Result:
     """Write the merged model with the tokenizer that the adapter was trained with."""
     source = Base(config.reference, config.registry).resolve(context)
     context.events.emit("note", text="loading the base and its adapter")
-    model = load_adapter(load_model(source, device="cpu"), context.inputs["adapter"])
+    model = load_adapter(load_model(source, device="cpu", precision="stored"), context.inputs["adapter"])
     merged = model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(context.out)
     load_tokenizer(source).save_pretrained(context.out)

@@ -6,6 +6,7 @@ No tokenizer is involved; lengths in tokens are checked where the model is (`dat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,8 +38,16 @@ class Config(Strict):
     """The recipe's dataset with absolute paths."""
     kind: Literal["sft", "preference"]
     """Whether the method imitates answers or compares them."""
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(ge=0)
     """Seed of the hash that chooses the held-out rows."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The two files that the stage writes."""
+
+    train: RowWriter
+    heldout: RowWriter
 
 
 def run(config: Config, context: Context) -> Result:
@@ -46,24 +55,27 @@ def run(config: Config, context: Context) -> Result:
 
     Raises DataError with all bad rows of a file, StageError when the rows cannot be written.
     """
-    train_file = _open(config, config.dataset.path, max_rows=config.dataset.max_rows)
-    heldout_file = _open(config, config.dataset.heldout_path) if config.dataset.heldout_path else None
-    splitter = Splitter(config.dataset.heldout_fraction, seed=config.seed, system=config.dataset.system)
+    dataset = config.dataset
+    train_file = _open(config, dataset.path, max_rows=dataset.max_rows)
+    heldout_file = _open(config, dataset.heldout_path) if dataset.heldout_path else None
+    splitter = Splitter(dataset.heldout_fraction, seed=config.seed, system=dataset.system)
     needed_bytes = sum(file.path.stat().st_size for file in (train_file, heldout_file) if file)
+    leaks: set[int] = set()
     with (
         RowWriter(context.out / "train.jsonl", needed_bytes=needed_bytes) as train,
         RowWriter(context.out / "heldout.jsonl", needed_bytes=needed_bytes) as heldout,
     ):
+        output = Output(train, heldout)
         if heldout_file:
-            leaks = _copy(train_file, heldout_file, splitter, train, heldout, context)
+            _copy(train_file, heldout_file, output, splitter=splitter, context=context)
         else:
-            leaks = _split(train_file, splitter, train, heldout, context)
+            leaks = _split(train_file, output, splitter=splitter, context=context)
     if leaks:
-        train = rewrite_without(train, leaks)
-    _check_sizes(config, train, heldout)
-    for text in _notes(config, train_file.form, train, heldout, len(leaks)):
+        output = Output(rewrite_without(train, leaks), heldout)
+    _check_size(config, output)
+    for text in _notes(config, train_file.form, output, removed=len(leaks)):
         context.events.emit("note", text=text)
-    return _result(train_file.form, train, heldout)
+    return _result(train_file.form, output)
 
 
 def _open(config: Config, path: str, *, max_rows: int = 0) -> CheckedFile:
@@ -71,41 +83,35 @@ def _open(config: Config, path: str, *, max_rows: int = 0) -> CheckedFile:
     return CheckedFile(Path(path), form=dataset.format, kind=config.kind, system=dataset.system, max_rows=max_rows)
 
 
-def _split(file: CheckedFile, splitter: Splitter, train: RowWriter, heldout: RowWriter, context: Context) -> set[int]:
+def _split(file: CheckedFile, output: Output, *, splitter: Splitter, context: Context) -> set[int]:
     """Part a file by the hash of the prompt; return the training rows that leak a held-out prompt."""
     turns = EarlierTurns(splitter)
     for source, row in _with_progress(file, context):
         keys = splitter.keys(row)
         if splitter.is_heldout(keys.prompt):
             turns.add_heldout(keys)
-            heldout.write(row, source)
+            output.heldout.write(row, source)
         else:
-            turns.add_train(train.rows, keys)
-            train.write(row, source)
+            turns.add_train(output.train.rows, keys)
+            output.train.write(row, source)
     return turns.leaks()
 
 
 def _copy(
-    train_file: CheckedFile,
-    heldout_file: CheckedFile,
-    splitter: Splitter,
-    train: RowWriter,
-    heldout: RowWriter,
-    context: Context,
-) -> set[int]:
+    train_file: CheckedFile, heldout_file: CheckedFile, output: Output, *, splitter: Splitter, context: Context
+) -> None:
     """Copy two given files whole; raise DataError when a training row leaks a held-out prompt."""
     given = GivenHeldout(heldout_file.path)
     for source, row in _with_progress(heldout_file, context):
         given.add(source, splitter.keys(row))
-        heldout.write(row, source)
+        output.heldout.write(row, source)
     for source, row in _with_progress(train_file, context):
         given.check(source, splitter.keys(row))
-        train.write(row, source)
+        output.train.write(row, source)
     given.raise_if_any(train_file.path)
     if given.earlier_turns:
-        text = f"{given.earlier_turns} rows of {train_file.path.name} answer a held-out prompt in an earlier turn: "
-        context.events.emit("note", text=text + "held-out results flatter a method that learns earlier turns")
-    return set()
+        text = f"rows of {train_file.path.name} with a held-out prompt in an earlier turn: {given.earlier_turns} "
+        context.events.emit("note", text=text + "(held-out results flatter a method that learns earlier turns)")
 
 
 def _with_progress(file: CheckedFile, context: Context) -> Iterator[tuple[str, Row]]:
@@ -118,31 +124,33 @@ def _with_progress(file: CheckedFile, context: Context) -> Iterator[tuple[str, R
         yield item
 
 
-def _check_sizes(config: Config, train: RowWriter, heldout: RowWriter) -> None:
-    if not train.rows:
+def _check_size(config: Config, output: Output) -> None:
+    if not output.train.rows:
         raise DataError(
-            f"{config.dataset.path}: no rows are left to train on, since {heldout.rows} are held out at "
+            f"{config.dataset.path}: no rows are left to train on, since {output.heldout.rows} are held out at "
             f"dataset.heldout_fraction = {config.dataset.heldout_fraction}; add rows, or set it to 0"
         )
 
 
-def _notes(config: Config, form: str, train: RowWriter, heldout: RowWriter, removed: int) -> Iterator[str]:
-    name = Path(config.dataset.path).name
+def _notes(config: Config, form: str, output: Output, *, removed: int) -> Iterator[str]:
+    name, train, heldout = Path(config.dataset.path).name, output.train, output.heldout
     yield (
         f"{name} ({form}): {train.rows} rows to train on ({train.characters} characters), "
         f"{heldout.rows} held out ({heldout.characters} characters)"
     )
     if removed:
-        yield f"{removed} rows of {name} removed from training: an earlier turn answers a prompt that is held out"
+        yield f"rows of {name} with a held-out prompt in an earlier turn, removed from training: {removed}"
     fraction = config.dataset.heldout_fraction
     if not heldout.rows and fraction > 0:
         yield f"no row of {name} is held out: {train.rows} rows are too few for heldout_fraction = {fraction}"
 
 
-def _result(form: str, train: RowWriter, heldout: RowWriter) -> Result:
-    metrics = {"train_rows": train.rows, "heldout_rows": heldout.rows}
-    metrics |= {"train_characters": train.characters, "heldout_characters": heldout.characters}
-    digests = {writer.path.name: writer.sha256 for writer in (train, heldout)}
-    return Result(
-        metrics={key: float(value) for key, value in metrics.items()}, info={"sha256": digests, "format": form}
-    )
+def _result(form: str, output: Output) -> Result:
+    metrics = {
+        "train_rows": float(output.train.rows),
+        "heldout_rows": float(output.heldout.rows),
+        "train_characters": float(output.train.characters),
+        "heldout_characters": float(output.heldout.characters),
+    }
+    digests = {writer.path.name: writer.sha256 for writer in (output.train, output.heldout)}
+    return Result(metrics=metrics, info={"sha256": digests, "format": form})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from largeforge.data import lengths
@@ -61,7 +61,7 @@ def run(config: Config, context: Context) -> Result:
         checkpoints=context.work / "checkpoints",
     )
     metrics = method.run(config.method, training)
-    return Result(metrics=metrics, info={"token_lengths": statistics.as_dict(), "base": source.reference})
+    return Result(metrics=metrics, info={"token_lengths": asdict(statistics), "base": source.reference})
 
 
 @dataclass

@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SEED = 20
 
-NUM_MAPPER_TRAIN = 4000
+NUM_MAPPER_TRAIN = 5000
 NUM_MAPPER_HELDOUT = 300
 NUM_SUPPORT_TRAIN = 3000
 NUM_SUPPORT_HELDOUT = 264

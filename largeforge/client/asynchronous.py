@@ -1,0 +1,183 @@
+"""The client for asyncio; `synchronous.py` is the same without `await`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import httpx
+
+from largeforge.client import call as calls
+from largeforge.client.answer import Answer, parse_answer, parse_models
+from largeforge.client.base import ClientBase, Options
+from largeforge.client.events import StreamReader
+from largeforge.client.retry import Refused, Wait
+from largeforge.errors import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from largeforge.client.call import Call
+    from largeforge.client.retry import Outcome
+
+
+class AsyncRouterClient(ClientBase):
+    """Asks a gateway; one pool of connections, for one event loop.
+
+    `url` is the gateway's address, with or without `/v1`; for the other options see `Options`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        **options: Unpack[Options],
+    ):
+        super().__init__(url, **options)
+        self._http = httpx.AsyncClient(headers=self._headers, transport=transport, trust_env=False)
+        self._sleep = sleep
+
+    async def generate(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        model: str = "auto",
+        **parameters: Any,
+    ) -> Answer:
+        """Return the answer to a chat, or to one user message given as a string.
+
+        `parameters` are passed on as OpenAI's API names them. Raises RequestFailed.
+        """
+        call = calls.chat(
+            messages,
+            model=model,
+            stream=False,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            parameters=parameters,
+        )
+        started = self._clock()
+        response, body = await self._send(call, started, whole=True)
+        return parse_answer(response.status_code, response.headers, body, latency_ms=self._latency_ms(started))
+
+    def stream(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        model: str = "auto",
+        **parameters: Any,
+    ) -> AsyncStream:
+        """Return the answer as an iterator of pieces of text; its `answer` is there at the end.
+
+        Nothing is sent before the first piece is asked for. Raises RequestFailed while iterating.
+        """
+        call = calls.chat(
+            messages, model=model, stream=True, max_tokens=max_tokens, temperature=temperature, parameters=parameters
+        )
+        return AsyncStream(self, call)
+
+    async def models(self) -> list[dict[str, Any]]:
+        """Return every name that `model` may have, with its description. Raises RequestFailed."""
+        response, body = await self._send(calls.MODELS, self._clock(), whole=True)
+        return parse_models(response.status_code, response.headers, body)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: Call, started: float, *, whole: bool) -> tuple[httpx.Response, bytes]:
+        """Return a successful response with its body, or with the body still to come unless `whole`."""
+        steps = self._steps(started)
+        outcome: Outcome = None
+        while True:
+            step = steps.send(outcome)
+            outcome = None
+            if isinstance(step, Wait):
+                await self._sleep(step.seconds)
+                continue
+            try:
+                response = await self._http.send(self._request(self._http, call, step.timeout_s), stream=True)
+                if response.is_success and not whole:
+                    return response, b""
+                body = await self._read(response, started)
+            except httpx.TransportError as error:
+                outcome = self._unreachable(error)
+                continue
+            if response.is_success:
+                return response, body
+            outcome = Refused(response.status_code, response.headers, body)
+
+    async def _read(self, response: httpx.Response, started: float) -> bytes:
+        chunks: list[bytes] = []
+        try:
+            async for chunk in response.aiter_bytes():
+                chunks.append(chunk)
+                self._check_deadline(started)
+        finally:
+            await response.aclose()
+        return b"".join(chunks)
+
+
+class AsyncStream:
+    """The pieces of an answer as they arrive; close it, or use it with `async with`, to stop early."""
+
+    def __init__(self, client: AsyncRouterClient, call: Call):
+        self._client = client
+        self._call = call
+        self._answer: Answer | None = None
+        self._pieces = self._run()
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer, once all pieces have been read."""
+        if self._answer is None:
+            raise ClientError("The stream has not been read to its end.")
+        return self._answer
+
+    async def close(self) -> None:
+        """Stop; the server is told to stop, too."""
+        await self._pieces.aclose()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        return await anext(self._pieces)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self) -> AsyncGenerator[str, None]:
+        client, started = self._client, self._client._clock()
+        response, _ = await client._send(self._call, started, whole=False)
+        reader = StreamReader(response.status_code, response.headers)
+        try:
+            async for data in response.aiter_bytes():
+                for piece in reader.feed(data):
+                    yield piece
+                client._check_deadline(started)
+        except httpx.TransportError as error:
+            raise reader.broken(error) from error
+        finally:
+            await response.aclose()
+        self._answer = reader.answer(latency_ms=client._latency_ms(started))

@@ -1,0 +1,108 @@
+"""Carry out a plan from start to report: run directory, events, stages, report."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from largeforge import events, hardware, report, runner, runs
+from largeforge.errors import LargeForgeError, Problem, RecipeError
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan
+    from largeforge.runner import Sink
+    from largeforge.runs import Run
+
+
+def execute(plan: Plan, command: str, show: Sink) -> Path:
+    """Run the plan, continuing an interrupted run of the same lock; return the run directory.
+
+    `command` is what the user typed, for the report and for hints. Every event goes to `show`
+    and to `events.jsonl`. Raises what the runner raises, after the report is written.
+    """
+    preflight(plan)
+    with runs.opened(plan) as run, (run.path / "events.jsonl").open("a", encoding="utf-8") as stream:
+        sink = _tee(stream, show)
+        started = time.monotonic()
+        sink(_event("run_started", **_described(plan, run, command)))
+        try:
+            runs.describe(run.path, plan)
+            runner.run(plan, run, sink)
+        except LargeForgeError as error:
+            fields = {"error": str(error), "exit_code": error.exit_code, "resume_command": command}
+            sink(_event("run_failed", run_dir=runs.relative(run.path), **fields))
+            report.write(run.path)
+            raise
+        seconds = round(time.monotonic() - started, 1)
+        path = runs.relative(run.path / "report.html")
+        end = {"run_dir": runs.relative(run.path), "report": path, "next": next_commands(plan, command)}
+        sink(_event("run_finished", seconds=seconds, **end))
+        report.write(run.path)
+        return run.path
+
+
+def preflight(plan: Plan) -> None:
+    """Raise RecipeError when this machine cannot run the plan at all."""
+    wanted = plan.recipe.hardware
+    if plan.machine.device == "cuda" and not hardware.gpus():
+        rule = "needs an NVIDIA GPU with its driver, and this machine has none. mode=plan works anywhere."
+        raise RecipeError([Problem("hardware", rule, given=repr(wanted.name))])
+
+
+def next_commands(plan: Plan, command: str) -> list[dict[str, str]]:
+    """Return what a user would type next, as text and command."""
+    recipe = plan.recipe
+    found = []
+    registered = [job.register_as for job in recipe.training_jobs.values() if job.register_as]
+    if recipe.topology and not recipe.serve:
+        found.append({"text": "serve these experts until Ctrl-C", "command": f"{command} serve=true"})
+    if recipe.name == "quickstart":
+        found[:] = [
+            {"text": "serve these experts until Ctrl-C", "command": "python -m largeforge +recipe=serve_quickstart"},
+            {
+                "text": "train an expert on your own conversations",
+                "command": "python -m largeforge +recipe=my_expert dataset.path=my.jsonl",
+            },
+        ]
+    if registered and recipe.registry.uri.startswith("sqlite"):
+        found.append({"text": "look at the registered models", "command": f"mlflow ui --backend-store-uri {recipe.registry.uri}"})
+    found.append({"text": "run all of it afresh", "command": f"{command} runs.resume=false"})
+    return found
+
+
+def _tee(stream: IO[str], show: Sink) -> Sink:
+    def sink(event: dict[str, Any]) -> None:
+        stream.write(events.encode(event) + "\n")
+        stream.flush()
+        show(event)
+
+    return sink
+
+
+def _event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"time": round(time.time(), 3), "stage": "", "kind": kind, **fields}
+
+
+def _described(plan: Plan, run: Run, command: str) -> dict[str, Any]:
+    return {
+        "recipe": plan.recipe.name,
+        "description": plan.recipe.description,
+        "run_dir": runs.relative(run.path),
+        "stages": [stage.name for stage in plan.stages],
+        "digest": plan.digest,
+        "command": command,
+        "machine": str(plan.machine),
+    }
+
+
+def read_events(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the events of a run; a half-written last line is left out."""
+    found = []
+    for line in (run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found

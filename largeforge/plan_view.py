@@ -1,0 +1,41 @@
+"""Show a plan to a person: stages, what each uses and makes, what is already done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from largeforge.plan import Plan
+
+
+def render(plan: Plan, statuses: Mapping[str, str], command: str) -> RenderableType:
+    """Return the plan as something that rich can print."""
+    head = Text.assemble((plan.recipe.name, "bold"), f"  {plan.recipe.description}\n", (f"on {plan.machine}", "dim"))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("stage", style="bold", no_wrap=True)
+    table.add_column("does", ratio=3)
+    table.add_column("uses", ratio=4)
+    table.add_column("makes", ratio=3)
+    table.add_column("state", no_wrap=True)
+    for stage in plan.stages:
+        state = statuses.get(stage.name, "to do")
+        table.add_row(
+            stage.name,
+            Text(stage.title),
+            Text(stage.uses),
+            Text(stage.produces),
+            Text(state, "green" if state != "to do" else ""),
+        )
+    waiting = sum(stage.name not in statuses for stage in plan.stages)
+    foot = Text.assemble(
+        f"{waiting} of {len(plan.stages)} stages to do; lock {plan.digest[:12]}. Run it: ", (command, "bold")
+    )
+    return Group(head, Text(), table, Text(), foot)

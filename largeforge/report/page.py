@@ -1,0 +1,84 @@
+"""Puts the sections on one page and writes it: no request leaves it, and no script but its own runs in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from largeforge.report import appendix, sections
+from largeforge.report.facts import gather
+from largeforge.report.html import esc
+from largeforge.report.losses import losses
+from largeforge.report.read import read
+
+_NAVIGATION = {
+    "stages": "Stages",
+    "loss": "Loss",
+    "evaluation": "Evaluation",
+    "answers": "Answers",
+    "models": "Models",
+    "next": "Next",
+    "tables": "Tables",
+    "environment": "Environment",
+    "recipe": "Recipe",
+}
+
+
+def write(run_dir: Path) -> Path:
+    """Build `report.html` in a run directory from whatever is there, and return its path."""
+    path = run_dir / "report.html"
+    _replace(path, render(run_dir))
+    return path
+
+
+def render(run_dir: Path) -> str:
+    """Return the report of a run directory as HTML."""
+    files = read(run_dir)
+    facts = gather(files)
+    parts = [
+        sections.stages(facts),
+        losses(facts),
+        sections.evaluation(facts),
+        sections.answers(facts),
+        sections.models(facts),
+        appendix.next_steps(facts),
+        sections.other_tables(facts),
+        appendix.environment(files.lock),
+        appendix.recipe(files.recipe),
+    ]
+    body = "".join(parts)
+    script = _asset("hover.js")
+    return Template(_asset("page.html")).substitute(
+        title=esc(f"{facts.recipe} · LargeForge"),
+        style=_asset("style.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        header=sections.header(facts),
+        navigation="".join(
+            f'<a href="#{name}">{title}</a>' for name, title in _NAVIGATION.items() if f'<section id="{name}">' in body
+        ),
+        body=body,
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("largeforge.report").joinpath(name).read_text(encoding="utf-8").strip()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new one, never a half."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".html")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,160 @@
+"""Enter a trained model in the registry, with where it came from and how it was judged."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+
+from largeforge.artifacts import file_sha256, read_manifest, write_json
+from largeforge.errors import GateError, StageError
+from largeforge.recipe import model_ref
+from largeforge.recipe.base import Strict
+from largeforge.recipe.schema import Registry  # noqa: TC001 (Pydantic reads it at run time)
+from largeforge.registry import GateResult, Lineage, ModelRegistry
+from largeforge.stages.context import Result
+from largeforge.stages.models import checked_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from largeforge.stages.context import Context
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+EVALUATION = "evaluation.json"
+REGISTERED = "registered.json"
+
+
+class Config(Strict):
+    """What to register, where, and from what it was made."""
+
+    name: str
+    """Name in the model registry (`register_as`)."""
+    alias: str
+    """Alias that points to the new version."""
+    kind: Literal["auto", "model", "adapter"] = "auto"
+    """`auto` is an adapter where there is an adapter_config.json."""
+    registry: Registry
+    recipe: str
+    """Name of the recipe."""
+    recipe_digest: str = ""
+    """Digest of the resolved recipe."""
+    parents: dict[str, str] = Field(default_factory=dict)
+    """Reference of each starting model to the name it is registered under in this run, or an empty string."""
+    parent: str = ""
+    """Reference of the only starting model; empty when it is another job's, whose registration is an input."""
+
+
+class _Gate(BaseModel):
+    metric: str
+    condition: str
+    value: float | None
+    passed: bool
+
+
+class _Evaluation(BaseModel):
+    """The part of evaluation.json that the registry keeps."""
+
+    metrics: dict[str, float] = {}
+    gates: list[_Gate] = []
+
+
+class _Registered(BaseModel):
+    """The part of a parent's registered.json that names it."""
+
+    name: str
+    reference: str
+
+
+def run(config: Config, context: Context) -> Result:
+    """Register the model unless a gate refused it.
+
+    Raises GateError, ModelError when the files are no model, RegistryError.
+    """
+    evaluation = _evaluation(context)
+    model = checked_folder(context.inputs["model"])
+    found: Literal["model", "adapter"] = "adapter" if (model / "adapter_config.json").is_file() else "model"
+    registry = ModelRegistry(config.registry)
+    version = registry.register(
+        config.name,
+        model,
+        kind=found if config.kind == "auto" else config.kind,
+        lineage=_lineage(config, context, gates=evaluation.gates, parents=_parents(config, context, registry)),
+        metrics=evaluation.metrics,
+        alias=config.alias,
+    )
+    info = {
+        "name": version.name,
+        "version": version.version,
+        "reference": version.reference,
+        "alias": config.alias,
+        "path": str(version.path),
+    }
+    write_json(context.out / REGISTERED, info)
+    context.events.emit("note", text=f"registered {version.reference} as @{config.alias}")
+    return Result(metrics=evaluation.metrics, info=info)
+
+
+def _evaluation(context: Context) -> _Evaluation:
+    """Read the verdict; an evaluation that cannot be read is not taken for a good one."""
+    if "evaluation" not in context.inputs:
+        return _Evaluation()
+    path = context.inputs["evaluation"] / EVALUATION
+    evaluation = _read(path, _Evaluation)
+    refused = [gate for gate in evaluation.gates if not gate.passed]
+    if refused:
+        told = "; ".join(f"{gate.metric} is {gate.value}, must be {gate.condition}" for gate in refused)
+        raise GateError(f"not registered, since a gate refused the model: {told} ({path})")
+    return evaluation
+
+
+def _lineage(config: Config, context: Context, *, gates: list[_Gate], parents: list[str]) -> Lineage:
+    stage_dir = context.inputs["model"].parent
+    manifest = read_manifest(stage_dir)
+    rows = sorted(context.inputs["data"].glob("*.jsonl")) if "data" in context.inputs else []
+    return Lineage(
+        recipe=config.recipe,
+        recipe_digest=config.recipe_digest,
+        lock=context.lock,
+        data_sha256={path.name: file_sha256(path) for path in rows},
+        parents=parents,
+        run_dir=str(context.out.parents[1]),
+        stage=manifest.stage if manifest else context.stage,
+        fingerprint=manifest.fingerprint if manifest else "",
+        gates=[GateResult(**gate.model_dump()) for gate in gates],
+    )
+
+
+def _parents(config: Config, context: Context, registry: ModelRegistry) -> list[str]:
+    """Return references that keep their meaning: versions instead of aliases and job names where they exist."""
+    made_here = {
+        record.name: record.reference
+        for name, folder in context.inputs.items()
+        if name == "parent" or name.startswith("parent.")
+        for record in [_read(folder / REGISTERED, _Registered)]
+    }
+    named = {**config.parents, **({config.parent: ""} if config.parent else {})}
+    missing = [f"{ref} as '{name}'" for ref, name in named.items() if name and name not in made_here]
+    if missing:
+        raise StageError(f"no parent input has a {REGISTERED} for {', '.join(missing)}")
+    pinned = [made_here[name] if name else _pinned(ref, registry) for ref, name in named.items()]
+    return list(dict.fromkeys([*pinned, *made_here.values()]))
+
+
+def _pinned(reference: str, registry: ModelRegistry) -> str:
+    """Replace a registry alias by the version that it means now."""
+    ref = model_ref.parse(reference)
+    if ref.scheme != "registry" or ref.is_version:
+        return reference
+    alias = ref.selector or "champion"
+    matches = [version.reference for version in registry.versions(ref.target) if alias in version.aliases]
+    return matches[0] if matches else reference
+
+
+def _read(path: Path, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise StageError(f"{path} cannot be read: {error}") from error

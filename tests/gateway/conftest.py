@@ -1,0 +1,324 @@
+"""A fake of vLLM that speaks its HTTP protocol over real sockets, and gateways in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from largeforge.gateway.app import create_app
+from largeforge.gateway.config import GatewayFile
+
+DIE = object()
+"""In a script: break the connection off here."""
+
+
+@pytest.fixture(autouse=True)
+def _sockets(socket_enabled: None) -> None:
+    """Real sockets on the loopback, whatever the default is."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn in this event loop or thread, leaving signals alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Running:
+    """A served application and where it listens."""
+
+    server: Server
+    task: asyncio.Task[None]
+    url: str
+
+    async def stop(self) -> None:
+        self.server.should_exit = True
+        await self.task
+
+
+async def serve(app: Any, port: int = 0) -> Running:
+    listener = socket.create_server(("127.0.0.1", port))
+    url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+    server = Server(
+        uvicorn.Config(app, log_config=None, ws="none", lifespan="auto", timeout_graceful_shutdown=5, loop="asyncio")
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not task.done():
+        await asyncio.sleep(0)
+    return Running(server, task, url)
+
+
+class FakeVllm:
+    """What a test can do to an expert, and what the expert saw."""
+
+    def __init__(self, text: str = "Hello") -> None:
+        self.text = text
+        self.status = 200
+        self.error: dict[str, Any] = {"message": "no", "type": "BadRequestError", "param": None, "code": 400}
+        self.error_headers: dict[str, str] = {}
+        self.healthy = True
+        self.script: asyncio.Queue[Any] | None = None
+        """Pieces of raw stream, fed by the test; None ends it, DIE breaks it. Unset: a whole answer at once."""
+        self.requests: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+        self.headers: list[httpx.Headers] = []
+        self.arrived = threading.Event()
+        self.finish: asyncio.Event | None = None
+        """When set, whole answers wait for it."""
+        self.cancelled: asyncio.Event = asyncio.Event()
+        self.app = Starlette(
+            routes=[
+                Route("/health", self._health),
+                Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/completions", self._complete, methods=["POST"]),
+            ]
+        )
+
+    async def _health(self, _: Request) -> Response:
+        return Response(status_code=200 if self.healthy else 503)
+
+    async def _chat(self, request: Request) -> Response:
+        return await self._answer(request, "chat.completion")
+
+    async def _complete(self, request: Request) -> Response:
+        return await self._answer(request, "text_completion")
+
+    async def _answer(self, request: Request, kind: str) -> Response:
+        body = await request.body()
+        self.bodies.append(body)
+        asked = json.loads(body)
+        self.requests.append(asked)
+        self.headers.append(httpx.Headers(request.headers.raw))
+        self.arrived.set()
+        if self.status != 200:
+            return JSONResponse({"error": self.error}, self.status, headers=self.error_headers)
+        if asked.get("stream"):
+            return StreamingResponse(self._stream(asked, kind), media_type="text/event-stream")
+        if self.finish is not None:
+            await self._wait_for_finish(request)
+        return JSONResponse(self._whole(asked, kind))
+
+    async def _wait_for_finish(self, request: Request) -> None:
+        assert self.finish is not None
+        finish = asyncio.create_task(self.finish.wait())
+        gone = asyncio.create_task(request.receive())
+        _, pending = await asyncio.wait((finish, gone), return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        if not finish.done():
+            self.cancelled.set()
+
+    def _whole(self, asked: dict[str, Any], kind: str) -> dict[str, Any]:
+        message = {"message": {"role": "assistant", "content": self.text}} if kind.startswith("chat") else {}
+        choice = {"index": 0, "finish_reason": "stop", "text": self.text, **message}
+        if message:
+            del choice["text"]
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        return {
+            "id": "x-1",
+            "object": kind,
+            "created": 1,
+            "model": asked["model"],
+            "choices": [choice],
+            "usage": usage,
+        }
+
+    async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[bytes]:
+        try:
+            if self.script is None:
+                for piece in self.text:
+                    yield event(piece, asked["model"], kind)
+                yield event("", asked["model"], kind, finish="stop")
+                if (asked.get("stream_options") or {}).get("include_usage"):
+                    yield usage_event(asked["model"], kind)
+                yield b"data: [DONE]\n\n"
+                return
+            while (piece := await self.script.get()) is not None:
+                if piece is DIE:
+                    raise ConnectionAbortedError("the fake dies here")
+                yield piece
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.set()
+            raise
+
+
+def event(text: str, model: str = "m", kind: str = "chat.completion", finish: str | None = None) -> bytes:
+    """One event as vLLM writes it."""
+    is_chat = kind.startswith("chat")
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "logprobs": None}
+    choice.update({"delta": {"content": text}} if is_chat else {"text": text})
+    name = "chat.completion.chunk" if is_chat else kind
+    data = {"id": "x-1", "object": name, "created": 1, "model": model, "choices": [choice]}
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def usage_event(model: str, kind: str) -> bytes:
+    name = "chat.completion.chunk" if kind.startswith("chat") else kind
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    data = {"id": "x-1", "object": name, "created": 1, "model": model, "choices": [], "usage": usage}
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def gateway_file(urls: dict[str, str], **gateway: Any) -> GatewayFile:
+    """A topology of `general` (fallback), `support` and `mapper`."""
+    experts: dict[str, Any] = {
+        "general": {"model": "registry:base/1", "description": "Everything else."},
+        "support": {"model": "registry:support/1", "keywords": ["order", "refund"], "description": "Orders."},
+        "mapper": {"model": "registry:mapper/1", "keywords": ["detector", "#42"]},
+    }
+    return GatewayFile.model_validate(
+        {
+            "gateway": {"port": 0, "health_interval_s": 0.05, "connect_timeout_s": 2.0, **gateway},
+            "router": {"name": "keyword"},
+            "topology": {"experts": {name: experts[name] for name in urls}, "fallback": "general"},
+            "upstreams": {
+                name: {"url": url, "served_model": name, "model": f"registry:{name}/1", "lock": f"lock-{name}"}
+                for name, url in urls.items()
+            },
+        }
+    )
+
+
+@dataclass
+class World:
+    """A gateway with three experts, and a client that talks to it."""
+
+    experts: dict[str, FakeVllm]
+    servers: dict[str, Running]
+    gateway: Running
+    client: httpx.AsyncClient
+    registry: CollectorRegistry
+    file: GatewayFile
+    _stopped: list[str] = field(default_factory=list)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"largeforge_gateway_{name}", labels) or 0.0
+
+    async def chat(self, text: str = "hi", **fields: Any) -> httpx.Response:
+        body = {"messages": [{"role": "user", "content": text}], **fields}
+        return await self.client.post("/v1/chat/completions", json=body)
+
+    async def kill(self, expert: str) -> None:
+        """Stop an expert's server for good."""
+        await self.servers.pop(expert).stop()
+
+    async def state(self, expert: str, state: str) -> None:
+        """Wait until the gateway sees an expert in a state."""
+        while True:
+            experts = (await self.client.get("/ready")).json()["experts"]
+            if experts[expert]["state"] == state:
+                return
+
+
+MakeWorld = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture
+async def make_world() -> AsyncIterator[MakeWorld]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(**gateway: Any) -> World:
+            experts = {name: FakeVllm(f"I am {name}") for name in ("general", "support", "mapper")}
+            servers = {name: await serve(expert.app) for name, expert in experts.items()}
+            file = gateway_file({name: server.url for name, server in servers.items()}, **gateway)
+            registry = CollectorRegistry()
+            running = await serve(create_app(file, registry=registry))
+            client = httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30)
+            world = World(experts, servers, running, client, registry, file)
+            stack.push_async_callback(_stop_all, world)
+            return world
+
+        yield make
+
+
+async def _stop_all(world: World) -> None:
+    await world.client.aclose()
+    await world.gateway.stop()
+    for server in world.servers.values():
+        await server.stop()
+
+
+@pytest.fixture
+async def world(make_world: MakeWorld) -> World:
+    return await make_world()
+
+
+@dataclass
+class ThreadedFake:
+    """A fake expert in a thread, for gateways that are processes."""
+
+    fake: FakeVllm
+    url: str
+    server: Server
+    thread: threading.Thread
+    loop: asyncio.AbstractEventLoop
+
+    def do(self, action: Callable[[], Any]) -> None:
+        self.loop.call_soon_threadsafe(action)
+
+
+@pytest.fixture
+def threaded_fakes() -> Iterator[dict[str, ThreadedFake]]:
+    fakes = {name: _start_thread(FakeVllm(f"I am {name}")) for name in ("general", "support")}
+    yield fakes
+    for running in fakes.values():
+        running.server.should_exit = True
+        running.thread.join()
+
+
+def _start_thread(fake: FakeVllm) -> ThreadedFake:
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+    server = Server(uvicorn.Config(fake.app, log_config=None, ws="none", timeout_graceful_shutdown=5))
+    loop = asyncio.new_event_loop()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(server.serve(sockets=[listener]))
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.001)
+    return ThreadedFake(fake, url, server, thread, loop)
+
+
+@pytest.fixture
+def events() -> Any:
+    """The stream vocabulary of the fake, for tests that script it."""
+
+    class Vocabulary:
+        die = DIE
+        event = staticmethod(event)
+        done = b"data: [DONE]\n\n"
+
+    return Vocabulary
+
+
+@pytest.fixture
+def make_file() -> Callable[..., GatewayFile]:
+    return gateway_file
+
+
+@pytest.fixture
+def serve_app() -> Callable[..., Awaitable[Running]]:
+    return serve

@@ -122,7 +122,9 @@ def _list_recipes(words: Sequence[str]) -> int:
     for name, path in sources.recipe_files().items():
         table.add_row(name, Text(sources.description(path)))
     console = Console()
-    console.print("Choose a recipe:  python -m largeforge +recipe=NAME \\[mode=plan] \\[key=value …]\n", highlight=False)
+    console.print(
+        "Choose a recipe:  python -m largeforge +recipe=NAME \\[mode=plan] \\[key=value …]\n", highlight=False
+    )
     console.print(table)
     return 0
 

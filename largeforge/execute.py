@@ -67,7 +67,9 @@ def next_commands(plan: Plan, command: str) -> list[dict[str, str]]:
             },
         ]
     if registered and recipe.registry.uri.startswith("sqlite"):
-        found.append({"text": "look at the registered models", "command": f"mlflow ui --backend-store-uri {recipe.registry.uri}"})
+        found.append(
+            {"text": "look at the registered models", "command": f"mlflow ui --backend-store-uri {recipe.registry.uri}"}
+        )
     found.append({"text": "run all of it afresh", "command": f"{command} runs.resume=false"})
     return found
 

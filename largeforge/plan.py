@@ -143,7 +143,7 @@ class _Job:
         method = extensions.load("method", self.job.method.name)
         return Stage(
             name=self._stage("prepare"), kind="prepare", job=self.name, title="check and split the data",
-            config={"dataset": self.job.dataset.model_dump(), "kind": method.DATA_KIND, "seed": self.recipe.seed},
+            config={"dataset": self.job.dataset.model_dump(), "kind": method.DATA_KIND},
             uses=self.job.dataset.path, produces="train and held-out rows",
         )  # fmt: skip
 
@@ -169,7 +169,9 @@ class _Job:
         }  # fmt: skip
         threads = self._threads()
         place = f"{threads} thread{'s' if threads > 1 else ''}" if self.machine.device == "cpu" else self.machine.gpu
-        steps = f"{job.method.max_steps} steps" if job.method.max_steps > 0 else f"{job.method.num_train_epochs:g} epochs"
+        steps = (
+            f"{job.method.max_steps} steps" if job.method.max_steps > 0 else f"{job.method.num_train_epochs:g} epochs"
+        )
         return Stage(
             name=self._stage("train"), kind="train", job=self.name, config=config, threads=threads,
             title=f"{job.method.name} of {job.model.name or job.model.ref}",

@@ -251,7 +251,9 @@ class _Execution:
         """Return the error that a stage's end means, in one message."""
         stage = process.stage
         log = self.directory.stage_dir(stage.name) / "log.txt"
-        kind: type[LargeForgeError] = GateError if process.failed.get("exit_code") == GateError.exit_code else StageError
+        kind: type[LargeForgeError] = (
+            GateError if process.failed.get("exit_code") == GateError.exit_code else StageError
+        )
         message = process.failed.get("error") or _last_words(log, code)
         error = kind(f"{stage.name}: {message}")
         if process.failed.get("exit_code") == 2:

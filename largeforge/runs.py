@@ -1,8 +1,8 @@
 """Run directories: found again or made new, held by one process at a time, stages shared between them.
 
-    runs/<recipe>/<time>-<digest>/    recipe.yaml lock.json plan.json events.jsonl report.html
-        <stage>/                      stage.json log.txt out/ work/ manifest.json
-    runs/.finished/<fingerprint>      path of a finished stage with that fingerprint
+runs/<recipe>/<time>-<digest>/    recipe.yaml lock.json plan.json events.jsonl report.html
+    <stage>/                      stage.json log.txt out/ work/ manifest.json
+runs/.finished/<fingerprint>      path of a finished stage with that fingerprint
 """
 
 from __future__ import annotations

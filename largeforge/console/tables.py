@@ -17,5 +17,7 @@ def table_parts(event: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
 
 def numeric_columns(rows: list[list[Any]], num_columns: int) -> list[bool]:
     """Say of each column whether it holds only numbers (and blanks)."""
-    columns: list[list[Any]] = [[row[index] for row in rows if row[index] != ""] for index in range(num_columns)]
+    columns: list[list[Any]] = [
+        [row[index] for row in rows if row[index] not in ("", None)] for index in range(num_columns)
+    ]
     return [bool(column) and all(isinstance(cell, int | float) for cell in column) for column in columns]

@@ -50,7 +50,7 @@ def number(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, float):
-        return clean(value)
+        return "" if value is None else clean(value)
     size = abs(value)
     if not math.isfinite(value):
         return str(value)

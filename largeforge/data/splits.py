@@ -24,11 +24,11 @@ class Keys:
 
 
 class Splitter:
-    """Hashes prompts, with the seed and the system prompt of one dataset."""
+    """Hashes prompts, apart from the system prompt of one dataset; no seed, so that all runs judge on the same rows."""
 
-    def __init__(self, fraction: float, *, seed: int, system: str = ""):
+    def __init__(self, fraction: float, *, system: str = ""):
         self._limit = int(fraction * 2.0**KEY_BITS)
-        self._start = hashlib.sha256(str(seed).encode())
+        self._start = hashlib.sha256()
         self._system = system
 
     def keys(self, row: dict[str, Any]) -> Keys:

@@ -19,7 +19,11 @@ def check(recipe: Recipe) -> list[Problem]:
     single = "main" in recipe.training_jobs and not recipe.jobs
     for name, job in recipe.training_jobs.items():
         prefix = "" if single else f"jobs.{name}."
-        problems += [*_model(f"{prefix}model", job.model, recipe), *_gates(prefix, job), *_job(prefix, name, job, recipe)]
+        problems += [
+            *_model(f"{prefix}model", job.model, recipe),
+            *_gates(prefix, job),
+            *_job(prefix, name, job, recipe),
+        ]
     for name, model in recipe.models.items():
         problems += _model(f"models.{name}", model, recipe)
     if recipe.topology:
@@ -42,6 +46,11 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("router", "is required to serve; choose one with +router=…")
     if recipe.serve and not recipe.topology:
         yield Problem("serve", "needs a topology to serve; choose one with +topology=…")
+    for name, host in recipe.hosts.hosts.items():
+        if host.address != "local":
+            yield Problem(
+                f"hosts.hosts.{name}.address", "only this machine (local) is supported so far; use hosts=local."
+            )
     experts = recipe.topology.experts if recipe.topology else {}
     for index, question in enumerate(recipe.verify.questions):
         if question.expert not in experts:

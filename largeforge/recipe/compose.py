@@ -62,7 +62,7 @@ def plain(config: Any, places: Places) -> dict[str, Any]:
     Raises RecipeError for resolvers, dangling interpolations and missing values.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     raw = OmegaConf.to_container(config, resolve=False)
     problems = [
@@ -76,6 +76,8 @@ def plain(config: Any, places: Places) -> dict[str, Any]:
         values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = str(error.full_key or "recipe")
+        if isinstance(error, MissingMandatoryValue):
+            raise RecipeError([Problem(key, f"is required: give it with {key}=…", places.of_key(key))]) from error
         raise RecipeError([Problem(key, str(error).splitlines()[0], places.of_key(key))]) from error
     return dict(values)
 
@@ -129,7 +131,9 @@ def explain(error: Exception) -> RecipeError:
 
 def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict):
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}.{key}" if prefix else str(key))]
+        return [
+            leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}.{key}" if prefix else str(key))
+        ]
     if isinstance(value, list):
         return [leaf for index, item in enumerate(value) for leaf in _leaves(item, f"{prefix}.{index}")]
     return [(prefix, value)]

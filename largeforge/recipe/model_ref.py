@@ -1,12 +1,12 @@
 """Model references: the one parser of `hub:`, `path:`, `run:`, `registry:`, `tiny:` and `job:`.
 
-    hub:Qwen/Qwen2.5-7B-Instruct@<revision>   a repository on the model hub
-    path:/models/my-model                     a folder on this machine
-    run:<run folder>/<stage>                  what a stage of an earlier run made
-    registry:support-bot@champion             a registered model by alias, or
-    registry:support-bot/7                    by version
-    tiny:<label>                              random weights from the model's `architecture`
-    job:general  or  job:mapper/merge         what another job of the same recipe makes
+hub:Qwen/Qwen2.5-7B-Instruct@<revision>   a repository on the model hub
+path:/models/my-model                     a folder on this machine
+run:<run folder>/<stage>                  what a stage of an earlier run made
+registry:support-bot@champion             a registered model by alias, or
+registry:support-bot/7                    by version
+tiny:<label>                              random weights from the model's `architecture`
+job:general  or  job:mapper/merge         what another job of the same recipe makes
 """
 
 from __future__ import annotations

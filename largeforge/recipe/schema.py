@@ -14,7 +14,15 @@ from largeforge.recipe import extensions, model_ref
 from largeforge.recipe.base import Extension, Strict
 
 if TYPE_CHECKING:
-    Method = Adapter = Launcher = Evaluator = Router = Extension
+    from typing import TypeAlias
+
+    from largeforge.recipe.training import TrainingMethod
+
+    Method: TypeAlias = TrainingMethod
+    Adapter: TypeAlias = Extension
+    Launcher: TypeAlias = Extension
+    Evaluator: TypeAlias = Extension
+    Router: TypeAlias = Extension
 else:
     Method = extensions.union("method")
     Adapter = extensions.union("adapter")
@@ -252,6 +260,21 @@ class Registry(Strict):
     """Folder (or store URI) for the files of new models."""
 
 
+class Host(Strict):
+    """One machine of an inventory."""
+
+    address: str = Field(min_length=1)
+    """Host name or IP address; `local` is this machine."""
+
+
+class Hosts(Strict):
+    """The inventory: the machines that a recipe may use."""
+
+    name: str
+    """Name of the file under `hosts/`."""
+    hosts: dict[Name, Host] = Field(min_length=1)
+
+
 class Runs(Strict):
     """Where runs are written, and whether one continues."""
 
@@ -294,6 +317,7 @@ class Recipe(Strict):
     serve: bool = False
     """Keep serving in the foreground until interrupted."""
     hardware: Hardware
+    hosts: Hosts
     launcher: Launcher
     environment: Environment = Environment()
     registry: Registry = Registry()

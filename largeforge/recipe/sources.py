@@ -8,8 +8,12 @@ since Hydra's plugin discovery finds nothing in editable installs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import largeforge
+
+if TYPE_CHECKING:
+    from hydra.core.config_search_path import ConfigSearchPath
 
 GROUP_FOLDERS = {"recipe": "recipes", "hosts": "hosts"}
 """Config group to the folder, beside `conf/`, that holds its choices."""
@@ -55,7 +59,6 @@ def register() -> None:
     """Teach Hydra the folders; to be called before composing. Calling it again does nothing."""
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra._internal.sources_registry import SourcesRegistry
-    from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.object_type import ObjectType
     from hydra.core.plugins import Plugins
     from hydra.plugins.config_source import ConfigLoadError, ConfigResult

@@ -58,7 +58,7 @@ def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Pro
         rule = f"must be one of {', '.join(options)}."
         return Problem(key, rule, places.of_key(key), given, nearest(given.strip("'"), options))
     if detail["type"] == "missing":
-        return Problem(key, "is required but not given.", places.of_key(key))
+        return Problem(key, f"is required: give it with {key}=…", places.of_key(key))
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return Problem(key, f"{message}.", places.of_key(key), given)
 

@@ -95,10 +95,9 @@ class Database:
             raise RegistryError(f"{error}; the registry needs: pip install 'largeforge[registry]'") from error
         try:
             yield
-        except MlflowException as error:
-            raise RegistryError(f"registry {self}: {error.message}") from error
-        except RequestException as error:
-            raise RegistryError(f"registry {self}: {error}") from error
+        except (MlflowException, RequestException) as error:
+            told = str(getattr(error, "message", error)).replace(self.uri, str(self))
+            raise RegistryError(f"registry {self}: {told}") from error
 
 
 def every(search: Callable[..., Any], filter_string: str | None) -> list[Any]:
@@ -117,7 +116,7 @@ def _quiet() -> Iterator[None]:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
-        # mlflow 3.17 declares a relation that SQLAlchemy 2.1 deprecates; it never reads it through that relation.
+        # mlflow 3.17 declares one relation in a way that SQLAlchemy 2.1 deprecates, and fills it by a join of its own.
         warnings.filterwarnings(
             "ignore", message=re.escape("The ``noload`` loader strategy"), category=DeprecationWarning
         )

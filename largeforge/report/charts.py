@@ -94,6 +94,7 @@ def line_chart(
     height: int = 220,
     num_ticks: int = 4,
     has_x_labels: bool = True,
+    from_zero: bool = False,
     as_text: Callable[[float], str] | None = None,
 ) -> str:
     """Return curves over shared x; each line is (class, values), None is a gap. Empty when nothing is known."""
@@ -101,6 +102,7 @@ def line_chart(
     up = span([value for _, values in lines for value in values], margin=0.06)
     if along is None or up is None:
         return ""
+    up = Scale(min(0.0, up.low), up.high) if from_zero else up
     if len(set(x)) > 1:
         along = Scale(min(x), max(x))
     plot = height - 22 if has_x_labels else height
@@ -148,20 +150,21 @@ def _x_label(value: float, along: Scale, height: int) -> str:
     return f'<text class="tick" x="{place * 100:.2f}%" y="{height - 4}" text-anchor="{anchor}">{text}</text>'
 
 
-def time_bar(start: float, end: float, total: float, *, state: str, label: str) -> str:
-    """Return one bar of a timeline, `start` to `end` of `total` seconds; a bar of no length stays visible."""
+def time_bars(bars: Sequence[tuple[float, float, str]], total: float, *, label: str) -> str:
+    """Return one row of a timeline: bars as (start, end, class), in seconds of `total`; short ones stay visible."""
     total = total if finite(total) and total > 0 else 1.0
-    left = min(max(start / total, 0.0), 1.0) * 100
-    width = max(min(max((end - start) / total, 0.0), 1.0) * 100, 0.4)
-    left = min(left, 100 - width)
     lines = "".join(
-        f'<line class="grid" x1="{tick / total * 100:.2f}%" x2="{tick / total * 100:.2f}%" y1="0" y2="100%"/>'
+        f'<line class="grid" x1="{tick / total * 100:.2f}%" x2="{tick / total * 100:.2f}%" y1="-25%" y2="125%"/>'
         for tick in time_ticks(total)
     )
-    return (
-        f'<svg class="bar" role="img" aria-label="{escape(label)}" width="100%" height="22">{lines}'
-        f'<rect class="{escape(state)}" x="{left:.2f}%" width="{width:.2f}%" y="4" height="14" rx="3"/></svg>'
-    )
+    shapes = "".join(_bar(start, end, total, name) for start, end, name in bars)
+    return f'<svg class="bar" role="img" aria-label="{escape(label)}" width="100%" height="22">{lines}{shapes}</svg>'
+
+
+def _bar(start: float, end: float, total: float, name: str) -> str:
+    width = max(min(max((end - start) / total, 0.0), 1.0) * 100, 0.4)
+    left = min(min(max(start / total, 0.0), 1.0) * 100, 100 - width)
+    return f'<rect class="{escape(name)}" x="{left:.2f}%" width="{width:.2f}%" y="4" height="14" rx="3"/>'
 
 
 def time_axis(total: float, as_text: Callable[[float], str]) -> str:
@@ -170,7 +173,7 @@ def time_axis(total: float, as_text: Callable[[float], str]) -> str:
     texts = []
     for tick in time_ticks(total):
         place = tick / total * 100
-        anchor = "start" if place < 3 else "end" if place > 95 else "middle"
+        anchor = "start" if place < 3 else "end" if place > 98 else "middle"
         texts.append(
             f'<text class="tick" x="{place:.2f}%" y="14" text-anchor="{anchor}">{escape(as_text(tick))}</text>'
         )

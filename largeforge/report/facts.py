@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.console.text import finite
@@ -16,6 +17,15 @@ State = Literal["done", "reused", "failed", "unfinished", "waiting"]
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One time that a stage ran, in seconds of the run's working time; pauses between runs do not count."""
+
+    start: float
+    end: float
+    state: State
+
+
+@dataclass(frozen=True)
 class Stage:
     """One stage, from plan, events and manifest."""
 
@@ -24,9 +34,7 @@ class Stage:
     title: str = ""
     command: str = ""
     state: State = "waiting"
-    start: float | None = None
-    """Seconds of the run's working time before it began; pauses between attempts do not count."""
-    end: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
     seconds: float | None = None
     error: str = ""
     metrics: Mapping = field(default_factory=dict)
@@ -148,13 +156,12 @@ def _stages(files: RunFiles, names: list[str], working: WorkingTime) -> list[Sta
 
 
 def _stage(name: str, planned: Mapping, own: list[Mapping], manifest: Mapping, working: WorkingTime) -> Stage:
-    starts = [index for index, event in enumerate(own) if event["kind"] == "started"]
-    attempt = own[starts[-1] :] if starts else own
+    attempt = _split(own)[-1] if own else []
     by_kind: dict[str, list[Mapping]] = {}
     for event in attempt:
         by_kind.setdefault(str(event["kind"]), []).append(event)
     begun: Mapping = (by_kind.get("started") or [{}])[0]
-    ended: Mapping = next((event for event in attempt if event["kind"] in ("finished", "failed")), {})
+    ended = _end(attempt)
     result: Mapping = (by_kind.get("result") or [{}])[-1]
     seconds = finite(manifest.get("seconds"))
     return Stage(
@@ -163,8 +170,7 @@ def _stage(name: str, planned: Mapping, own: list[Mapping], manifest: Mapping, w
         title=str(begun.get("title") or planned.get("title") or ""),
         command=str(begun.get("command") or ""),
         state=_state(attempt, ended, manifest),
-        start=_when(begun, working),
-        end=_when(ended, working) if ended else _when(attempt[-1], working) if attempt else None,
+        attempts=_attempts(own, working),
         seconds=seconds if seconds is not None else finite(ended.get("seconds")),
         error=str(ended.get("error") or ""),
         metrics=mapping(result.get("metrics")) or mapping(manifest.get("metrics")),
@@ -194,9 +200,24 @@ def _steps(progress: list[Mapping]) -> list[Mapping]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _when(event: Mapping, working: WorkingTime) -> float | None:
-    time = finite(event.get("time"))
-    return working(time) if time is not None else None
+def _split(own: list[Mapping]) -> list[list[Mapping]]:
+    """Split a stage's events into its attempts, each from one `started` to the next."""
+    starts = [index for index, event in enumerate(own) if event["kind"] == "started" and index > 0]
+    return [own[start:end] for start, end in pairwise([0, *starts, len(own)])]
+
+
+def _end(attempt: list[Mapping]) -> Mapping:
+    return next((event for event in attempt if event["kind"] in ("finished", "failed")), {})
+
+
+def _attempts(own: list[Mapping], working: WorkingTime) -> list[Attempt]:
+    attempts = []
+    for events in _split(own) if own else []:
+        end = _end(events)
+        first, last = finite(events[0].get("time")), finite((end or events[-1]).get("time"))
+        if first is not None and last is not None:
+            attempts.append(Attempt(working(first), working(last), _state(events, end, {})))
+    return attempts
 
 
 def _earliest(stages: list[Stage]) -> float | None:

@@ -1,6 +1,6 @@
 for (const card of document.querySelectorAll("[data-curve]")) {
   const { x, text } = JSON.parse(card.dataset.curve);
-  const out = card.querySelector("output");
+  const out = card.querySelector("output"), last = out.textContent;
   let at = x.length;
   const show = (index) => {
     at = Math.max(0, Math.min(x.length - 1, index));
@@ -8,7 +8,7 @@ for (const card of document.querySelectorAll("[data-curve]")) {
     card.classList.add("reading");
     for (const line of card.querySelectorAll(".cross")) for (const end of ["x1", "x2"]) line.setAttribute(end, x[at] + "%");
   };
-  const hide = () => { at = x.length; out.textContent = ""; card.classList.remove("reading"); };
+  const hide = () => { at = x.length; out.textContent = last; card.classList.remove("reading"); };
   for (const chart of card.querySelectorAll(".chart")) {
     chart.addEventListener("pointermove", (event) => {
       const box = chart.getBoundingClientRect(), place = (event.clientX - box.left) / box.width * 100;

@@ -27,7 +27,7 @@ def value(item: object) -> str:
     """Return a number or text for reading, and anything nested as JSON, safe in HTML."""
     if isinstance(item, dict | list):
         return esc(json.dumps(item, ensure_ascii=False))
-    return "" if item is None else escape(number(item))
+    return escape(number(item))
 
 
 def section(name: str, title: str, body: str, *, note: str = "") -> str:
@@ -79,7 +79,7 @@ def command(text: object) -> str:
     return f'<pre class="command" tabindex="0"><code>{esc(text)}</code></pre>' if clean(text) else ""
 
 
-def mark(is_good: bool, good: str, bad: str) -> str:
+def mark(is_good: bool, word: str) -> str:
     """Return a verdict told by sign and word, not by colour alone."""
-    name, sign, word = ("good", "✓", good) if is_good else ("bad", "✗", bad)
+    name, sign = ("good", "✓") if is_good else ("bad", "✗")
     return f'<span class="mark {name}"><span aria-hidden="true">{sign}</span> {escape(word)}</span>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from largeforge.console.text import clean, count, finite, number
 from largeforge.report import charts
@@ -43,10 +43,12 @@ def _card(stage: Stage) -> str:
     chart = charts.line_chart(steps, [("raw", curves["loss"]), ("smooth", curves["smooth"])], label=label)
     small = _small("Learning rate", steps, curves["learning_rate"])
     small += _small("Tokens per second", steps, curves["tokens_per_s"], as_text=count)
+    readout = _readout(steps, curves)
+    output = f"<output>{escape(readout['text'][-1])}</output>"
     return (
-        f'<figure class="card" tabindex="0" data-curve="{_readout(steps, curves)}">'
+        f'<figure class="card" tabindex="0" data-curve="{escape(json.dumps(readout))}">'
         f"<figcaption><h3>{esc(stage.name)}</h3><span>{first_to_last}</span></figcaption>"
-        f'{chart}<output></output>{warning}<div class="small-charts">{small}</div></figure>'
+        f'{chart}{output}{warning}<div class="small-charts">{small}</div></figure>'
     )
 
 
@@ -61,18 +63,18 @@ def _curves(stage: Stage) -> tuple[list[float], dict[str, Curve], int]:
 
 
 def _small(title: str, steps: list[float], curve: Curve, *, as_text: Callable[[float], str] | None = None) -> str:
-    chart = charts.line_chart(
-        steps, [("second", curve)], label=title, height=72, num_ticks=2, has_x_labels=False, as_text=as_text
-    )
+    lines = [("second", curve)]
+    options: dict[str, Any] = {"height": 72, "num_ticks": 2, "has_x_labels": False, "from_zero": True}
+    chart = charts.line_chart(steps, lines, label=title, as_text=as_text, **options)
     return f"<div><h4>{title}</h4>{chart}</div>" if chart else ""
 
 
-def _readout(steps: list[float], curves: dict[str, Curve]) -> str:
-    """Return what the pointer reads at each step, as JSON for a `data-` attribute: places in percent, and texts."""
+def _readout(steps: list[float], curves: dict[str, Curve]) -> dict[str, list[Any]]:
+    """Return what the pointer reads at each step: places in percent, and texts."""
     low, high = min(steps), max(steps)
     places = [round((step - low) / (high - low) * 100, 2) if high > low else 50 for step in steps]
     texts = [_point(step, {name: curve[index] for name, curve in curves.items()}) for index, step in enumerate(steps)]
-    return escape(json.dumps({"x": places, "text": texts}, separators=(",", ":")))
+    return {"x": places, "text": texts}
 
 
 def _point(step: float, values: dict[str, float | None]) -> str:

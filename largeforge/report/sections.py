@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from largeforge.console.text import clean, clock, count, duration, finite
+from largeforge.console.text import clean, clock, duration, finite
 from largeforge.report import charts
 from largeforge.report.html import command, esc, esc_lines, event_table, mark, pairs, section, table, value
 from largeforge.report.read import mapping
@@ -23,15 +23,15 @@ def header(facts: Facts) -> str:
     num_passed = sum(gate.get("passed") is True for gate in gates)
     done = sum(stage.state in ("done", "reused") for stage in facts.stages)
     reused = sum(stage.state == "reused" for stage in facts.stages)
-    is_good = facts.outcome == "finished"
+    verdict = "unfinished" if facts.outcome == "unfinished" else mark(facts.outcome == "finished", facts.outcome)
     tiles = [
-        ("Outcome", mark(is_good, "finished", facts.outcome)),
+        ("Outcome", verdict),
         ("Took", escape(duration(facts.seconds))),
         (
             "Stages",
             f"{done} of {len(facts.stages)}" + (f'<small class="muted"> {reused} reused</small>' if reused else ""),
         ),
-        ("Gates passed", f"{num_passed} of {len(gates)}" if gates else ""),
+        ("Gates", mark(num_passed == len(gates), f"{num_passed} of {len(gates)}") if gates else ""),
         ("Questions answered", str(sum(len(stage.answers) for stage in facts.stages) or "")),
     ]
     rest = pairs(
@@ -63,11 +63,11 @@ def _date(time: float | None) -> str:
 
 def stages(facts: Facts) -> str:
     """Return the timeline; each stage opens to what it left."""
-    total = max([facts.seconds, *[stage.end or 0.0 for stage in facts.stages]])
+    total = max([facts.seconds, *[attempt.end for stage in facts.stages for attempt in stage.attempts]])
     rows = "".join(_stage(stage, total) for stage in facts.stages)
     if not rows:
         return ""
-    has_bars = any(stage.start is not None for stage in facts.stages)
+    has_bars = any(stage.attempts for stage in facts.stages)
     axis = f'<div class="row">{charts.time_axis(total, clock if total >= 1 else duration)}</div>' if has_bars else ""
     note = "Open a stage to see what it left."
     return section("stages", "Stages", f'<div class="timeline">{rows}{axis}</div>', note=note)
@@ -77,11 +77,10 @@ def _stage(stage: Stage, total: float) -> str:
     took = duration(stage.seconds) if stage.seconds is not None else ""
     words = {"done": took, "reused": "reused", "waiting": "not run"}
     word = words.get(stage.state, f"{stage.state} {took}".strip())
-    bar = ""
-    if stage.start is not None and stage.end is not None:
-        name = f"{stage.state} training" if stage.progress else stage.state
-        label = f"{clean(stage.name)}: {word}, from {duration(stage.start)} to {duration(stage.end)}"
-        bar = charts.time_bar(stage.start, stage.end, total, state=name, label=label)
+    kind = " training" if stage.progress else ""
+    bars = [(attempt.start, attempt.end, attempt.state + kind) for attempt in stage.attempts]
+    spans = ", ".join(f"{duration(start)} to {duration(end)}" for start, end, _ in bars)
+    bar = charts.time_bars(bars, total, label=f"{clean(stage.name)}: {word}, {spans}") if bars else ""
     sign = {"failed": "✗ ", "unfinished": "… "}.get(stage.state, "")
     summary = (
         f'<span class="row"><span class="name">{esc(stage.name)}</span><span class="bars">{bar}</span>'
@@ -96,7 +95,7 @@ def _stage_body(stage: Stage) -> str:
     about = [
         ("What", esc(stage.title)),
         *[(str(name), value(item)) for name, item in [*stage.metrics.items(), *stage.info.items()]],
-        ("Files", f"{len(files)} ({count(size)}B)" if files else ""),
+        ("Files", f"{len(files)}, {size / 2**20:.1f} MiB" if files else ""),
         ("Fingerprint", f"<code>{esc(stage.manifest.get('fingerprint') or '')}</code>" if stage.manifest else ""),
         ("Reused from", esc(stage.manifest.get("reused_from") or "")),
     ]
@@ -111,7 +110,7 @@ def evaluation(facts: Facts) -> str:
     """Return gates and tables of the stages that judge a model."""
     judging = [stage for stage in facts.stages if stage.gates or (stage.kind == "evaluate" and stage.tables)]
     cards = "".join(_judgement(stage) for stage in judging)
-    return section("evaluation", "Evaluation", f'<div class="cards">{cards}</div>' if cards else "")
+    return section("evaluation", "Evaluation", f'<div class="flow">{cards}</div>' if cards else "")
 
 
 def _judgement(stage: Stage) -> str:
@@ -124,9 +123,14 @@ def _gate(gate: dict[str, Any]) -> str:
     condition = esc(gate.get("condition") or "")
     return (
         f'<li><span class="metric">{esc(gate.get("metric") or "")}</span>'
-        f"{mark(gate.get('passed') is True, 'passed', 'failed')}"
+        f"{_verdict(gate)}"
         f'<span><b>{value(gate.get("value"))}</b> <span class="muted">needs {condition}</span></span></li>'
     )
+
+
+def _verdict(gate: dict[str, Any]) -> str:
+    is_passed = gate.get("passed") is True
+    return mark(is_passed, "passed" if is_passed else "failed")
 
 
 def other_tables(facts: Facts) -> str:
@@ -136,7 +140,7 @@ def other_tables(facts: Facts) -> str:
         for stage in facts.stages
         if stage.tables and not stage.gates and stage.kind != "evaluate"
     )
-    return section("tables", "Tables", f'<div class="cards">{cards}</div>' if cards else "")
+    return section("tables", "Tables", f'<div class="flow">{cards}</div>' if cards else "")
 
 
 def answers(facts: Facts) -> str:

@@ -10,8 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from largeforge.artifacts import hash_folder, is_intact, write_json
 from largeforge.artifacts import Manifest as _Manifest
+from largeforge.artifacts import hash_folder, is_intact, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -32,7 +32,9 @@ def run(config: Config, context: Context) -> Result:
         condition, value = parse_condition(text), float(evaluation["metrics"].get(metric, float("nan")))
         gates.append({"metric": metric, "condition": str(condition), "value": value, "passed": condition.holds(value)})
         context.events.emit("gate", **gates[-1])
-    refused = [f"{gate['metric']} is {gate['value']:.4g}, must be {gate['condition']}" for gate in gates if not gate["passed"]]
+    refused = [
+        f"{gate['metric']} is {gate['value']:.4g}, must be {gate['condition']}" for gate in gates if not gate["passed"]
+    ]
     if refused:
         raise GateError(f"gate refused the model: {'; '.join(refused)}")
     write_json(context.out / "evaluation.json", {**evaluation, "gates": gates})

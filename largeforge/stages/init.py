@@ -48,7 +48,7 @@ def train_tokenizer(texts: list[str], config: Config) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    split = [pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    split: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False)]
     if config.tokenizer.individual_digits:
         split.insert(0, pre_tokenizers.Digits(individual_digits=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(split)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import ModelError
-from largeforge.recipe.schema import Registry
 from largeforge.stages.models import ResolvedModel, checked_folder, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from largeforge.recipe.schema import Registry
     from largeforge.stages.context import Context
 
 

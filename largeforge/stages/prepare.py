@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
 from largeforge.data.checks import CheckedFile
 from largeforge.data.overlap import EarlierTurns, GivenHeldout
 from largeforge.data.splits import Splitter
 from largeforge.data.writers import RowWriter, rewrite_without
 from largeforge.errors import DataError
 from largeforge.recipe.base import Strict
-from largeforge.recipe.schema import Dataset  # noqa: TC001 (Pydantic reads it at run time)
+from largeforge.recipe.schema import Dataset
 from largeforge.stages.context import Result
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ class Config(Strict):
     """The recipe's dataset with absolute paths."""
     kind: Literal["sft", "preference"]
     """Whether the method imitates answers or compares them."""
-    seed: int = Field(ge=0)
     """Seed of the hash that chooses the held-out rows."""
 
 
@@ -58,7 +55,7 @@ def run(config: Config, context: Context) -> Result:
     dataset = config.dataset
     train_file = _open(config, dataset.path, max_rows=dataset.max_rows)
     heldout_file = _open(config, dataset.heldout_path) if dataset.heldout_path else None
-    splitter = Splitter(dataset.heldout_fraction, seed=config.seed, system=dataset.system)
+    splitter = Splitter(dataset.heldout_fraction, system=dataset.system)
     needed_bytes = sum(file.path.stat().st_size for file in (train_file, heldout_file) if file)
     leaks: set[int] = set()
     with (

@@ -11,7 +11,7 @@ from largeforge.artifacts import file_sha256, read_manifest, write_json
 from largeforge.errors import GateError, StageError
 from largeforge.recipe import model_ref
 from largeforge.recipe.base import Strict
-from largeforge.recipe.schema import Registry  # noqa: TC001 (Pydantic reads it at run time)
+from largeforge.recipe.schema import Registry
 from largeforge.registry import GateResult, Lineage, ModelRegistry
 from largeforge.stages.context import Result
 from largeforge.stages.models import checked_folder

@@ -18,8 +18,8 @@ def row(prompt: str, answer: str = "a", system: str = "") -> dict[str, Any]:
     return {"messages": [{"role": "system", "content": system}, *turns] if system else turns}
 
 
-def held(prompts: list[str], fraction: float = 0.3, seed: int = 42) -> set[str]:
-    splitter = Splitter(fraction, seed=seed)
+def held(prompts: list[str], fraction: float = 0.3) -> set[str]:
+    splitter = Splitter(fraction)
     return {prompt for prompt in prompts if splitter.is_heldout(splitter.keys(row(prompt)).prompt)}
 
 
@@ -32,7 +32,7 @@ def test_adding_and_reordering_rows_moves_none(prompts: list[str], added: list[s
 
 @given(st.text(min_size=1), st.text(), st.text())
 def test_the_answer_and_the_writing_of_a_prompt_do_not_count(prompt: str, answer: str, other: str) -> None:
-    splitter = Splitter(0.5, seed=1)
+    splitter = Splitter(0.5)
     assert splitter.keys(row(prompt, answer)) == splitter.keys(row(f"  {prompt}\n", other))
     assert splitter.keys(row("Hello  THERE")) == splitter.keys(row("hello there"))
 
@@ -44,38 +44,33 @@ def test_the_share_is_about_the_fraction() -> None:
     assert held(prompts, 0.0) == set()
 
 
-def test_another_seed_is_another_split() -> None:
-    prompts = [f"prompt {index}" for index in range(100)]
-    assert held(prompts, 0.3, seed=1) != held(prompts, 0.3, seed=2)
-
-
 def test_the_split_of_today_is_the_split_of_tomorrow() -> None:
-    digest = sha256(b"42" + b"user\x1fhow do i return a parcel?\x1e").digest()
-    key = Splitter(0.05, seed=42).keys(row("How do I return  a Parcel?")).prompt
-    assert key == int.from_bytes(digest[:8]) == 11094253912237224911
+    digest = sha256(b"user\x1fhow do i return a parcel?\x1e").digest()
+    key = Splitter(0.05).keys(row("How do I return  a Parcel?")).prompt
+    assert key == int.from_bytes(digest[:8]) == 12365297401498921523
 
 
 def test_only_a_system_prompt_of_the_row_itself_counts() -> None:
-    splitter = Splitter(0.5, seed=1, system="Be brief.")
+    splitter = Splitter(0.5, system="Be brief.")
     assert splitter.keys(row("Hi", system="Be brief.")) == splitter.keys(row("Hi"))
     assert splitter.keys(row("Hi", system="Be long.")) != splitter.keys(row("Hi"))
 
 
 def test_messages_do_not_run_into_each_other() -> None:
-    splitter = Splitter(0.5, seed=1)
+    splitter = Splitter(0.5)
     one = {"messages": [*row("a", "b")["messages"], *row("c")["messages"]]}
     other = {"messages": [*row("a", "b c")["messages"], *row("c")["messages"]]}
     assert splitter.keys(one).prompt != splitter.keys(other).prompt
 
 
 def test_each_answer_of_a_conversation_has_the_key_of_its_prompt() -> None:
-    splitter = Splitter(0.5, seed=1)
+    splitter = Splitter(0.5)
     short, long = row("a", "b"), {"messages": [*row("a", "b")["messages"], *row("c", "d")["messages"]]}
     assert splitter.keys(short).earlier == ()
     assert splitter.keys(long).earlier == (splitter.keys(short).prompt,)
 
 
 def test_a_preference_row_has_the_key_of_its_prompt() -> None:
-    splitter = Splitter(0.5, seed=1)
+    splitter = Splitter(0.5)
     pair = {"prompt": row("a")["messages"][:1], "chosen": [], "rejected": []}
     assert splitter.keys(pair) == splitter.keys(row("a"))

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -207,7 +207,6 @@ class World:
     client: httpx.AsyncClient
     registry: CollectorRegistry
     file: GatewayFile
-    _stopped: list[str] = field(default_factory=list)
 
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"largeforge_gateway_{name}", labels) or 0.0
@@ -251,9 +250,7 @@ async def make_world() -> AsyncIterator[MakeWorld]:
 
 async def _stop_all(world: World) -> None:
     await world.client.aclose()
-    await world.gateway.stop()
-    for server in world.servers.values():
-        await server.stop()
+    await asyncio.gather(world.gateway.stop(), *(server.stop() for server in world.servers.values()))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from largeforge.errors import RegistryError
 from largeforge.recipe import model_ref
@@ -236,4 +236,4 @@ assert "torch" not in sys.modules
 
 def test_the_choice_in_conf_has_the_defaults_of_the_schema() -> None:
     choice = Path(__file__).parents[2] / "conf" / "registry" / "local.yaml"
-    assert yaml.safe_load(choice.read_text()) == Registry().model_dump()
+    assert OmegaConf.load(choice) == Registry().model_dump()

@@ -43,8 +43,8 @@ class Stage:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return path
 
-    def run(self, path: Path, *, kind: str = "sft", seed: int = 42, **dataset: Any) -> Result:
-        config = prepare.Config.model_validate({"dataset": {"path": str(path), **dataset}, "kind": kind, "seed": seed})
+    def run(self, path: Path, *, kind: str = "sft", **dataset: Any) -> Result:
+        config = prepare.Config.model_validate({"dataset": {"path": str(path), **dataset}, "kind": kind})
         events = Events("prepare", self.stream)
         return prepare.run(config, Context("prepare", {}, self.out, self.folder, events, ""))
 
@@ -97,7 +97,6 @@ def test_the_same_input_gives_the_same_bytes(stage: Stage) -> None:
     (stage.folder / "elsewhere").mkdir()
     moved = path.rename(stage.folder / "elsewhere" / "t.jsonl")
     assert stage.run(moved).info == first.info
-    assert stage.run(moved, seed=7).info != first.info
 
 
 def test_the_order_of_keys_does_not_matter(stage: Stage) -> None:
@@ -292,4 +291,4 @@ def test_the_stage_needs_no_torch() -> None:
 def test_a_config_is_strict() -> None:
     dataset = Dataset(path="/x")
     with pytest.raises(ValueError, match="extra"):
-        prepare.Config(dataset=dataset, kind="sft", seed=1, colour="red")
+        prepare.Config(dataset=dataset, kind="sft", colour="red")

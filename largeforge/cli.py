@@ -12,9 +12,10 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from largeforge.errors import LargeForgeError
+from largeforge.errors import LargeForgeError, StageError
 
 _OWN_FLAGS = {"--version", "-V"}
 
@@ -33,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words)
     except LargeForgeError as error:
         return _fail(error)
+    except OSError as error:
+        from largeforge.os_errors import explain_run_error
+
+        return _fail(StageError(explain_run_error(error, Path.cwd())))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

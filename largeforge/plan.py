@@ -14,7 +14,7 @@ import largeforge
 from largeforge.artifacts import digest
 from largeforge.hardware import Machine, machine
 from largeforge.recipe import extensions, model_ref
-from largeforge.recipe.lock import dataset_hashes, lock
+from largeforge.recipe.lock import dataset_hashes, lock, portable
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import Job, Recipe
@@ -74,7 +74,7 @@ def make_plan(recipe: Recipe, *, recipe_folder: str = "") -> Plan:
     locked = lock(recipe, found, recipe_folder=recipe_folder)
     stages: list[Stage] = []
     for name in _in_order(recipe):
-        stages += _Job(name, recipe, found).stages()
+        stages += _Job(name, recipe, found, recipe_folder).stages()
     if recipe.topology is not None:
         stages.append(_serve(recipe, found, stages))
     return Plan(recipe, _fingerprinted(stages, recipe, locked["packages"]), locked, found)
@@ -99,11 +99,12 @@ def _in_order(recipe: Recipe) -> list[str]:
 class _Job:
     """The stages of one training job."""
 
-    def __init__(self, name: str, recipe: Recipe, found: Machine):
+    def __init__(self, name: str, recipe: Recipe, found: Machine, recipe_folder: str):
         self.name, self.recipe, self.machine = name, recipe, found
         self.job: Job = recipe.training_jobs[name]
         self.ref = model_ref.parse(self.job.model.ref)
         self.base = self._base()
+        self.shown_path = str(portable(self.job.dataset.path, recipe_folder))
 
     def stages(self) -> list[Stage]:
         stages = [self._prepare()]
@@ -144,7 +145,7 @@ class _Job:
         return Stage(
             name=self._stage("prepare"), kind="prepare", job=self.name, title="check and split the data",
             config={"dataset": self.job.dataset.model_dump(), "kind": method.DATA_KIND},
-            uses=self.job.dataset.path, produces="train and held-out rows",
+            uses=self.shown_path, produces="train and held-out rows",
         )  # fmt: skip
 
     def _init(self) -> Stage:
@@ -156,7 +157,8 @@ class _Job:
         }
         return Stage(
             name=self._stage("init"), kind="init", job=self.name, title="make a tokenizer and random weights",
-            config=config, inputs={"data": self._stage("prepare")}, threads=1, uses="train rows", produces="untrained model",
+            config=config, inputs={"data": self._stage("prepare")}, threads=1, uses="train rows",
+            produces="untrained model",
         )  # fmt: skip
 
     def _train(self) -> Stage:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,21 +90,15 @@ def opened(plan: Plan) -> Iterator[Run]:
     """Continue the newest run with the plan's digest that no other process holds, or begin a new one."""
     root = Path(plan.recipe.runs.root).expanduser().absolute()
     folder = root / plan.recipe.name
-    candidates = existing(plan) if plan.recipe.runs.resume else []
-    for path in candidates:
-        run = Run(path, root)
-        held = run.held()
-        try:
-            held.__enter__()
-        except BlockingIOError:
-            continue
-        try:
-            yield run
-        finally:
-            held.__exit__(None, None, None)
-        return
-    run = Run(_new(folder, plan), root)
-    with run.held():
+    candidates = [Run(path, root) for path in existing(plan)] if plan.recipe.runs.resume else []
+    with ExitStack() as stack:
+        for run in candidates:
+            with suppress(BlockingIOError):
+                stack.enter_context(run.held())
+                break
+        else:
+            run = Run(_new(folder, plan), root)
+            stack.enter_context(run.held())
         yield run
 
 

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from largeforge.console.board import Stage
 
 _MAX_WIDTH = 120
+_REFRESH_PER_SECOND = 8
 
 
 class LiveConsole(Console):
     """Draws on a terminal; everything from events is printed as text, never as rich's markup."""
 
     def __init__(
-        self, screen: rich.console.Console, *, clock: Callable[[], float] = time.time, refresh_per_second: float = 8
+        self, screen: rich.console.Console, *, clock: Callable[[], float] = time.time, auto_refresh: bool = True
     ):
         super().__init__()
         self._screen = screen
@@ -40,8 +41,8 @@ class LiveConsole(Console):
             get_renderable=self._view.snapshot,
             console=screen,
             transient=True,
-            refresh_per_second=refresh_per_second,
-            auto_refresh=refresh_per_second > 0,
+            refresh_per_second=_REFRESH_PER_SECOND,
+            auto_refresh=auto_refresh,
         )
         self._marks = ("ok", "!!", "->") if screen.options.ascii_only else ("✓", "✗", "→")
 

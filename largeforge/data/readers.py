@@ -11,7 +11,7 @@ import json
 import stat
 from typing import IO, TYPE_CHECKING, Any
 
-from largeforge.data.os_errors import explain_os_error
+from largeforge.os_errors import explain_os_error
 from largeforge.errors import DataError, nearest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from largeforge.data import formats
-from largeforge.data.os_errors import explain_os_error, mebibytes
+from largeforge.os_errors import explain_os_error, mebibytes
 from largeforge.errors import StageError
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from typing import Any
 
 from largeforge import events
 from largeforge.errors import LargeForgeError, StageError
+from largeforge.os_errors import explain_run_error
 from largeforge.stages.context import Context, Result
 
 
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except OSError as error:
         traceback.print_exc()
-        out.emit("failed", error=explain_os_error(error), exit_code=StageError.exit_code)
+        out.emit("failed", error=explain_run_error(error, Path(spec["out"])), exit_code=StageError.exit_code)
         return StageError.exit_code
     except Exception as error:
         traceback.print_exc()
@@ -65,20 +66,6 @@ def run(spec: dict[str, Any], out: events.Events) -> Result:
     )
     result: Result = module.run(module.Config.model_validate(spec["config"]), context)
     return result
-
-
-def explain_os_error(error: OSError) -> str:
-    """Return a sentence that says what the operating system refused, and what to do."""
-    import errno
-
-    place = f" ({error.filename})" if error.filename else ""
-    advice = {
-        errno.ENOSPC: "the disk is full: free some space and run the same command again; finished stages are kept",
-        errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
-        errno.EACCES: "no permission: give this user write access, or set runs.root to another folder",
-        errno.EROFS: "the file system is read-only: set runs.root to another folder",
-    }.get(error.errno or 0, f"{type(error).__name__}: {error}")
-    return f"{advice}{place}"
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -12,7 +12,7 @@ from largeforge.errors import GateError, StageError
 from largeforge.recipe import model_ref
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Registry
-from largeforge.registry import GateResult, Lineage, ModelRegistry
+from largeforge.registry import DEFAULT_ALIAS, GateResult, Lineage, ModelRegistry
 from largeforge.stages.context import Result
 from largeforge.stages.models import checked_folder
 
@@ -148,7 +148,7 @@ def _pinned(reference: str, registry: ModelRegistry) -> str:
     ref = model_ref.parse(reference)
     if ref.scheme != "registry" or ref.is_version:
         return reference
-    alias = ref.selector or "champion"
+    alias = ref.selector or DEFAULT_ALIAS
     matches = [version.reference for version in registry.versions(ref.target) if alias in version.aliases]
     return matches[0] if matches else reference
 

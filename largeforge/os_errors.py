@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 MEANINGS = {
     errno.ENOENT: "does not exist",
@@ -31,6 +28,21 @@ def explain_os_error(error: OSError, path: Path) -> str:
     if error.errno == errno.ENOSPC:
         return f"{path} cannot be written: no space left on its disk ({_free(path)})"
     return f"{path} {MEANINGS.get(error.errno or 0) or f'cannot be used: {error.strerror or error}'}"
+
+
+def advice(error: OSError) -> str:
+    """Return what a user can do about an error while a run was writing; empty when there is no general advice."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space and run the same command again: finished stages are kept"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "give this user write access, or choose other folders with runs.root=… and registry.uri=…"
+    return ""
+
+
+def explain_run_error(error: OSError, folder: Path) -> str:
+    """Return what happened and what to do, for an error somewhere below `folder`."""
+    message = explain_os_error(error, Path(error.filename) if error.filename else folder)
+    return f"{message}; {advice(error)}" if advice(error) else message
 
 
 def mebibytes(size_bytes: int) -> str:

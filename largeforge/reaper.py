@@ -119,7 +119,7 @@ class Reaper:
     def _living(self, *, through_reapers: bool = True) -> list[int]:
         """Return the descendants that are not zombies, as positive pids; elsewhere the group, negative."""
         if LINUX:
-            return _descendants(os.getpid(), through_reapers=through_reapers)
+            return descendants(os.getpid(), through_reapers=through_reapers)
         try:
             os.killpg(self._child, 0)
         except OSError:
@@ -133,6 +133,30 @@ def main(arguments: list[str]) -> int:
         _prctl(_PR_SET_NAME, NAME.encode())
     caller, grace_s, *argv = arguments
     return Reaper(caller=int(caller), grace_s=float(grace_s)).run(argv)
+
+
+def descendants(root: int, *, through_reapers: bool = True) -> list[int]:
+    """Read Linux's process table and return the living pids below `root`."""
+    children: dict[int, list[tuple[int, str, str]]] = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - pathlib takes longer to import
+        try:
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+                stat = file.read()
+        except OSError:
+            continue
+        name, _, rest = stat.partition("(")[2].rpartition(")")
+        state, parent = rest.split()[:2]
+        children.setdefault(int(parent), []).append((int(entry), name, state))
+    living: list[int] = []
+    parents = [root]
+    while parents:
+        for pid, name, state in children.get(parents.pop(), ()):
+            if name == NAME and not through_reapers:
+                continue
+            parents.append(pid)
+            if state not in "ZX":
+                living.append(pid)
+    return living
 
 
 def _start(argv: list[str]) -> int:
@@ -156,30 +180,6 @@ def _start(argv: list[str]) -> int:
     except OSError as error:
         os.write(2, f"cannot start {argv[0]}: {error.strerror}\n".encode())
         os._exit(127)
-
-
-def _descendants(root: int, *, through_reapers: bool) -> list[int]:
-    """Read the process table and return the living pids below `root`."""
-    children: dict[int, list[tuple[int, str, str]]] = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - pathlib takes longer to import
-        try:
-            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-                stat = file.read()
-        except OSError:
-            continue
-        name, _, rest = stat.partition("(")[2].rpartition(")")
-        state, parent = rest.split()[:2]
-        children.setdefault(int(parent), []).append((int(entry), name, state))
-    living: list[int] = []
-    parents = [root]
-    while parents:
-        for pid, name, state in children.get(parents.pop(), ()):
-            if name == NAME and not through_reapers:
-                continue
-            parents.append(pid)
-            if state not in "ZX":
-                living.append(pid)
-    return living
 
 
 def _send(number: int, pids: list[int]) -> None:

@@ -38,7 +38,7 @@ class LiveConsole(Console):
         self._clock = clock
         self._view = RunningView(self.board, clock, is_ascii=screen.options.ascii_only)
         self._live = Live(
-            get_renderable=self._view.snapshot,
+            self._view,
             console=screen,
             transient=True,
             refresh_per_second=_REFRESH_PER_SECOND,

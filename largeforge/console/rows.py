@@ -50,10 +50,6 @@ class RunningView:
         self._frames = "-\\|/" if is_ascii else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
         self._spark_width = 0 if is_ascii else 12
 
-    def snapshot(self) -> RenderableType:
-        """Return what to draw; called by rich's refreshing thread."""
-        return self
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         stages = list(self._board.running.values())
         if not stages:

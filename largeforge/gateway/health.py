@@ -89,6 +89,10 @@ class Health:
         """Return whether the expert's server is known to be down; an unknown one is worth a try."""
         return self._servers[expert].state == "down"
 
+    def reason(self, expert: str) -> str:
+        """Return why the expert's server is not up, in words; empty when it is."""
+        return self._servers[expert].reason
+
     def mark_down(self, expert: str, reason: str) -> None:
         """Note that a request found the expert's server dead, and probe it now."""
         server = self._servers[expert]
@@ -140,7 +144,6 @@ def describe(failure: UpstreamFailed) -> str:
     if failure.kind == "status":
         return f"answers with status {failure.status}"
     words = {
-        "down": "is down",
         "refused": "refuses connections",
         "connect-timeout": "does not accept connections",
         "reset": "closed the connection",

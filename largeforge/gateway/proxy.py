@@ -138,9 +138,10 @@ class Proxy:
             body = call.request.body_for(target.served_model)
             return await parts.session.post(target, call.request.kind, body, call.upstream_headers)
         except UpstreamFailed as failure:
-            call.failures.append(f"'{expert}' {describe(failure)}")
+            reason = parts.health.reason(expert) if failure.kind == "down" else describe(failure)
+            call.failures.append(f"'{expert}' {reason}")
             if failure.kind in ("refused", "connect-timeout", "reset"):
-                parts.health.mark_down(expert, describe(failure))
+                parts.health.mark_down(expert, reason)
             raise
 
     def _unavailable(self, call: _Call, failure: UpstreamFailed) -> ApiError:

@@ -3,11 +3,10 @@
 Importing this is cheap; MLflow (more than a second) is imported when a registry is opened.
 """
 
-from largeforge.registry.models import DEFAULT_ALIAS, ModelRegistry
+from largeforge.registry.models import ModelRegistry
 from largeforge.registry.records import GateResult, Lineage, ModelVersion, RegisteredModel, VersionSummary
 
 __all__ = [
-    "DEFAULT_ALIAS",
     "GateResult",
     "Lineage",
     "ModelRegistry",

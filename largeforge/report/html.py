@@ -26,7 +26,10 @@ def esc_lines(text: object) -> str:
 def value(item: object) -> str:
     """Return a number or text for reading, and anything nested as JSON, safe in HTML."""
     if isinstance(item, dict | list):
-        return esc(json.dumps(item, ensure_ascii=False))
+        try:
+            return esc(json.dumps(item, ensure_ascii=False))
+        except RecursionError:
+            return "…"
     return escape(number(item))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Curve = list[float | None]
 
 _NOTE = "The strong line is smoothed. Point at a curve, or focus it and use the arrow keys, to read its values."
+_LARGEST = 1e100
 _READOUT: dict[str, Callable[[float], str]] = {
     "loss": lambda loss: f"loss {number(loss)}",
     "smooth": lambda loss: f"smoothed {number(loss)}",
@@ -54,12 +55,18 @@ def _card(stage: Stage) -> str:
 
 def _curves(stage: Stage) -> tuple[list[float], dict[str, Curve], int]:
     """Return steps and curves thinned alike, and how many reports had no finite loss."""
-    every = {name: [finite(event.get(name)) for event in stage.progress] for name in _READOUT if name != "smooth"}
+    every = {name: [_drawable(event.get(name)) for event in stage.progress] for name in _READOUT if name != "smooth"}
     every["smooth"] = charts.smooth(every["loss"])
     kept = charts.thin(every["loss"])
     steps = [float(stage.progress[index]["step"]) for index in kept]
     thinned = {name: [every[name][index] for index in kept] for name in _READOUT}
     return steps, thinned, every["loss"].count(None)
+
+
+def _drawable(value: object) -> float | None:
+    """Return a value that arithmetic cannot push past the largest float, or None: a gap."""
+    known = finite(value)
+    return known if known is not None and abs(known) < _LARGEST else None
 
 
 def _small(title: str, steps: list[float], curve: Curve, *, as_text: Callable[[float], str] | None = None) -> str:

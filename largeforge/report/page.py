@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tempfile
 from importlib import resources
-from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 from largeforge.report import appendix, sections
 from largeforge.report.facts import gather
 from largeforge.report.html import esc
 from largeforge.report.losses import losses
 from largeforge.report.read import read
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAVIGATION = {
     "stages": "Stages",
@@ -72,13 +74,9 @@ def _asset(name: str) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old or the new one, never a half."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".html")
-    temporary = Path(name)
+    temporary = path.with_name(f".report-{os.getpid()}.tmp")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        temporary.chmod(0o644)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise

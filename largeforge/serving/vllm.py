@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import ServingError
@@ -54,8 +53,7 @@ def command(
         "gpu-memory-utilization": None if device == "cpu" else serving.gpu_memory_utilization,
         "tensor-parallel-size": serving.tensor_parallel_size if serving.tensor_parallel_size > 1 else None,
         "distributed-executor-backend": "uni" if _in_engine(serving, device) else None,
-        "enable-prefix-caching": True if serving.enable_prefix_caching else None,
-        "no-enable-prefix-caching": None if serving.enable_prefix_caching else True,
+        "enable-prefix-caching": serving.enable_prefix_caching,
         "enforce-eager": serving.enforce_eager or None,
         "disable-uvicorn-access-log": True,
         **_lora(serving, adapters, adapter_rank),
@@ -64,22 +62,24 @@ def command(
     return argv + [word for key, value in options.items() for word in _words(key, value)]
 
 
-def environment(serving: Serving, *, device: str, model: str = "", threads: int = 0) -> dict[str, str]:
+def environment(serving: Serving, *, device: str, offline: bool = False, threads: int = 0) -> dict[str, str]:
     """Return the variables that a server needs beyond those that this process has.
 
-    `model` decides whether the model hub is needed; `threads` is the server's share of the CPU
-    cores, 0 for all.
+    `offline` says that all files are folders of this machine; `threads` is the server's share of
+    the CPU cores, 0 when it has the machine to itself.
     """
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if Path(model).is_absolute():
+    if offline:
         variables["HF_HUB_OFFLINE"] = "1"
-    if device == "cpu":
-        variables["VLLM_CPU_KVCACHE_SPACE"] = str(serving.cpu_kvcache_gib)
-        if _in_engine(serving, device):
-            variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-            variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-        if threads:
-            variables["OMP_NUM_THREADS"] = str(threads)
+    if device != "cpu":
+        variables["OMP_NUM_THREADS"] = "1"  # what vLLM takes when it is unset; our runner sets it for training
+        return variables
+    variables["VLLM_CPU_KVCACHE_SPACE"] = str(serving.cpu_kvcache_gib)
+    if _in_engine(serving, device):
+        variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    if threads:
+        variables["OMP_NUM_THREADS"] = str(threads)
     return variables
 
 

@@ -12,13 +12,14 @@ from largeforge.errors import GateError, StageError
 from largeforge.recipe import model_ref
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Registry
-from largeforge.registry import DEFAULT_ALIAS, GateResult, Lineage, ModelRegistry
+from largeforge.registry import GateResult, Lineage, ModelRegistry
 from largeforge.stages.context import Result
 from largeforge.stages.models import checked_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from largeforge.artifacts import Manifest
     from largeforge.stages.context import Context
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -76,12 +77,11 @@ def run(config: Config, context: Context) -> Result:
     evaluation = _evaluation(context)
     model = checked_folder(context.inputs["model"])
     found: Literal["model", "adapter"] = "adapter" if (model / "adapter_config.json").is_file() else "model"
-    registry = ModelRegistry(config.registry)
-    version = registry.register(
+    version = ModelRegistry(config.registry).register(
         config.name,
         model,
         kind=found if config.kind == "auto" else config.kind,
-        lineage=_lineage(config, context, gates=evaluation.gates, parents=_parents(config, context, registry)),
+        lineage=_lineage(config, context, evaluation.gates),
         metrics=evaluation.metrics,
         alias=config.alias,
     )
@@ -110,16 +110,15 @@ def _evaluation(context: Context) -> _Evaluation:
     return evaluation
 
 
-def _lineage(config: Config, context: Context, *, gates: list[_Gate], parents: list[str]) -> Lineage:
-    stage_dir = context.inputs["model"].parent
-    manifest = read_manifest(stage_dir)
+def _lineage(config: Config, context: Context, gates: list[_Gate]) -> Lineage:
+    manifest = read_manifest(context.inputs["model"].parent)
     rows = sorted(context.inputs["data"].glob("*.jsonl")) if "data" in context.inputs else []
     return Lineage(
         recipe=config.recipe,
         recipe_digest=config.recipe_digest,
         lock=context.lock,
         data_sha256={path.name: file_sha256(path) for path in rows},
-        parents=parents,
+        parents=_parents(config, context, manifest),
         run_dir=str(context.out.parents[1]),
         stage=manifest.stage if manifest else context.stage,
         fingerprint=manifest.fingerprint if manifest else "",
@@ -127,7 +126,7 @@ def _lineage(config: Config, context: Context, *, gates: list[_Gate], parents: l
     )
 
 
-def _parents(config: Config, context: Context, registry: ModelRegistry) -> list[str]:
+def _parents(config: Config, context: Context, manifest: Manifest | None) -> list[str]:
     """Return references that keep their meaning: versions instead of aliases and job names where they exist."""
     made_here = {
         record.name: record.reference
@@ -139,18 +138,17 @@ def _parents(config: Config, context: Context, registry: ModelRegistry) -> list[
     missing = [f"{ref} as '{name}'" for ref, name in named.items() if name and name not in made_here]
     if missing:
         raise StageError(f"no parent input has a {REGISTERED} for {', '.join(missing)}")
-    pinned = [made_here[name] if name else _pinned(ref, registry) for ref, name in named.items()]
+    base = str(manifest.info.get("base", "")) if manifest else ""
+    pinned = [made_here[name] if name else _as_used(ref, base) for ref, name in named.items()]
     return list(dict.fromkeys([*pinned, *made_here.values()]))
 
 
-def _pinned(reference: str, registry: ModelRegistry) -> str:
-    """Replace a registry alias by the version that it means now."""
+def _as_used(reference: str, base: str) -> str:
+    """Replace a registry alias by the version that the training says it started from."""
     ref = model_ref.parse(reference)
-    if ref.scheme != "registry" or ref.is_version:
-        return reference
-    alias = ref.selector or DEFAULT_ALIAS
-    matches = [version.reference for version in registry.versions(ref.target) if alias in version.aliases]
-    return matches[0] if matches else reference
+    if ref.scheme == "registry" and not ref.is_version and base.startswith(f"registry:{ref.target}/"):
+        return base
+    return reference
 
 
 def _read(path: Path, model: type[_Model]) -> _Model:

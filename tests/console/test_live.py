@@ -12,6 +12,7 @@ import rich.console
 from rich.cells import cell_len
 
 from largeforge.console.live import LiveConsole
+from largeforge.console.rows import RunningView
 
 HERE = Path(__file__).parent
 EVENTS = [json.loads(line) for line in (HERE / "quickstart.jsonl").read_text().splitlines()]
@@ -40,8 +41,9 @@ class Screen:
 
     def running(self) -> list[str]:
         """What the moving part shows now."""
-        with self.rich.capture() as captured:
-            self.rich.print(self.live._view.snapshot())
+        paper = rich.console.Console(file=io.StringIO(), width=self.rich.width, force_terminal=True, color_system=None)
+        with paper.capture() as captured:
+            paper.print(RunningView(self.live.board, lambda: self.now, is_ascii=False))
         return captured.get().splitlines()
 
 

@@ -7,22 +7,23 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from largeforge.gateway.app import create_app
 from largeforge.gateway.config import GatewayFile
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 DIE = object()
 """In a script: break the connection off here."""
@@ -34,7 +35,15 @@ def _sockets(socket_enabled: None) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn in this event loop or thread, leaving signals alone."""
+    """uvicorn in this event loop or thread, leaving signals alone and saying when it serves."""
+
+    def __init__(self, app: Any):
+        super().__init__(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=5))
+        self.serving = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,15 +64,17 @@ class Running:
 
 
 async def serve(app: Any, port: int = 0) -> Running:
-    listener = socket.create_server(("127.0.0.1", port))
-    url = "http://127.0.0.1:%d" % listener.getsockname()[1]
-    server = Server(
-        uvicorn.Config(app, log_config=None, ws="none", lifespan="auto", timeout_graceful_shutdown=5, loop="asyncio")
-    )
+    listener, url = listen(port)
+    server = Server(app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not task.done():
-        await asyncio.sleep(0)
+    await asyncio.to_thread(server.serving.wait)
     return Running(server, task, url)
+
+
+def listen(port: int = 0) -> tuple[socket.socket, str]:
+    listener = socket.create_server(("127.0.0.1", port))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 class FakeVllm:
@@ -208,6 +219,11 @@ class World:
     registry: CollectorRegistry
     file: GatewayFile
 
+    async def counted(self, name: str, **labels: str) -> None:
+        """Wait until something has been counted."""
+        while not self.metric(name, **labels):
+            await self.client.get("/health")
+
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"largeforge_gateway_{name}", labels) or 0.0
 
@@ -282,9 +298,8 @@ def threaded_fakes() -> Iterator[dict[str, ThreadedFake]]:
 
 
 def _start_thread(fake: FakeVllm) -> ThreadedFake:
-    listener = socket.create_server(("127.0.0.1", 0))
-    url = "http://127.0.0.1:%d" % listener.getsockname()[1]
-    server = Server(uvicorn.Config(fake.app, log_config=None, ws="none", timeout_graceful_shutdown=5))
+    listener, url = listen()
+    server = Server(fake.app)
     loop = asyncio.new_event_loop()
 
     def run() -> None:
@@ -294,8 +309,7 @@ def _start_thread(fake: FakeVllm) -> ThreadedFake:
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not server.started:
-        time.sleep(0.001)
+    server.serving.wait()
     return ThreadedFake(fake, url, server, thread, loop)
 
 

@@ -129,9 +129,7 @@ requests = st.fixed_dictionaries(
         "model": json_values,
         "prompt": json_values,
         "messages": json_values
-        | st.lists(
-            st.fixed_dictionaries({"role": st.just("user") | json_values, "content": json_values}), max_size=3
-        ),
+        | st.lists(st.fixed_dictionaries({"role": st.just("user") | json_values, "content": json_values}), max_size=3),
     },
 )
 

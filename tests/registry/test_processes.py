@@ -75,7 +75,8 @@ def test_six_at_once_on_a_fresh_store_lose_nothing(settings: Registry, make_mode
 
 
 def test_six_at_once_with_the_same_files_make_one_version(settings: Registry, make_model: MakeModel) -> None:
-    running = [started(settings, [("same", make_model(1))]) for _ in range(6)]
+    folder = make_model(1)
+    running = [started(settings, [("same", folder)]) for _ in range(6)]
     for process in running:
         process.join(60)
     assert [process.exitcode for process in running] == [0] * 6

@@ -127,9 +127,9 @@ def test_the_parent_is_the_input_when_none_is_named(settings: Registry, context:
     assert registered(settings).lineage.parents == ["registry:general/4"]
 
 
-def test_an_alias_of_a_parent_is_pinned_to_its_version(settings: Registry, context: Context) -> None:
-    register.run(config(settings), context)
-    (context.inputs["model"] / "adapter_model.safetensors").write_bytes(b"better weights")
-    register.run(config(settings, parent="registry:mapper@champion"), context)
-    assert registered(settings).lineage.parents == ["registry:mapper/1"]
-    assert registered(settings).version == 2
+def test_an_alias_of_a_parent_becomes_the_version_that_training_used(settings: Registry, context: Context) -> None:
+    base = {"base": "registry:general/3"}
+    train = artifacts.Manifest("mapper.train", "train", "f1", "l1", files={}, info=base)
+    train.write(context.inputs["model"].parent)
+    register.run(config(settings, parent="registry:general@champion"), context)
+    assert registered(settings).lineage.parents == ["registry:general/3"]

@@ -1,0 +1,185 @@
+"""A topology on this machine: its vLLM servers and the gateway before them, as one context.
+
+    with Deployment(experts, ...) as deployment:
+        ...                     # clients talk to deployment.url
+        deployment.watch()      # raises when a process has died
+
+Leaving the context stops everything, the gateway first. Should this process be killed, the
+reapers above the servers see to it that nothing is left behind.
+
+Every server is taken to fit beside the others: on GPUs nothing here divides them up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from largeforge import events
+from largeforge.errors import ServingError
+from largeforge.serving import placement, server, vllm
+from largeforge.serving.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from largeforge.recipe.schema import Gateway, Router, Serving, Topology
+    from largeforge.serving.placement import Placement, ServedExpert
+
+VLLM_GRACE_S = 3.0
+GATEWAY_GRACE_S = 6.0
+"""A little more than the gateway gives to running answers."""
+GATEWAY_TIMEOUT_S = 60.0
+
+
+class Deployment:
+    """The processes of one topology; `report` is told of the progress in words."""
+
+    def __init__(
+        self,
+        experts: Sequence[ServedExpert],
+        *,
+        topology: Topology,
+        router: Router,
+        serving: Serving,
+        gateway: Gateway,
+        device: str,
+        logs: Path,
+        report: Callable[[str], None],
+        cores: int = 0,
+    ):
+        self.url = ""
+        self._placements = placement.place(experts)
+        self._topology = topology
+        self._router = router
+        self._serving = serving
+        self._gateway = gateway
+        self._device = device
+        self._logs = logs
+        self._report = report
+        self._cores = cores or os.cpu_count() or 1
+        self._models: list[Server] = []
+        self._front: list[Server] = []
+
+    def __enter__(self) -> Self:
+        """Start everything and return when the gateway answers.
+
+        Raises ServingError with the cause when a process does not come up; nothing is left then.
+        """
+        server.check_port(self._gateway.host, self._gateway.port)
+        try:
+            ports = server.free_ports(len(self._placements))
+            self._start_models(ports)
+            self._start_gateway(ports)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def watch(self) -> None:
+        """Raise ServingError when a process has ended."""
+        for process in (*self._models, *self._front):
+            process.check()
+
+    def stop(self) -> None:
+        """Stop the gateway, then the servers; returns when none of their processes is left."""
+        try:
+            server.stop(self._front)
+        finally:
+            server.stop(self._models)
+
+    def _start_models(self, ports: Sequence[int]) -> None:
+        threads = placement.threads_each(self._cores, num_servers=len(self._placements))
+        readiness: dict[Server, Callable[[], bool]] = {}
+        for place, port in zip(self._placements, ports, strict=True):
+            process = self._model_server(place, port, threads)
+            self._models.append(process)
+            process.start()
+            self._report(f"{place.title}: starting")
+            readiness[process] = _vllm_readiness(place, port)
+        hint = f"serving.startup_timeout_s={2 * self._serving.startup_timeout_s:g} would wait longer."
+        server.wait(readiness, timeout_s=self._serving.startup_timeout_s, report=self._report, hint=hint)
+
+    def _model_server(self, place: Placement, port: int, threads: int) -> Server:
+        argv = vllm.command(
+            self._serving,
+            model=place.base.location,
+            served_name=place.base.name,
+            adapters={adapter.name: adapter.location for adapter in place.adapters},
+            port=port,
+            device=self._device,
+            revision=place.base.revision,
+            adapter_rank=placement.adapter_rank(place.adapters),
+        )
+        offline = all(expert.is_local for expert in place.experts)
+        environment = vllm.environment(self._serving, device=self._device, offline=offline, threads=threads)
+        log = self._logs / f"vllm-{place.base.name}.log"
+        return Server(place.title, argv, log=log, environment=environment, grace_s=VLLM_GRACE_S)
+
+    def _start_gateway(self, ports: Sequence[int]) -> None:
+        path = self._logs / "gateway.json"
+        path.write_text(json.dumps(self._gateway_file(ports), indent=2), encoding="utf-8")
+        argv = [sys.executable, "-m", "largeforge.gateway", "--config", str(path)]
+        process = Server("gateway", argv, log=self._logs / "gateway.log", environment={}, grace_s=GATEWAY_GRACE_S)
+        self._front.append(process)
+        process.start()
+        server.wait(
+            {process: lambda: self._gateway_is_ready(process)}, timeout_s=GATEWAY_TIMEOUT_S, report=self._report
+        )
+
+    def _gateway_file(self, ports: Sequence[int]) -> dict[str, Any]:
+        upstreams = {
+            expert.name: {
+                "url": f"http://{vllm.HOST}:{port}",
+                "served_model": expert.name,
+                "model": expert.reference,
+                "lock": expert.lock,
+            }
+            for place, port in zip(self._placements, ports, strict=True)
+            for expert in place.experts
+        }
+        return {
+            "gateway": self._gateway.model_dump(mode="json"),
+            "router": self._router.model_dump(mode="json"),
+            "topology": self._topology.model_dump(mode="json"),
+            "upstreams": upstreams,
+        }
+
+    def _gateway_is_ready(self, process: Server) -> bool:
+        self.url = self.url or _listening_url(process.read_log())
+        if not self.url:
+            return False
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        answer = server.get(int(port), "/ready", host=host.strip("[]"))
+        return answer is not None and answer[0] == 200
+
+
+def _listening_url(log: str) -> str:
+    """Return the address in the gateway's `listening` event, empty before there is one."""
+    found = (event for line in log.splitlines() if (event := events.decode(line)))
+    return next((str(event["url"]) for event in found if event["kind"] == "listening"), "")
+
+
+def _vllm_readiness(place: Placement, port: int) -> Callable[[], bool]:
+    def is_ready() -> bool:
+        health = server.get(port, "/health", host=vllm.HOST)
+        if health is None or health[0] != 200:
+            return False
+        listed = server.get(port, "/v1/models", host=vllm.HOST)
+        if listed is None or listed[0] != 200:
+            return False
+        served = {model["id"] for model in json.loads(listed[1])["data"]}
+        if missing := {expert.name for expert in place.experts} - served:
+            raise ServingError(f"{place.title} does not serve {', '.join(sorted(missing))}, only {', '.join(served)}.")
+        return True
+
+    return is_ready

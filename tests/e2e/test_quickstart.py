@@ -1,0 +1,126 @@
+"""The main job as a user runs it: real trl, peft, accelerate, MLflow, vLLM, gateway and clients."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from tests.e2e.workspace import Workspace, processes
+
+Quickstart = tuple[Workspace, subprocess.CompletedProcess[str]]
+
+
+def test_it_ends_well_and_says_what_to_type_next(quickstart: Quickstart) -> None:
+    workspace, result = quickstart
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "+recipe=serve_quickstart" in result.stdout
+    assert "report.html" in result.stdout
+    assert (workspace.run_dir("quickstart") / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("job", "floor"), [("mapper", 0.85), ("support", 0.80)])
+def test_each_expert_beats_its_gate_and_the_base(quickstart: Quickstart, job: str, floor: float) -> None:
+    metrics = quickstart[0].manifest("quickstart", f"{job}.evaluate")["metrics"]
+    assert metrics["exact_match"] >= floor
+    assert metrics["exact_match"] > metrics["base.exact_match"]
+    assert metrics["loss"] < metrics["base.loss"]
+
+
+def test_every_expert_answered_its_question_through_both_clients(quickstart: Quickstart) -> None:
+    folder = quickstart[0].run_dir("quickstart") / "serve" / "out"
+    answers = json.loads((folder / "answers.json").read_text())
+    asked = {(answer["expert"], answer["client"]) for answer in answers}
+    assert {("general", "router"), ("mapper", "router"), ("support", "router")} <= asked
+    assert any(answer["client"] == "openai" and answer["stream"] for answer in answers)
+    mapped = next(answer for answer in answers if answer["expert"] == "mapper")
+    assert isinstance(json.loads(mapped["text"]), dict)
+
+
+def test_models_are_registered_with_lineage(quickstart: Quickstart) -> None:
+    workspace, _ = quickstart
+    info = workspace.manifest("quickstart", "mapper.register")["info"]
+    assert info["reference"] == "registry:quickstart-mapper/1"
+    assert info["alias"] == "champion"
+    sheet = json.loads(next((workspace.path / "registry").rglob("largeforge.json")).read_text())
+    assert sheet["files"]
+    assert sheet["lineage"]["recipe"] == "quickstart"
+
+
+def test_nothing_it_started_is_left(quickstart: Quickstart) -> None:
+    assert not processes("vllm.entrypoints", str(quickstart[0].path))
+    assert not processes("largeforge.gateway", str(quickstart[0].path))
+
+
+def test_running_it_again_does_nothing_twice(quickstart: Quickstart) -> None:
+    workspace, _ = quickstart
+    before = workspace.manifest("quickstart", "support.train")
+    result = workspace.run("+recipe=quickstart", timeout_s=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert workspace.manifest("quickstart", "support.train") == before
+    assert len(list((workspace.path / "runs" / "quickstart").iterdir())) == 1
+    planned = workspace.run("+recipe=quickstart", "mode=plan", timeout_s=60)
+    assert "0 of" in planned.stdout
+
+
+def test_a_changed_gate_refuses_without_training_again(quickstart: Quickstart) -> None:
+    workspace, _ = quickstart
+    result = workspace.run("+recipe=quickstart", 'jobs.mapper.gates.exact_match=">= 1.01"', timeout_s=300)
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "must be >= 1.01" in result.stderr
+    assert workspace.manifest("quickstart", "mapper.train")["reused_from"]
+
+
+def test_serving_goes_on_until_interrupted(quickstart: Quickstart) -> None:
+    workspace, _ = quickstart
+    process = workspace.start("+recipe=serve_quickstart", "gateway.port=0")
+    try:
+        url = _url(workspace, process)
+        body = {"model": "auto", "messages": [{"role": "user", "content": "Hello, who are you?"}]}
+        request = urllib.request.Request(
+            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.headers["x-largeforge-expert"] == "general"
+            assert answer.headers["x-largeforge-model"] == "registry:quickstart-general/1"
+            assert answer.headers["x-largeforge-lock"]
+            assert json.load(answer)["choices"][0]["message"]["content"].strip()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert not processes("vllm.entrypoints", str(workspace.path))
+    assert not processes("largeforge.gateway", str(workspace.path))
+
+
+def test_interrupting_twice_during_start_up_leaves_nothing(quickstart: Quickstart) -> None:
+    workspace, _ = quickstart
+    process = workspace.start("+recipe=serve_quickstart", "gateway.port=0")
+    try:
+        deadline = time.monotonic() + 120
+        while not processes("vllm.entrypoints", str(workspace.path)):
+            assert time.monotonic() < deadline, workspace.output
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert not processes("vllm.entrypoints", str(workspace.path))
+
+
+def _url(workspace: Workspace, process: subprocess.Popen[str]) -> str:
+    """Wait until the gateway's address is printed."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert process.poll() is None, workspace.output
+        for word in workspace.output.split():
+            if word.startswith("http://127.0.0.1:") and "serving" in workspace.output:
+                return word.rstrip("/.,").removesuffix("/v1").removesuffix("/docs")
+        time.sleep(0.5)
+    raise AssertionError(f"not serving in time:\n{workspace.output}")

@@ -1,0 +1,135 @@
+"""Training for real on the CPU: it learns, it resumes exactly, and its recipes work on a small base."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+from tests.e2e.workspace import Workspace, processes
+
+SMALL = """\
+# @package _global_
+# A small model from scratch.
+defaults:
+  - /model: tiny_general
+  - /dataset: jsonl
+  - /method: sft
+  - /evaluation: loss
+  - override /hardware: cpu
+  - _self_
+name: small
+model:
+  architecture: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, vocab_size: 400}
+  tokenizer: {vocab_size: 400}
+dataset:
+  path: words.jsonl
+  heldout_fraction: 0.1
+method:
+  learning_rate: 1e-2
+  max_steps: 60
+  per_device_train_batch_size: 8
+  logging_steps: 1
+  save_steps: 10
+gates:
+  vs_base.loss: "< -1"
+"""
+
+
+def rows(count: int = 200) -> str:
+    """Return questions whose answer is the largest of three digits."""
+    generator = random.Random(3)
+    lines = []
+    for index in range(count):
+        digits = generator.sample("0123456789", 3)
+        question = f"largest of {' '.join(digits)} in case {index}?"
+        lines.append(json.dumps({"prompt": question, "response": f"It is {max(digits)}."}))
+    return "\n".join(lines) + "\n"
+
+
+def small(workspace: Workspace) -> Workspace:
+    workspace.write("recipes/small.yaml", SMALL)
+    workspace.write("words.jsonl", rows())
+    return workspace
+
+
+def weights(workspace: Workspace) -> str:
+    files = workspace.manifest("small", "train")["files"]
+    return str(files["model.safetensors"]["sha256"])
+
+
+def losses(workspace: Workspace) -> dict[int, float]:
+    events = [json.loads(line) for line in (workspace.run_dir("small") / "events.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["stage"] == "train" and event["kind"] == "progress"]
+    return {event["step"]: event["loss"] for event in steps}
+
+
+def test_a_killed_training_continues_to_the_very_same_weights(tmp_path: object, workspace: Workspace) -> None:
+    straight = small(Workspace(workspace.path / "straight"))
+    broken = small(Workspace(workspace.path / "broken"))
+    assert straight.run("+recipe=small").returncode == 0
+    process = broken.start("+recipe=small")
+    deadline = time.monotonic() + 300
+    while not list(broken.path.glob("runs/small/*/train/work/checkpoints/checkpoint-20/largeforge-checkpoint.json")):
+        assert process.poll() is None, broken.output
+        assert time.monotonic() < deadline, broken.output
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while processes("largeforge.stages", str(broken.path)):
+        assert time.monotonic() < deadline, "a stage outlived the killed runner"
+        time.sleep(0.1)
+    result = broken.run("+recipe=small")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "continuing from checkpoint-" in result.stdout
+    assert weights(broken) == weights(straight)
+    assert losses(broken) == losses(straight)
+    assert min(losses(straight).values()) < losses(straight)[1] / 2
+
+
+def test_too_long_a_row_is_refused_by_file_and_line_before_training(workspace: Workspace) -> None:
+    small(workspace)
+    with (workspace.path / "words.jsonl").open("a") as stream:
+        stream.write(json.dumps({"prompt": "why " * 2000, "response": "because"}) + "\n")
+    result = workspace.run("+recipe=small", "dataset.heldout_fraction=0", "~evaluation", "~gates")
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "words.jsonl:201" in result.stderr
+    assert "max_length" in result.stderr
+
+
+def test_the_7b_recipes_train_judge_merge_and_register_on_a_small_base(
+    quickstart: tuple[Workspace, subprocess.CompletedProcess[str]],
+) -> None:
+    workspace, _ = quickstart
+    common = [
+        "hardware=cpu", "model.ref=registry:quickstart-general@champion", "method.max_steps=120",
+        "method.per_device_train_batch_size=16", "method.gradient_accumulation_steps=1", "method.max_length=256",
+        "method.logging_steps=20",
+    ]  # fmt: skip
+    sft = workspace.run("+recipe=sft_qwen7b", "method.learning_rate=5e-3", *common)
+    assert sft.returncode == 0, sft.stdout + sft.stderr
+    merged = workspace.manifest("sft_qwen7b", "merge")["files"]
+    assert "model.safetensors" in merged
+    assert "adapter_model.safetensors" not in merged
+    assert workspace.manifest("sft_qwen7b", "register")["info"]["reference"] == "registry:sft-qwen7b/1"
+    dpo = workspace.run(
+        "+recipe=dpo_qwen7b", "method.learning_rate=1e-3", "method.max_steps=60", *common[:2], *common[3:]
+    )
+    assert dpo.returncode == 0, dpo.stdout + dpo.stderr
+    metrics = workspace.manifest("dpo_qwen7b", "evaluate")["metrics"]
+    assert metrics["preference_accuracy"] >= 0.9
+    assert metrics["preference_accuracy"] > metrics["base.preference_accuracy"]
+
+
+def test_an_expert_on_own_data_is_one_command(
+    quickstart: tuple[Workspace, subprocess.CompletedProcess[str]],
+) -> None:
+    workspace, _ = quickstart
+    workspace.write("my.jsonl", rows(400))
+    result = workspace.run("+recipe=my_expert", "dataset.path=my.jsonl", "method.max_steps=60")
+    assert result.returncode == 0, result.stdout + result.stderr
+    metrics = workspace.manifest("my_expert", "evaluate")["metrics"]
+    assert metrics["loss"] < metrics["base.loss"]

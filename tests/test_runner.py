@@ -1,0 +1,247 @@
+"""The runner with a fake stage process; the end-to-end tier runs the real stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from largeforge import runner, runs
+from largeforge.errors import GateError, Interrupted, StageError
+from largeforge.hardware import Machine
+from largeforge.plan import Plan, Stage
+from largeforge.recipe.schema import Recipe
+
+FAKE = Path(__file__).parent / "fakes" / "stage.py"
+
+
+def recipe(root: Path, **runs_section: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "test",
+            "hardware": {"name": "cpu", "device": "cpu"},
+            "hosts": {"name": "local", "hosts": {"local": {"address": "local"}}},
+            "launcher": {"name": "single"},
+            "runs": {"root": str(root), **runs_section},
+        }
+    )
+
+
+def stage(name: str, *needs: str, threads: int = 1, fingerprint: str = "", **config: Any) -> Stage:
+    inputs = {f"input{index}": need for index, need in enumerate(needs)}
+    print_of = fingerprint or f"fingerprint-of-{name}-{json.dumps(config, sort_keys=True)}"
+    return Stage(name, "fake", "", name, config, inputs, threads=threads, fingerprint=print_of.replace("/", "_"))
+
+
+def plan(root: Path, *stages: Stage, digest: str = "abcdef0123456789", cores: int = 2, **runs_section: Any) -> Plan:
+    machine = Machine("cpu", "", 0, 8.0, cores)
+    return Plan(recipe(root, **runs_section), stages, {"digest": digest, "recipe": {}}, machine)
+
+
+@pytest.fixture(autouse=True)
+def fake_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(self: Any, stage: Stage, spec: Path) -> list[str]:
+        return [sys.executable, "-I", str(FAKE), str(spec)]
+
+    monkeypatch.setattr("largeforge.runner._Execution._command", command)
+
+
+def go(wanted: Plan) -> tuple[Path, list[dict[str, Any]]]:
+    seen: list[dict[str, Any]] = []
+    with runs.opened(wanted) as run:
+        runner.run(wanted, run, seen.append)
+        return run.path, seen
+
+
+def finished(events: list[dict[str, Any]]) -> dict[str, str]:
+    return {event["stage"]: event["reused"] for event in events if event["kind"] == "finished"}
+
+
+def test_stages_run_in_order_of_their_inputs_and_leave_sealed_artifacts(tmp_path: Path) -> None:
+    path, events = go(
+        plan(tmp_path, stage("a", write="A"), stage("b", "a", write="B"), stage("c", "a", "b", write="C"))
+    )
+    assert (path / "c" / "out" / "artifact.txt").read_text() == "CABA"
+    manifest = json.loads((path / "c" / "manifest.json").read_text())
+    assert manifest["metrics"] == {"length": 1.0}
+    assert manifest["files"]["artifact.txt"]["size"] == 4
+    assert set(manifest["inputs"]) == {"input0", "input1"}
+    assert [event["stage"] for event in events if event["kind"] == "started"] == ["a", "b", "c"]
+
+
+def test_prints_of_libraries_go_to_the_log_and_events_to_the_sink(tmp_path: Path) -> None:
+    path, events = go(plan(tmp_path, stage("a", write="A")))
+    log = (path / "a" / "log.txt").read_text()
+    assert "not an event" in log
+    assert "a line for the log" in log
+    assert [event["loss"] for event in events if event["kind"] == "progress"] == [1.0]
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    count = tmp_path / "starts"
+    wanted = plan(tmp_path / "runs", stage("a", write="A", append=str(count)))
+    first, _ = go(wanted)
+    second, events = go(wanted)
+    assert first == second
+    assert count.read_text() == "a 1\n"
+    assert finished(events) == {"a": "done before"}
+
+
+def test_a_damaged_artifact_is_made_again(tmp_path: Path) -> None:
+    count = tmp_path / "starts"
+    wanted = plan(tmp_path / "runs", stage("a", write="A", append=str(count)))
+    path, _ = go(wanted)
+    (path / "a" / "out" / "artifact.txt").write_text("B")
+    go(wanted)
+    assert (path / "a" / "out" / "artifact.txt").read_text() == "A"
+    assert len(count.read_text().splitlines()) == 2
+
+
+def test_an_equal_stage_of_another_run_is_reused(tmp_path: Path) -> None:
+    count = tmp_path / "starts"
+    shared = stage("a", write="A", append=str(count))
+    go(plan(tmp_path / "runs", shared, stage("b", "a", write="B")))
+    path, events = go(plan(tmp_path / "runs", shared, stage("b", "a", write="other"), digest="fedcba9876543210"))
+    assert (path / "b" / "out" / "artifact.txt").read_text() == "otherA"
+    assert len(count.read_text().splitlines()) == 1
+    assert finished(events)["a"].endswith("/a")
+    assert finished(events)["b"] == ""
+
+
+def test_without_resume_everything_runs_afresh_in_a_new_directory(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, stage("a", write="A"))
+    fresh = plan(tmp_path, stage("a", write="A"), resume=False)
+    first, _ = go(wanted)
+    second, events = go(fresh)
+    assert first != second
+    assert finished(events) == {"a": ""}
+
+
+def test_independent_stages_run_side_by_side_up_to_the_cores(tmp_path: Path) -> None:
+    flags = {name: str(tmp_path / name) for name in "ab"}
+    stages = [stage(name, write=name, append=flags[name], wait_for=flags[other]) for name, other in ("ab", "ba")]
+    path, _ = go(plan(tmp_path / "runs", *stages))
+    assert (path / "a" / "out" / "artifact.txt").is_file()
+
+
+def test_a_stage_waits_until_its_threads_are_free(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    stages = [stage(name, threads=2, write=name, append=str(order)) for name in "abc"]
+    _, events = go(plan(tmp_path / "runs", *stages, cores=2))
+    kinds = [(event["kind"], event["stage"]) for event in events if event["kind"] in ("started", "finished")]
+    assert kinds == [(kind, name) for name in "abc" for kind in ("started", "finished")]
+    assert order.read_text() == "a 2\nb 2\nc 2\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        ({"fail": "the disk is full"}, StageError, "a: the disk is full"),
+        ({"fail": "gate refused the model", "exit": 3}, GateError, "a: gate refused the model"),
+        ({"exit": 7}, StageError, "exit code 7"),
+        ({"die": int(signal.SIGKILL)}, StageError, "SIGKILL"),
+    ],
+)
+def test_a_failure_is_one_message_and_keeps_what_is_done(
+    tmp_path: Path, config: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    wanted = plan(tmp_path, stage("before", write="A"), stage("a", "before", **config), stage("after", "a"))
+    with pytest.raises(error, match=message):
+        go(wanted)
+    path = runs.existing(wanted)[0]
+    assert (path / "before" / "manifest.json").is_file()
+    assert not (path / "a" / "manifest.json").exists()
+    assert not (path / "after").exists()
+
+
+def test_the_log_is_quoted_when_a_stage_dies_without_a_word(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="a line for the log"):
+        go(plan(tmp_path, stage("a", exit=1)))
+
+
+def test_bad_data_keeps_its_exit_code(tmp_path: Path) -> None:
+    with pytest.raises(StageError) as caught:
+        go(plan(tmp_path, stage("a", fail="my.jsonl:3: not JSON", exit=2)))
+    assert caught.value.exit_code == 2
+
+
+def test_a_failing_stage_stops_the_ones_beside_it(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    forever = stage("forever", append=str(started), wait_for=str(tmp_path / "never"))
+    failing = stage("failing", fail="no", wait_for=str(started))
+    with pytest.raises(StageError):
+        go(plan(tmp_path / "runs", forever, failing))
+    assert not _running(FAKE.name, str(tmp_path))
+
+
+def test_two_runs_at_once_use_two_directories(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, stage("a", write="A"))
+    with runs.opened(wanted) as first, runs.opened(wanted) as second:
+        assert first.path != second.path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_every_stage_and_says_how_to_continue(tmp_path: Path, number: int) -> None:
+    started = tmp_path / "started"
+    wanted = plan(tmp_path / "runs", stage("a", append=str(started), wait_for=str(tmp_path / "never")))
+
+    def interrupt() -> None:
+        while not started.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(Interrupted, match="run the same command again"):
+        go(wanted)
+    thread.join()
+    assert not _running(FAKE.name, str(tmp_path))
+
+
+def test_a_killed_runner_leaves_no_process_and_the_next_run_continues(tmp_path: Path) -> None:
+    started, flag = tmp_path / "started", tmp_path / "flag"
+    script = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_runner as t; from pathlib import Path
+import largeforge.runner as r
+r._Execution._command = lambda self, stage, spec: [sys.executable, "-I", str(t.FAKE), str(spec)]
+t.go(t.plan(Path({str(tmp_path / "runs")!r}), t.stage("a", write="A", fingerprint="a"),
+    t.stage("b", "a", write="B", append={str(started)!r}, wait_for={str(flag)!r}, fingerprint="b")))
+"""
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while _running(FAKE.name, str(tmp_path)):
+        assert time.monotonic() < deadline, "a stage outlived its killed runner"
+        time.sleep(0.05)
+    flag.touch()
+    first = stage("a", write="A", fingerprint="a")
+    second = stage("b", "a", write="B", append=str(started), wait_for=str(flag), fingerprint="b")
+    path, events = go(plan(tmp_path / "runs", first, second))
+    assert finished(events) == {"a": "done before", "b": ""}
+    assert (path / "b" / "out" / "artifact.txt").read_text() == "BA"
+
+
+def _running(*parts: str) -> list[str]:
+    """Return the command lines of processes that hold all `parts`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if all(part in line for part in parts):
+            found.append(line)
+    return found

@@ -74,7 +74,7 @@ def make_plan(recipe: Recipe, *, recipe_folder: str = "") -> Plan:
     locked = lock(recipe, found, recipe_folder=recipe_folder)
     stages: list[Stage] = []
     for name in _in_order(recipe):
-        stages += _Job(name, recipe, found, recipe_folder).stages()
+        stages += _Job(name, recipe, found, locked, recipe_folder).stages()
     if recipe.topology is not None:
         stages.append(_serve(recipe, found, stages))
     return Plan(recipe, _fingerprinted(stages, recipe, locked["packages"]), locked, found)
@@ -99,8 +99,9 @@ def _in_order(recipe: Recipe) -> list[str]:
 class _Job:
     """The stages of one training job."""
 
-    def __init__(self, name: str, recipe: Recipe, found: Machine, recipe_folder: str):
+    def __init__(self, name: str, recipe: Recipe, found: Machine, locked: dict[str, Any], recipe_folder: str):
         self.name, self.recipe, self.machine = name, recipe, found
+        self.recipe_digest = digest(locked["recipe"])
         self.job: Job = recipe.training_jobs[name]
         self.ref = model_ref.parse(self.job.model.ref)
         self.base = self._base()
@@ -224,7 +225,8 @@ class _Job:
         job, recipe = self.job, self.recipe
         config = {
             "name": job.register_as, "alias": job.register_alias, "registry": recipe.registry.model_dump(),
-            "recipe": recipe.name, "parent": self._reference,
+            "recipe": recipe.name, "recipe_digest": self.recipe_digest,
+            "parent": "" if self.ref.scheme == "tiny" else job.model.ref,
         }  # fmt: skip
         inputs = {"model": self._stage("merge" if job.merge else "train"), "data": self._stage("prepare")}
         if job.evaluation:

@@ -11,8 +11,8 @@ import json
 import stat
 from typing import IO, TYPE_CHECKING, Any
 
-from largeforge.os_errors import explain_os_error
 from largeforge.errors import DataError, nearest
+from largeforge.os_errors import explain_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

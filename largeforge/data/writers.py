@@ -8,8 +8,8 @@ import json
 from typing import TYPE_CHECKING
 
 from largeforge.data import formats
-from largeforge.os_errors import explain_os_error, mebibytes
 from largeforge.errors import StageError
+from largeforge.os_errors import explain_os_error, mebibytes
 
 if TYPE_CHECKING:
     from pathlib import Path

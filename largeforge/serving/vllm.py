@@ -78,7 +78,7 @@ def environment(serving: Serving, *, device: str, offline: bool = False, threads
     if _in_engine(serving, device):
         variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    if threads:
+    if threads and _in_engine(serving, device):
         variables["OMP_NUM_THREADS"] = str(threads)
     return variables
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from largeforge.artifacts import file_sha256, read_manifest, write_json
 from largeforge.errors import GateError, StageError
@@ -35,17 +35,13 @@ class Config(Strict):
     """Name in the model registry (`register_as`)."""
     alias: str
     """Alias that points to the new version."""
-    kind: Literal["auto", "model", "adapter"] = "auto"
-    """`auto` is an adapter where there is an adapter_config.json."""
     registry: Registry
     recipe: str
     """Name of the recipe."""
     recipe_digest: str = ""
     """Digest of the resolved recipe."""
-    parents: dict[str, str] = Field(default_factory=dict)
-    """Reference of each starting model to the name it is registered under in this run, or an empty string."""
     parent: str = ""
-    """Reference of the only starting model; empty when it is another job's, whose registration is an input."""
+    """Reference of the model that training started from; empty for random weights."""
 
 
 class _Gate(BaseModel):
@@ -65,7 +61,6 @@ class _Evaluation(BaseModel):
 class _Registered(BaseModel):
     """The part of a parent's registered.json that names it."""
 
-    name: str
     reference: str
 
 
@@ -76,11 +71,11 @@ def run(config: Config, context: Context) -> Result:
     """
     evaluation = _evaluation(context)
     model = checked_folder(context.inputs["model"])
-    found: Literal["model", "adapter"] = "adapter" if (model / "adapter_config.json").is_file() else "model"
+    kind: Literal["model", "adapter"] = "adapter" if (model / "adapter_config.json").is_file() else "model"
     version = ModelRegistry(config.registry).register(
         config.name,
         model,
-        kind=found if config.kind == "auto" else config.kind,
+        kind=kind,
         lineage=_lineage(config, context, evaluation.gates),
         metrics=evaluation.metrics,
         alias=config.alias,
@@ -128,19 +123,10 @@ def _lineage(config: Config, context: Context, gates: list[_Gate]) -> Lineage:
 
 def _parents(config: Config, context: Context, manifest: Manifest | None) -> list[str]:
     """Return references that keep their meaning: versions instead of aliases and job names where they exist."""
-    made_here = {
-        record.name: record.reference
-        for name, folder in context.inputs.items()
-        if name == "parent" or name.startswith("parent.")
-        for record in [_read(folder / REGISTERED, _Registered)]
-    }
-    named = {**config.parents, **({config.parent: ""} if config.parent else {})}
-    missing = [f"{ref} as '{name}'" for ref, name in named.items() if name and name not in made_here]
-    if missing:
-        raise StageError(f"no parent input has a {REGISTERED} for {', '.join(missing)}")
+    if "parent" in context.inputs:
+        return [_read(context.inputs["parent"] / REGISTERED, _Registered).reference]
     base = str(manifest.info.get("base", "")) if manifest else ""
-    pinned = [made_here[name] if name else _as_used(ref, base) for ref, name in named.items()]
-    return list(dict.fromkeys([*pinned, *made_here.values()]))
+    return [_as_used(config.parent, base)] if config.parent else []
 
 
 def _as_used(reference: str, base: str) -> str:

@@ -59,7 +59,9 @@ def main(folder: Path) -> None:
     )
     model = Qwen2ForCausalLM(config)
     model.save_pretrained(folder / "base")
-    adapted = get_peft_model(model, LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False))
+    adapted = get_peft_model(
+        model, LoraConfig(r=8, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
+    )
     adapted.save_pretrained(folder / "adapter")
 
 

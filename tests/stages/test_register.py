@@ -113,18 +113,13 @@ def test_a_parent_of_the_same_run_is_named_by_its_version(settings: Registry, co
     record = {"name": "general", "version": 4, "reference": "registry:general/4", "alias": "champion", "path": "x"}
     artifacts.write_json(tmp_path / "parent" / "registered.json", record)
     within = replace(context, inputs={**context.inputs, "parent": tmp_path / "parent"})
-    register.run(config(settings, parents={"job:general": "general", "hub:org/base@main": ""}), within)
-    assert registered(settings).lineage.parents == ["registry:general/4", "hub:org/base@main"]
-    with pytest.raises(StageError, match="job:other as 'other'"):
-        register.run(config(settings, parents={"job:other": "other"}), within)
-
-
-def test_the_parent_is_the_input_when_none_is_named(settings: Registry, context: Context, tmp_path: Path) -> None:
-    artifacts.write_json(
-        tmp_path / "parent" / "registered.json", {"name": "general", "reference": "registry:general/4"}
-    )
-    register.run(config(settings), replace(context, inputs={**context.inputs, "parent": tmp_path / "parent"}))
+    register.run(config(settings, parent="job:general"), within)
     assert registered(settings).lineage.parents == ["registry:general/4"]
+
+
+def test_a_parent_that_is_not_registered_is_named_as_the_recipe_does(settings: Registry, context: Context) -> None:
+    register.run(config(settings, parent="hub:org/base@main"), context)
+    assert registered(settings).lineage.parents == ["hub:org/base@main"]
 
 
 def test_an_alias_of_a_parent_becomes_the_version_that_training_used(settings: Registry, context: Context) -> None:

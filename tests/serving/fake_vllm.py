@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Stands for vLLM: `serving.python` may name this file. Standard library only.
+
+Takes vLLM's command line and speaks its protocol. The name of the model's folder says how it
+behaves: `dies`, `hangs`, `killed`, `stubborn` (ignores SIGTERM, with a child that does, too),
+`mute` (empty answers), `forgetful` (does not list its adapters); anything else answers properly.
+A file `die` in the model's folder ends it later.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("-m")
+parser.add_argument("--model")
+parser.add_argument("--served-model-name")
+parser.add_argument("--port", type=int)
+parser.add_argument("--lora-modules", nargs="+", default=[])
+arguments, _ = parser.parse_known_args()
+behaviour = Path(arguments.model).name
+names = [arguments.served_model_name]
+if behaviour != "forgetful":
+    names += [module.partition("=")[0] for module in arguments.lora_modules]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.reply({"data": [{"id": name} for name in names]} if self.path == "/v1/models" else {})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = "" if behaviour == "mute" else f"{body['model']}: {body['messages'][-1]['content']}"
+        if body.get("stream"):
+            pieces = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in text.split(" ")]
+            chunks = [{"id": "1", "object": "chat.completion.chunk", "choices": [piece]} for piece in pieces]
+            lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+            self.send("".join([*lines, "data: [DONE]\n\n"]), "text/event-stream")
+            return
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        self.reply({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+
+    def reply(self, content):
+        self.send(json.dumps(content), "application/json")
+
+    def send(self, text, kind):
+        data = text.encode()
+        self.send_response(200)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def die_later():
+    while not (Path(arguments.model) / "die").exists():
+        time.sleep(0.02)
+    print("RuntimeError: the engine met its end", flush=True)
+    os._exit(1)
+
+
+print("fake vLLM", *sys.argv, flush=True)
+if behaviour == "dies":
+    print("(EngineCore pid=7) ERROR 11-21 03:14:02 [core.py:1510] MemoryError: Cannot allocate memory")
+    sys.exit("RuntimeError: Engine core initialization failed. See root cause above.")
+if behaviour == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if behaviour == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+if behaviour == "hangs":
+    time.sleep(1000)
+threading.Thread(target=die_later, daemon=True).start()
+ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler).serve_forever()

@@ -49,7 +49,7 @@ def deploy(tmp_path: Path, notes: list[str]) -> Callable[..., Deployment]:
             experts,
             topology=Topology.model_validate({"experts": sections, "fallback": experts[0].name}),
             router=keyword.Config(),
-            serving=Serving(python=FAKE, **{"startup_timeout_s": 60, **serving}),
+            serving=Serving(**{"python": FAKE, "startup_timeout_s": 60, **serving}),
             gateway=Gateway(port=port),
             device="cpu",
             logs=tmp_path / "logs",

@@ -10,6 +10,7 @@ A file `die` in the model's folder ends it later.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,7 +42,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         text = "" if behaviour == "mute" else f"{body['model']}: {body['messages'][-1]['content']}"
         if body.get("stream"):
-            pieces = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in text.split(" ")]
+            pieces = [
+                {"index": 0, "delta": {"content": word}, "finish_reason": None} for word in re.findall(r"\S+\s*", text)
+            ]
             chunks = [{"id": "1", "object": "chat.completion.chunk", "choices": [piece]} for piece in pieces]
             lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
             self.send("".join([*lines, "data: [DONE]\n\n"]), "text/event-stream")

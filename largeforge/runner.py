@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Sink = Callable[[dict[str, Any]], None]
 """Takes every event of a run, in order."""
 
+_WEIGHTS = {"train": 20, "evaluate": 4, "init": 2}
+"""Roughly how long a kind of stage takes beside the others; decides only the order of starting."""
+
 _LOG_TAIL = 15
 """Lines of a stage's log that are shown when it died without a word."""
 
@@ -86,6 +89,7 @@ class _Execution:
 
     def __init__(self, plan: Plan, directory: Run, sink: Sink, signals: _Signals):
         self.plan, self.directory, self.sink, self.signals = plan, directory, sink, signals
+        self.chains = _chains(plan)
         self.done: set[str] = set()
         self.running: dict[str, _Process] = {}
         self.selector = selectors.DefaultSelector()
@@ -105,10 +109,10 @@ class _Execution:
             self.selector.close()
 
     def _start_ready(self) -> None:
-        """Start, in plan order, each stage whose inputs are there and whose threads are free."""
+        """Start each stage whose inputs are there and whose threads are free, those that most waits for first."""
         busy = sum(process.stage.threads for process in self.running.values())
         free = max(self.plan.machine.cores, 1) - busy
-        for stage in sorted(self.plan.stages, key=self._urgency):
+        for stage in sorted(self.plan.stages, key=lambda stage: -self.chains[stage.name]):
             waiting = stage.name not in self.done and stage.name not in self.running
             if not waiting or not self.done.issuperset(stage.needs):
                 continue
@@ -119,14 +123,6 @@ class _Execution:
                 continue
             self._start(stage)
             busy, free = busy + stage.threads, free - stage.threads
-
-    def _urgency(self, stage: Stage) -> int:
-        """Order stages by the length of what waits for them, longest first."""
-        return -self._chain(stage.name)
-
-    def _chain(self, name: str) -> int:
-        waiting = [stage for stage in self.plan.stages if name in stage.needs]
-        return 1 + max((self._chain(stage.name) for stage in waiting), default=0)
 
     def _finished_before(self, stage: Stage) -> bool:
         manifest = self.directory.finished(stage)
@@ -279,6 +275,15 @@ class _Execution:
 
     def _emit(self, stage: Stage, kind: str, **fields: Any) -> None:
         self.sink({"time": round(time.time(), 3), "stage": stage.name, "kind": kind, **fields})
+
+
+def _chains(plan: Plan) -> dict[str, int]:
+    """Return, for each stage, how much work waits for it along the longest chain, itself included."""
+    chains: dict[str, int] = {}
+    for stage in reversed(plan.stages):
+        waiting = (chains[later.name] for later in plan.stages if stage.name in later.needs)
+        chains[stage.name] = _WEIGHTS.get(stage.kind, 1) + max(waiting, default=0)
+    return chains
 
 
 def _last_words(log: Path, code: int) -> str:

@@ -18,7 +18,7 @@ from largeforge import reaper
 from largeforge.errors import ModelError, RegistryError, ServingError, StageError
 from largeforge.events import Events, decode
 from largeforge.stages import serve
-from largeforge.stages.context import Context
+from largeforge.stages.context import Context, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ class Stage:
     def ask(self, *questions: dict[str, Any]) -> None:
         self.config["verify"] = {"questions": list(questions)}
 
-    def run(self) -> serve.Result:
+    def run(self) -> Result:
         events = Events("serve", self.stream)
         context = Context("serve", self.inputs, self.out, self.folder / "work", events, "lock0")
         return serve.run(serve.Config.model_validate(self.config), context)

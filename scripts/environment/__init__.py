@@ -1,0 +1,1 @@
+"""Set-up of LargeForge's own virtual environment; standard library only, since nothing is installed yet."""

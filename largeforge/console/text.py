@@ -54,6 +54,8 @@ def number(value: object) -> str:
     size = abs(value)
     if not math.isfinite(value):
         return str(value)
+    if size >= 2 and value.is_integer() and size < 1e15:
+        return f"{value:,.0f}"
     if size >= 1000:
         return f"{value:,.0f}" if size < 1e15 else f"{value:.3g}"
     if size >= 0.01 or size == 0:

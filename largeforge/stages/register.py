@@ -89,7 +89,7 @@ def run(config: Config, context: Context) -> Result:
     }
     write_json(context.out / REGISTERED, info)
     context.events.emit("note", text=f"registered {version.reference} as @{config.alias}")
-    return Result(metrics=evaluation.metrics, info=info)
+    return Result(info=info)
 
 
 def _evaluation(context: Context) -> _Evaluation:

@@ -50,6 +50,12 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file that grows, such as a log."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -61,6 +62,8 @@ class Run:
         """Take over the artifact of an equal stage."""
         folder = self.stage_dir(stage.name)
         artifacts.link_or_copy(source / "out", folder / "out")
+        with suppress(FileNotFoundError):
+            shutil.copy2(source / "events.jsonl", folder / "events.jsonl")
         manifest = artifacts.read_manifest(source)
         if manifest is None:
             raise StageError(f"{source} vanished while it was being reused; run again")

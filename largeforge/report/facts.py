@@ -150,15 +150,30 @@ def _stages(files: RunFiles, names: list[str], working: WorkingTime) -> list[Sta
             by_stage.setdefault(str(event["stage"]), []).append(event)
     ordered = dict.fromkeys([*planned, *names, *by_stage, *files.manifests])
     return [
-        _stage(name, planned.get(name, {}), by_stage.get(name, []), files.manifests.get(name, {}), working)
+        _stage(
+            name,
+            planned.get(name, {}),
+            by_stage.get(name, []),
+            files.recorded.get(name, []),
+            files.manifests.get(name, {}),
+            working,
+        )
         for name in ordered
     ]
 
 
-def _stage(name: str, planned: Mapping, own: list[Mapping], manifest: Mapping, working: WorkingTime) -> Stage:
+def _stage(
+    name: str,
+    planned: Mapping,
+    own: list[Mapping],
+    recorded: list[Mapping],
+    manifest: Mapping,
+    working: WorkingTime,
+) -> Stage:
     attempt = _split(own)[-1] if own else []
     by_kind: dict[str, list[Mapping]] = {}
-    for event in attempt:
+    is_reused = bool(manifest.get("reused_from"))
+    for event in [*(recorded if is_reused else []), *attempt]:
         by_kind.setdefault(str(event["kind"]), []).append(event)
     begun: Mapping = (by_kind.get("started") or [{}])[0]
     ended = _end(attempt)
@@ -176,7 +191,7 @@ def _stage(name: str, planned: Mapping, own: list[Mapping], manifest: Mapping, w
         metrics=mapping(result.get("metrics")) or mapping(manifest.get("metrics")),
         info=mapping(result.get("info")) or mapping(manifest.get("info")),
         manifest=manifest,
-        progress=_steps([event for event in own if event["kind"] == "progress"]),
+        progress=_steps([event for event in (recorded if is_reused else own) if event["kind"] == "progress"]),
         notes=[str(event.get("text") or "") for event in by_kind.get("note", [])],
         tables=by_kind.get("table", []),
         gates=by_kind.get("gate", []),

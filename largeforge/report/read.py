@@ -31,6 +31,8 @@ class RunFiles:
     """`recipe.yaml` as it stands."""
     manifests: dict[str, Mapping]
     """Manifests by stage."""
+    recorded: dict[str, list[Mapping]]
+    """By stage, what the stage itself reported; for a reused stage, in the run that it comes from."""
 
 
 def read(run_dir: Path) -> RunFiles:
@@ -42,6 +44,7 @@ def read(run_dir: Path) -> RunFiles:
         plan=_mapping(run_dir / "plan.json"),
         lock=_mapping(run_dir / "lock.json"),
         recipe=_text(run_dir / "recipe.yaml"),
+        recorded={path.parent.name: _events(path) for path in sorted(run_dir.glob("*/events.jsonl"))},
         manifests={str(manifest.get("stage") or folder): manifest for folder, manifest in manifests if manifest},
     )
 

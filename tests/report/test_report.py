@@ -228,7 +228,7 @@ def test_a_resumed_training_shows_each_step_once_and_no_night_between(tmp_path: 
         "done training",
     ]
     curve = next(json.loads(a["data-curve"] or "") for _, a in page.elements if "data-curve" in a)
-    assert len(curve["x"]) == 39 and "loss 4.000" in curve["text"][18]
+    assert len(curve["x"]) == 39 and "loss 4 " in curve["text"][18]
 
 
 def test_outcomes_are_told_apart(tmp_path: Path) -> None:
@@ -255,3 +255,17 @@ def test_a_failed_write_leaves_the_old_report(run_dir: Path, monkeypatch: pytest
     assert (run_dir / "report.html").read_text() == before
     assert [path.name for path in run_dir.glob("*.html")] == ["report.html"]
     assert list(run_dir.glob(".report-*")) == []
+
+
+def test_a_reused_stage_shows_the_curve_and_the_table_of_the_run_that_it_comes_from(tmp_path: Path) -> None:
+    stage = tmp_path / "general.train"
+    stage.mkdir()
+    recorded = [event("progress", step, step=step, total=3, loss=4.0 - step) for step in range(1, 4)]
+    recorded.append(event("table", 4, title="held-out", columns=["metric", "model"], rows=[["loss", 1.25]]))
+    (stage / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in recorded))
+    manifest = {"stage": "general.train", "kind": "train", "seconds": 5.0, "reused_from": "r/1/general.train"}
+    (stage / "manifest.json").write_text(json.dumps(manifest))
+    page = page_of(tmp_path, event("finished", 1, seconds=0.0, reused="r/1/general.train"))
+    curve = next(json.loads(a["data-curve"] or "") for _, a in page.elements if "data-curve" in a)
+    assert len(curve["x"]) == 3
+    assert "1.250" in page.text

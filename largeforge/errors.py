@@ -91,3 +91,10 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """Return the allowed name closest to `given`, or an empty string when none is close."""
     matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
     return matches[0] if matches else ""
+
+
+def listed(names: Iterable[str], limit: int = 30) -> str:
+    """Return names as text for a message: all of them, or the first ones and how many more there are."""
+    found = list(names)
+    more = f" and {len(found) - limit} more" if len(found) > limit else ""
+    return ", ".join(found[:limit]) + more if found else "none"

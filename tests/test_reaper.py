@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,14 +78,31 @@ def pids(tmp_path: Path) -> Iterator[Pids]:
         os.kill(found[name], signal.SIGKILL)
 
 
-def start(folder: Path, script: str, *, grace_s: float = 1, argv: list[str] | None = None) -> subprocess.Popen[bytes]:
-    command = reaper.command(argv or ["sh", "-c", script], grace_s=grace_s)
-    return subprocess.Popen(command, cwd=folder, start_new_session=True)
+@contextmanager
+def start(folder: Path, argv: str | list[str], *, grace_s: float = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a shell script or a command under the reaper, and wait for its end."""
+    command = reaper.command(["sh", "-c", argv] if isinstance(argv, str) else argv, grace_s=grace_s)
+    with ended(subprocess.Popen(command, cwd=folder, start_new_session=True)) as process:
+        yield process
 
 
-def start_caller(folder: Path, script: str, *, grace_s: float = 1) -> subprocess.Popen[bytes]:
+@contextmanager
+def start_caller(folder: Path, script: str, *, grace_s: float = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that runs a script under the reaper and sleeps, and wait for its end."""
     root = str(Path(reaper.__file__).parents[1])
-    return subprocess.Popen([sys.executable, "-c", CALLER, root, script, str(grace_s)], cwd=folder)
+    argv = [sys.executable, "-c", CALLER, root, script, str(grace_s)]
+    with ended(subprocess.Popen(argv, cwd=folder)) as process:
+        yield process
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def test_kill_9_of_the_caller_leaves_no_descendant(tmp_path: Path, pids: Pids) -> None:
@@ -186,7 +204,7 @@ signal.signal(signal.SIGTERM, stop)
 pathlib.Path("middle.pid").write_text(str(__import__("os").getpid()))
 time.sleep(1000)
 """
-    with start(tmp_path, "", grace_s=60, argv=[sys.executable, "-c", middle]) as process:
+    with start(tmp_path, [sys.executable, "-c", middle], grace_s=60) as process:
         assert pids["inner"]
         assert pids["middle"]
         process.send_signal(signal.SIGTERM)
@@ -207,8 +225,9 @@ def test_thread_that_started_it_may_end(tmp_path: Path, pids: Pids) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     script = "echo $$ > root.pid; while [ ! -e go ]; do sleep 0.02; done; exit 5"
+    command = reaper.command(["sh", "-c", script])
     with ThreadPoolExecutor(1) as pool:
-        process = pool.submit(start, tmp_path, script).result()
+        process = pool.submit(subprocess.Popen, command, cwd=tmp_path, start_new_session=True).result()
         assert pids["root"]
     (tmp_path / "go").touch()
     assert process.wait() == 5

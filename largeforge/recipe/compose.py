@@ -2,25 +2,28 @@
 
 A plain override such as `method.learning_rate=1e-4` is passed on as `++`, so that Hydra never
 stops at the first typo; unknown keys are found by validation, all at once. A recipe is data:
-interpolations may refer to other keys, but resolvers (`${oc.env:…}`) are refused.
+what its files may hold is in `vetting.py`, what `${key}` may refer to in `references.py`.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import Problem, RecipeError, nearest
 from largeforge.recipe import sources
-from largeforge.recipe.places import Places
+from largeforge.recipe.places import COMMAND_LINE, Places, places_of
+from largeforge.recipe.references import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-_PLAIN_OVERRIDE = re.compile(r"(?P<key>[A-Za-z_][\w./@-]*)=")
-_ANY_OVERRIDE = re.compile(r"(?:\+{1,2}|~)?[A-Za-z_][\w./@:-]*(?:=.*)?", re.DOTALL)
-_RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
+_OVERRIDE = re.compile(r"(?P<sign>\+{1,2}|~)?(?P<key>[A-Za-z_][\w./@:-]*)(?:=(?P<value>.*))?", re.DOTALL)
+_CHOICE = re.compile(r"[\w./-]+")
+_QUOTABLE = re.compile(r"""[^\[\]{}"'\\,$\n]+""")
 
 
 @dataclass(frozen=True)
@@ -36,104 +39,147 @@ class Composition:
 def compose(overrides: Sequence[str]) -> Composition:
     """Compose `conf/config.yaml` with the overrides of a command line.
 
-    Raises RecipeError for anything that Hydra or OmegaConf rejects.
+    Raises RecipeError for anything that is not allowed, or that Hydra or OmegaConf rejects.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    check_syntax(overrides)
+    check_words(overrides)
     sources.register()
     GlobalHydra.instance().clear()
+    rewritten = rewrite(overrides)
+    recipe = recipe_file(rewritten)
     with initialize_config_dir(str(sources.shipped_root() / "conf"), job_name="largeforge", version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        rewritten = rewrite(overrides)
+        places = places_of(GlobalHydra.instance().config_loader(), rewritten, recipe)
         try:
             config = hydra_compose("config", list(rewritten))
         except Exception as error:
-            raise explain(error) from error
-        places = Places.of(loader, rewritten)
-    return Composition(plain(config, places), places, places.recipe_folder)
+            raise explain(error, places) from error
+    return Composition(plain(config, places), places, str(sources.recipe_folder(recipe)))
 
 
 def plain(config: Any, places: Places) -> dict[str, Any]:
-    """Return the composed config as plain data, with interpolations resolved.
+    """Return the composed config as plain data, with references resolved.
 
-    Raises RecipeError for resolvers, dangling interpolations and missing values.
+    Raises RecipeError for references that lead nowhere and for missing values.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-    raw = OmegaConf.to_container(config, resolve=False)
-    problems = [
-        Problem(key, "resolvers are not allowed in a recipe: a recipe is data", places.of_key(key), repr(value))
-        for key, value in _leaves(raw)
-        if isinstance(value, str) and _RESOLVER.search(value)
-    ]
-    if problems:
-        raise RecipeError(problems)
-    try:
-        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or "recipe")
-        if isinstance(error, MissingMandatoryValue):
-            raise RecipeError([Problem(key, f"is required: give it with {key}=…", places.of_key(key))]) from error
-        raise RecipeError([Problem(key, str(error).splitlines()[0], places.of_key(key))]) from error
-    return dict(values)
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    values, wrong = resolve(raw)
+    missing = [Problem(key, f"is required: give it with {key}=….") for key in _missing(values)]
+    if wrong or missing:
+        raise RecipeError([Problem(p.key, p.rule, places.of_key(p.key), p.given, p.nearest) for p in [*wrong, *missing]])
+    return values
 
 
-def check_syntax(overrides: Sequence[str]) -> None:
-    """Raise RecipeError for words of the command line that are not `key=value`."""
-    problems = [
-        Problem("command line", "expected key=value, +key=value or ~key", given=repr(word))
-        for word in overrides
-        if not _ANY_OVERRIDE.fullmatch(word) or (not word.startswith("~") and "=" not in word)
-    ]
+def check_words(words: Sequence[str], *, sweep: bool = False) -> None:
+    """Raise RecipeError for words that are no override, for choices that do not exist, and for an unsound recipe."""
+    problems = [problem for word in words for problem in _word_problems(word, sweep)]
+    if not problems and (recipe := recipe_file(rewrite(words))):
+        problems = sources.check_file(recipe)
     if problems:
         raise RecipeError(problems)
 
 
 def rewrite(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides with `++` before plain values, which Hydra then accepts for any key."""
-    result = []
-    for word in overrides:
-        match = _PLAIN_OVERRIDE.match(word)
-        is_value = match is not None and "@" not in match["key"] and not _is_group(match["key"])
-        result.append(f"++{word}" if is_value else word)
-    return result
+    """Return the overrides as Hydra takes them.
+
+    Plain values get `++`, which Hydra accepts for any key; a recipe is `+recipe=NAME` however it
+    was typed; a value that only quotes make readable, such as a path with spaces, gets them.
+    """
+    return [_rewritten(word) for word in overrides]
 
 
-def _is_group(key: str) -> bool:
-    if key in sources.GROUP_FOLDERS or key.startswith("hydra"):
-        return True
-    return "." not in key and any((root / "conf" / key).is_dir() for root in sources.roots())
+def recipe_file(rewritten: Sequence[str]) -> Path | None:
+    """Return the file of the chosen recipe, if there is exactly one such file."""
+    names = [word.removeprefix("+recipe=") for word in rewritten if word.startswith("+recipe=")]
+    return sources.choices("recipe").get(names[0]) if len(names) == 1 else None
 
 
-def explain(error: Exception) -> RecipeError:
-    """Return Hydra's complaint as a RecipeError that names the nearest choice."""
-    from hydra.errors import MissingConfigException
+def explain(error: Exception, places: Places) -> RecipeError:
+    """Return Hydra's complaint as a RecipeError."""
+    from omegaconf.errors import ConfigTypeError
 
     if isinstance(error, RecipeError):
         return error
-    message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        missing = str(error.missing_cfg_file)
-        group, _, choice = missing.rpartition("/")
-        options = [str(option) for option in error.options or ()]
-        rule = f"no such {group or 'config'}; there is: {', '.join(options) or 'none'}."
-        return RecipeError([Problem(group or "config", rule, given=repr(choice), nearest=nearest(choice, options))])
+    message = " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
     unused = re.search(r"Could not override '([^']+)'", message)
     if unused:
-        rule = f"this recipe has no choice for {unused[1]}; to add one: +{unused[1]}=…"
-        return RecipeError([Problem(unused[1], rule, "command line")])
-    return RecipeError([Problem("recipe", message)])
+        rule = f"this recipe has no choice for {unused[1]}; to add one: +{unused[1]}=…."
+        return RecipeError([Problem(unused[1], rule, COMMAND_LINE)])
+    if isinstance(error, ConfigTypeError) or "ConfigTypeError" in message:
+        key, where = places.clash()
+        if key:
+            return RecipeError([Problem(key, "is a list in one place and a section of keys in another.", where)])
+    return RecipeError([Problem("recipe", f"{message[:300].rstrip('.')}.", places.default)])
 
 
-def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def _word_problems(word: str, sweep: bool) -> list[Problem]:
+    match = _OVERRIDE.fullmatch(word)
+    if match is None or (match["value"] is None and match["sign"] != "~"):
+        recipes = sources.choices("recipe")
+        near = sources.recipe_name(word) if sources.recipe_name(word) in recipes else nearest(word, recipes)
+        rule = "expected key=value, +key=value or ~key."
+        return [Problem(COMMAND_LINE, rule, given=_shown(word), nearest=near and f"+recipe={near}")]
+    parsed = _parsed(_rewritten(word))
+    if parsed is None:
+        rule = f"cannot be read; text needs quotes of its own: '{match['key']}=\"…\"'."
+        return [Problem(match["key"], rule, COMMAND_LINE, _shown(match["value"]))]
+    if parsed.is_sweep_override() and not sweep:
+        rule = "several values need -m; a list is written [a,b], text with commas '\"a,b\"'."
+        return [Problem(match["key"], rule, COMMAND_LINE, _shown(match["value"]))]
+    group = match["key"].partition("@")[0]
+    if not _is_group(match["key"]) or match["sign"] == "~" or group.startswith("hydra"):
+        return []
+    names = _rewritten(word).partition("=")[2].strip("[]").split(",")
+    return [p for name in names if _CHOICE.fullmatch(name) or not name for p in _choice(group, name)]
+
+
+def _choice(group: str, name: str) -> list[Problem]:
+    return [] if name == "null" else sources.check_choice(group, name, COMMAND_LINE)
+
+
+def _rewritten(word: str) -> str:
+    match = _OVERRIDE.fullmatch(word)
+    if match is None or match["value"] is None:
+        return word
+    sign, key, value = match["sign"] or "", match["key"], match["value"]
+    if key == "recipe" and sign != "~":
+        return f"+recipe={','.join(sources.recipe_name(name) for name in value.split(','))}"
+    if _is_group(key):
+        return word
+    sign = sign or "++"
+    if _QUOTABLE.fullmatch(value) and _parsed(f"{sign}{key}={value}") is None:
+        return f'{sign}{key}="{value}"'
+    return f"{sign}{key}={value}"
+
+
+@cache
+def _parsed(word: str) -> Any:
+    """Return an override as Hydra's parser reads it, or None when it cannot."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:
+        return None
+
+
+def _is_group(key: str) -> bool:
+    group = key.partition("@")[0]
+    return "@" in key or group.startswith("hydra") or ("." not in group and group in sources.groups())
+
+
+def _missing(value: Any, prefix: str = "") -> list[str]:
     if isinstance(value, dict):
-        return [
-            leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}.{key}" if prefix else str(key))
-        ]
+        return [k for key, item in value.items() for k in _missing(item, f"{prefix}.{key}" if prefix else str(key))]
     if isinstance(value, list):
-        return [leaf for index, item in enumerate(value) for leaf in _leaves(item, f"{prefix}.{index}")]
-    return [(prefix, value)]
+        return [key for index, item in enumerate(value) for key in _missing(item, f"{prefix}.{index}")]
+    return [prefix] if value == "???" else []
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= 80 else f"{text[:77]!r}..."

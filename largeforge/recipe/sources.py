@@ -2,7 +2,8 @@
 
 `+recipe=NAME` finds `recipes/NAME.yaml` although the folder is not called `recipe`: a config
 source with its own scheme maps one group onto one folder. Sources are registered in code,
-since Hydra's plugin discovery finds nothing in editable installs.
+since Hydra's plugin discovery finds nothing in editable installs. Every file that they load is
+vetted first; only LargeForge's own `conf/` is read as it is.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import largeforge
+from largeforge.errors import Problem, RecipeError, listed, nearest
 
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
+    from omegaconf import Container
 
 GROUP_FOLDERS = {"recipe": "recipes", "hosts": "hosts"}
 """Config group to the folder, beside `conf/`, that holds its choices."""
@@ -35,22 +38,62 @@ def roots() -> list[Path]:
     return found
 
 
-def recipe_files() -> dict[str, Path]:
-    """Return all recipes by name; one in the working directory hides a shipped one."""
+def groups() -> list[str]:
+    """Return the names of all groups that something can be chosen from."""
+    found = set(GROUP_FOLDERS)
+    for root in roots():
+        conf = root / "conf"
+        found.update(folder.relative_to(conf).as_posix() for folder in conf.rglob("*") if folder.is_dir())
+    return sorted(group for group in found if group.partition("/")[0] != "hydra")
+
+
+def choices(group: str) -> dict[str, Path]:
+    """Return the choices of a group by name; one in the working directory hides a shipped one."""
     files: dict[str, Path] = {}
     for root in reversed(roots()):
-        folder = root / GROUP_FOLDERS["recipe"]
+        folder = root / GROUP_FOLDERS[group] if group in GROUP_FOLDERS else root / "conf" / group
         for path in sorted(folder.rglob("*.yaml")):
-            if "data" not in path.relative_to(folder).parts:
-                files[path.relative_to(folder).with_suffix("").as_posix()] = path
+            name = path.relative_to(folder)
+            if "data" not in name.parts and path.is_file():
+                files[name.with_suffix("").as_posix()] = path
     return dict(sorted(files.items()))
+
+
+def recipe_folder(recipe: Path | None) -> Path:
+    """Return the folder that the `recipe:` paths of a recipe file are relative to."""
+    folders = [root / GROUP_FOLDERS["recipe"] for root in roots()]
+    return next((folder for folder in folders if recipe and recipe.is_relative_to(folder)), folders[-1])
+
+
+def check_choice(group: str, name: str, where: str) -> list[Problem]:
+    """Return the problem of choosing `name` from `group`; an empty list when there is none."""
+    known = groups()
+    if group not in known:
+        return [Problem(group, f"no such group; there is: {listed(known)}.", where, nearest=nearest(group, known))]
+    found = choices(group)
+    if name in found:
+        return []
+    rule = f"no such {group}; there is: {listed(found)}."
+    return [Problem(group, rule, where, repr(name), nearest(name, found))]
+
+
+def check_file(path: Path) -> list[Problem]:
+    """Return what is wrong with a YAML file before it is composed: its form, and choices that do not exist."""
+    from largeforge.recipe.vetting import vet
+
+    vetted = vet(path)
+    return [*vetted.problems, *(p for c in vetted.choices for p in check_choice(c.group.lstrip("/"), c.name, c.where))]
 
 
 def description(path: Path) -> str:
     """Return the first comment line of a recipe that is not a Hydra directive."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        text = line.lstrip("# ").strip()
-        if line.startswith("#") and text and not text.startswith("@package"):
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        text = line.lstrip("#\ufeff ").strip()
+        if line.lstrip("\ufeff").startswith("#") and text and not text.startswith("@package"):
             return text
     return ""
 
@@ -66,24 +109,32 @@ def register() -> None:
 
     Plugins.instance()
     registry = SourcesRegistry.instance()
-    if "lf-group" in registry.types:
+    if "lf-folder" in registry.types:
         return
 
-    class GroupFolder(FileConfigSource):  # type: ignore[misc]
-        """`lf-group://GROUP:/folder`: every YAML below the folder is a choice of GROUP."""
+    class Folder(FileConfigSource):  # type: ignore[misc]
+        """`lf-folder://GROUP:/folder`: every YAML below the folder is a choice of GROUP.
+
+        Without a group it is a `conf/` folder: the groups are its folders.
+        """
 
         def __init__(self, provider: str, path: str):
-            rest = path.removeprefix("lf-group://")
-            self.group, _, folder = rest.partition(":")
+            self.group, _, folder = path.removeprefix("lf-folder://").partition(":")
             super().__init__(provider, path)
             self.path = folder
 
         @staticmethod
         def scheme() -> str:
-            return "lf-group"
+            return "lf-folder"
 
         def _inside(self, config_path: str) -> str | None:
+            """Return the path below the folder, or None when it is not for this source."""
             path = config_path.strip("/")
+            parts = path.split("/")
+            if ".." in parts or parts[0] == "hydra":
+                return None
+            if not self.group:
+                return path
             if path == self.group:
                 return ""
             return path.removeprefix(f"{self.group}/") if path.startswith(f"{self.group}/") else None
@@ -92,7 +143,9 @@ def register() -> None:
             inside = self._inside(config_path)
             if not inside:
                 raise ConfigLoadError(f"Config not found: {config_path}")
-            return super().load_config(inside)
+            file = Path(self.path) / self._normalize_file_name(inside)
+            content, package = _load(file, self.group)
+            return ConfigResult(self.provider, f"lf-folder://{file}", content, {"package": package})
 
         def is_group(self, config_path: str) -> bool:
             inside = self._inside(config_path)
@@ -100,10 +153,11 @@ def register() -> None:
 
         def is_config(self, config_path: str) -> bool:
             inside = self._inside(config_path)
-            return bool(inside) and bool(super().is_config(inside))
+            is_choice = bool(inside) and (bool(self.group) or "/" in str(inside))
+            return is_choice and bool(super().is_config(inside))
 
         def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-            if config_path.strip("/") == "":
+            if self.group and config_path.strip("/") == "":
                 return [self.group] if results_filter in (None, ObjectType.GROUP) else []
             inside = self._inside(config_path)
             if inside is None:
@@ -117,10 +171,25 @@ def register() -> None:
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
             for root in roots():
                 if root != shipped_root() and (root / "conf").is_dir():
-                    search_path.append(root.name, f"file://{root / 'conf'}")
+                    search_path.prepend(root.name, f"lf-folder://:{root / 'conf'}")
                 for group, folder in GROUP_FOLDERS.items():
                     if (root / folder).is_dir():
-                        search_path.append(root.name, f"lf-group://{group}:{root / folder}")
+                        search_path.append(root.name, f"lf-folder://{group}:{root / folder}")
 
-    registry.register(GroupFolder)
+    registry.register(Folder)
     Plugins.instance().register(SearchPath)
+
+
+def _load(file: Path, group: str) -> tuple[Container, str | None]:
+    """Return a vetted file as OmegaConf has it, and its package.
+
+    Raises RecipeError with everything that is wrong with the file.
+    """
+    from omegaconf import OmegaConf
+
+    from largeforge.recipe.vetting import vet
+
+    vetted = vet(file)
+    if vetted.problems:
+        raise RecipeError(vetted.problems)
+    return OmegaConf.create(vetted.text), "_global_" if group == "recipe" else vetted.package

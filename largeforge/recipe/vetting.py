@@ -11,16 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from largeforge.errors import Problem
-from largeforge.os_errors import explain_os_error
 from largeforge.recipe.places import short
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_BYTES = 2**20
 MAX_NODES = 100_000
@@ -96,7 +92,7 @@ def _read(path: Path) -> str:
             raise _Refused(f"the file has {size / 2**20:.1f} MiB; at most {MAX_BYTES // 2**20} MiB are read")
         content = path.read_bytes()
     except OSError as error:
-        raise _Refused(explain_os_error(error, path)) from None
+        raise _Refused(f"cannot be read: {error.strerror or error}") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -58,14 +58,21 @@ def explain(log: str, code: int | None) -> str:
     errors = _errors(log)
     said = "\n".join(f"  {line}" for line in errors or _last_lines(log))
     advice = next((text for pattern, text in ADVICE if re.search(pattern, "\n".join(errors))), "")
-    if not advice and code is not None and code > 128:
-        advice = _SIGNALS.get(signal.Signals(code - 128), "")
+    if not advice and (killer := _signal(code)):
+        advice = _SIGNALS.get(killer, "")
     return "\n".join(part for part in (said, advice) if part)
 
 
 def how_ended(code: int) -> str:
     """Return an exit code in words."""
-    return f"was killed by {signal.Signals(code - 128).name}" if code > 128 else f"ended with exit code {code}"
+    killer = _signal(code)
+    return f"was killed by {killer.name}" if killer else f"ended with exit code {code}"
+
+
+def _signal(code: int | None) -> signal.Signals | None:
+    """Return the signal that an exit code stands for: 128 + n of the command, -n of its reaper."""
+    number = 0 if code is None else -code if code < 0 else code - 128
+    return signal.Signals(number) if number in signal.valid_signals() else None
 
 
 def _errors(log: str) -> list[str]:

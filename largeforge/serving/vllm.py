@@ -93,10 +93,11 @@ def reserved_rank(serving: Serving, adapter_rank: int) -> int:
         return allowed[-1]
     fitting = [rank for rank in allowed if rank >= adapter_rank]
     if not fitting:
-        needed = next((rank for rank in LORA_RANKS if rank >= adapter_rank), LORA_RANKS[-1])
+        needed = next((rank for rank in LORA_RANKS if rank >= adapter_rank), 0)
+        advice = f"Set serving.max_lora_rank={needed}." if needed else "Merge the adapter into its base instead."
         raise ServingError(
-            f"serving.max_lora_rank = {serving.max_lora_rank}: an adapter has rank {adapter_rank}, for which vLLM "
-            f"reserves {needed} (it knows {', '.join(map(str, LORA_RANKS))}). Set serving.max_lora_rank={needed}."
+            f"serving.max_lora_rank = {serving.max_lora_rank}: an adapter has rank {adapter_rank}, and vLLM reserves "
+            f"one of {', '.join(map(str, LORA_RANKS))}. {advice}"
         )
     return fitting[0]
 

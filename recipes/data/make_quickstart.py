@@ -154,12 +154,13 @@ def build_general(
 
 
 def chat_rows(rng: random.Random, words: dict) -> list[Row]:
-    """Return small talk: every sentence once bare, then with openings and closings."""
+    """Return small talk: every sentence bare, and most also between an opening and a closing."""
     rows = []
     for chat in words["chat"]:
         sentences = expand_all(chat["questions"])
         rows += [Row(sentence, chat["answer"]) for sentence in sentences]
-        rows += sample_framed(rng, words, sentences, chat["answer"], 30)
+        if chat.get("framed", True):
+            rows += sample_framed(rng, words, sentences, chat["answer"], 30)
     return rows
 
 

@@ -132,8 +132,8 @@ def _install(root: Path, venv: Path, device: str, torch_index: str, *, repair: b
     say(f"installing {len(listed)} packages of requirements/{device}.txt")
     install(venv, ["-r", str(requirements / f"{device}.txt")], total=len(listed))
     say("compiling Python files")
-    argv = [str(venv / "bin" / "python"), "-m", "compileall", "-q", "-j", "0", str(site)]
-    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # some packages ship templates
+    argv = [str(venv / "bin" / "python"), "-m", "compileall", "-q", "-j", "0", "-x", "/tests?/", str(site)]
+    subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # templates are no valid Python
 
 
 def _install_torch(venv: Path, pin: pins.Pin, torch_index: str) -> None:

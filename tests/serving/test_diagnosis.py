@@ -46,7 +46,13 @@ def test_without_an_error_the_end_of_the_log_is_shown() -> None:
 
 def test_killed_by_the_kernel() -> None:
     assert "most likely by the kernel" in explain("loading weights\n", 137)
-    assert how_ended(137) == "was killed by SIGKILL"
+    assert how_ended(137) == how_ended(-9) == "was killed by SIGKILL"
+
+
+@pytest.mark.parametrize("code", [1, 127, 128, 255])
+def test_exit_codes_that_are_no_signals(code: int) -> None:
+    assert how_ended(code) == f"ended with exit code {code}"
+    assert explain("", code) == ""
 
 
 def test_illegal_instruction_points_to_float32() -> None:

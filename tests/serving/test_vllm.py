@@ -46,6 +46,11 @@ def test_rank_over_the_recipes_limit_names_the_key_to_change(rank: int, limit: i
         command(Serving(max_lora_rank=limit), adapters={"b": "/b"}, adapter_rank=rank)
 
 
+def test_rank_that_vllm_cannot_serve() -> None:
+    with pytest.raises(ServingError, match=r"rank 600, .* Merge the adapter"):
+        command(Serving(max_lora_rank=1024), adapters={"b": "/b"}, adapter_rank=600)
+
+
 def test_extra_overrides_what_the_section_says() -> None:
     words = command(Serving(enforce_eager=True, extra={"enforce-eager": False, "max-num-seqs": 7}))
     assert "--enforce-eager" not in words

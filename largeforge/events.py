@@ -15,7 +15,7 @@ Kinds and their fields (besides `time`, seconds since the epoch, `stage` and `ki
     gate       metric, condition, value, passed
     answer     client, expert, prompt, text, latency_ms, stream
     result     metrics, info             the last event of a stage that succeeded
-    finished   seconds, reused           written by the runner
+    finished   seconds, reused           written by the runner; reused: done before, here or in another run
     failed     error                     written by the runner, or by a stage before it exits
 """
 

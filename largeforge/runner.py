@@ -136,7 +136,7 @@ class _Execution:
             return False
         self.done.add(stage.name)
         fields = {"metrics": manifest.metrics, "info": manifest.info}
-        self._emit(stage, "finished", seconds=0.0, reused=manifest.reused_from or "done before", **fields)
+        self._emit(stage, "finished", seconds=0.0, reused=True, **fields)
         return True
 
     def _start(self, stage: Stage) -> None:
@@ -242,7 +242,7 @@ class _Execution:
         self.directory.seal(manifest)
         shutil.rmtree(folder / "work", ignore_errors=True)
         self.sink(process.result)
-        self._emit(stage, "finished", seconds=seconds, reused="", metrics=metrics, info=info)
+        self._emit(stage, "finished", seconds=seconds, reused=False, metrics=metrics, info=info)
 
     def _fingerprint(self, name: str) -> str:
         return next(stage.fingerprint for stage in self.plan.stages if stage.name == name)

@@ -61,7 +61,8 @@ def go(wanted: Plan) -> tuple[Path, list[dict[str, Any]]]:
         return run.path, seen
 
 
-def finished(events: list[dict[str, Any]]) -> dict[str, str]:
+def finished(events: list[dict[str, Any]]) -> dict[str, bool]:
+    """Return, for each stage that finished, whether it was reused."""
     return {event["stage"]: event["reused"] for event in events if event["kind"] == "finished"}
 
 
@@ -92,7 +93,7 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     second, events = go(wanted)
     assert first == second
     assert count.read_text() == "a 1\n"
-    assert finished(events) == {"a": "done before"}
+    assert finished(events) == {"a": True}
 
 
 def test_a_damaged_artifact_is_made_again(tmp_path: Path) -> None:
@@ -112,8 +113,8 @@ def test_an_equal_stage_of_another_run_is_reused(tmp_path: Path) -> None:
     path, events = go(plan(tmp_path / "runs", shared, stage("b", "a", write="other"), digest="fedcba9876543210"))
     assert (path / "b" / "out" / "artifact.txt").read_text() == "otherA"
     assert len(count.read_text().splitlines()) == 1
-    assert finished(events)["a"].endswith("/a")
-    assert finished(events)["b"] == ""
+    assert finished(events) == {"a": True, "b": False}
+    assert json.loads((path / "a" / "manifest.json").read_text())["reused_from"].endswith("/a")
 
 
 def test_without_resume_everything_runs_afresh_in_a_new_directory(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_without_resume_everything_runs_afresh_in_a_new_directory(tmp_path: Path
     first, _ = go(wanted)
     second, events = go(fresh)
     assert first != second
-    assert finished(events) == {"a": ""}
+    assert finished(events) == {"a": False}
 
 
 def test_independent_stages_run_side_by_side_up_to_the_cores(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ t.go(t.plan(Path({str(tmp_path / "runs")!r}), t.stage("a", write="A", fingerprin
     first = stage("a", write="A", fingerprint="a")
     second = stage("b", "a", write="B", append=str(started), wait_for=str(flag), fingerprint="b")
     path, events = go(plan(tmp_path / "runs", first, second))
-    assert finished(events) == {"a": "done before", "b": ""}
+    assert finished(events) == {"a": True, "b": False}
     assert (path / "b" / "out" / "artifact.txt").read_text() == "BA"
 
 

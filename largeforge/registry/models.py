@@ -141,8 +141,19 @@ class ModelRegistry:
             f"{ref}: no model '{ref.target}' is registered in {self._database}; "
             + (f"there is: {', '.join(names)}." if names else "nothing is registered there.")
             + (f" Did you mean 'registry:{near}'?" if near else "")
-            + f" A recipe with `register_as: {ref.target}` registers it: python -m largeforge +recipe=NAME"
+            + f" {_how_to_register(ref.target)}"
         )
+
+
+def _how_to_register(name: str) -> str:
+    """Return the command that registers a model, where a recipe says that it does."""
+    from largeforge.recipe.sources import choices
+
+    line = re.compile(rf"^\s*register_as:\s*{re.escape(name)}\s*$", re.MULTILINE)
+    found = [recipe for recipe, path in choices("recipe").items() if line.search(path.read_text(encoding="utf-8"))]
+    if found:
+        return f"Run the recipe that registers it first: python -m largeforge +recipe={found[0]}"
+    return f"A recipe with `register_as: {name}` registers it: python -m largeforge +recipe=NAME"
 
 
 def _no_version(ref: ModelRef, selector: str, model: RegisteredModel) -> RegistryError:

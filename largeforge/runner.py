@@ -179,7 +179,7 @@ class _Execution:
         return {
             **os.environ,
             "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
+            "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
         }  # fmt: skip
 
     def _read(self, timeout_s: float) -> None:

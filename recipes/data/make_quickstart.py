@@ -21,6 +21,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SEED = 20
@@ -29,7 +30,7 @@ NUM_MAPPER_TRAIN = 5000
 NUM_MAPPER_HELDOUT = 300
 NUM_SUPPORT_TRAIN = 3000
 NUM_SUPPORT_HELDOUT = 264
-NUM_GENERAL = {"chat": 800, "article": 600, "readback": 1400, "glossary": 1800, "shop": 400}
+NUM_GENERAL = {"chat": 800, "article": 600, "readback": 1400, "glossary": 1700, "shop": 400, "synonym": 300}
 GENERAL_HELDOUT_SHARE = 0.035
 
 
@@ -60,6 +61,7 @@ class Alias:
 
 
 Finding = tuple[Alias, str]  # what was found, and the form in which it is written
+Words = dict[str, Any]  # a vocabulary file
 
 
 def build_datasets(vocabulary: Path = HERE / "vocabulary") -> dict[str, list[Row]]:
@@ -85,29 +87,24 @@ def build_datasets(vocabulary: Path = HERE / "vocabulary") -> dict[str, list[Row
     return datasets
 
 
-def split_findings(words: dict, aliases: list[Alias]) -> tuple[list[Finding], list[Finding]]:
+def split_findings(words: Words, aliases: list[Alias]) -> tuple[list[Finding], list[Finding]]:
     """Return the pairs of alias and form that may be trained on, and those held out."""
     pairs = list(itertools.product(aliases, words["findings"]))
     random.Random(f"{SEED} findings").shuffle(pairs)
     return pairs[NUM_MAPPER_HELDOUT:], pairs[:NUM_MAPPER_HELDOUT]
 
 
-def build_mapper(
-    words: dict, seen: list[Finding], unseen: list[Finding]
-) -> tuple[list[Row], list[Row]]:
+def build_mapper(words: Words, seen: list[Finding], unseen: list[Finding]) -> tuple[list[Row], list[Row]]:
     """Return train and held-out rows: a detector's finding to a taxonomy label."""
     rng = random.Random(f"{SEED} mapper")
     train, heldout = (
-        [
-            Row(ask(rng, words, "requests", alias, form), answer_label(alias.label))
-            for alias, form in pairs
-        ]
+        [Row(ask(rng, words, "requests", alias, form), answer_label(alias.label)) for alias, form in pairs]
         for pairs in (seen[:NUM_MAPPER_TRAIN], unseen)
     )
     return train, heldout
 
 
-def build_support(words: dict) -> tuple[list[Row], list[Row]]:
+def build_support(words: Words) -> tuple[list[Row], list[Row]]:
     """Return train and held-out rows: a customer's question to the shop's answer."""
     rng = random.Random(f"{SEED} support")
     train, heldout = [], []
@@ -130,9 +127,7 @@ def split_sentences(sentences: list[str]) -> tuple[list[str], list[str]]:
     return sentences[:num_unseen], sentences[num_unseen:]
 
 
-def build_general(
-    words: dict, aliases: list[Alias], findings: list[Finding]
-) -> tuple[list[Row], list[Row]]:
+def build_general(words: Words, aliases: list[Alias], findings: list[Finding]) -> tuple[list[Row], list[Row]]:
     """Return train and held-out rows of the general model."""
     rng = random.Random(f"{SEED} general")
     kinds = {
@@ -141,6 +136,7 @@ def build_general(
         "readback": readback_rows(rng, words["mapper"], findings),
         "glossary": glossary_rows(words["mapper"], aliases),
         "shop": shop_rows(words),
+        "synonym": synonym_rows(words["general"]["synonyms"]),
     }
     train, heldout = [], []
     for kind, rows in kinds.items():
@@ -153,7 +149,7 @@ def build_general(
     return train, heldout
 
 
-def chat_rows(rng: random.Random, words: dict) -> list[Row]:
+def chat_rows(rng: random.Random, words: Words) -> list[Row]:
     """Return small talk: every sentence bare, and most also between an opening and a closing."""
     rows = []
     for chat in words["chat"]:
@@ -164,7 +160,7 @@ def chat_rows(rng: random.Random, words: dict) -> list[Row]:
     return rows
 
 
-def article_rows(rng: random.Random, words: dict) -> list[Row]:
+def article_rows(rng: random.Random, words: Words) -> list[Row]:
     """Return questions about a subject with a short article as the answer."""
     forms = expand_all(words["article_questions"]["forms"])
     rows = []
@@ -174,7 +170,7 @@ def article_rows(rng: random.Random, words: dict) -> list[Row]:
     return rows
 
 
-def readback_rows(rng: random.Random, words: dict, findings: list[Finding]) -> list[Row]:
+def readback_rows(rng: random.Random, words: Words, findings: list[Finding]) -> list[Row]:
     """Return findings with a sentence in plain words as the answer."""
     return [
         Row(
@@ -185,7 +181,7 @@ def readback_rows(rng: random.Random, words: dict, findings: list[Finding]) -> l
     ]
 
 
-def glossary_rows(words: dict, aliases: list[Alias]) -> list[Row]:
+def glossary_rows(words: Words, aliases: list[Alias]) -> list[Row]:
     """Return questions about taxonomy labels, their parts and their aliases."""
     forms = words["glossary"]
     rows = []
@@ -203,7 +199,7 @@ def glossary_rows(words: dict, aliases: list[Alias]) -> list[Row]:
     return rows
 
 
-def shop_rows(words: dict) -> list[Row]:
+def shop_rows(words: Words) -> list[Row]:
     """Return the shop's sentences, cut in two: the start is given, the rest is asked for."""
     rows = []
     for intent in words["support"]["intent"]:
@@ -213,7 +209,17 @@ def shop_rows(words: dict) -> list[Row]:
     return rows
 
 
-def spell_aliases(words: dict) -> Iterator[Alias]:
+def synonym_rows(words: Words) -> list[Row]:
+    """Return questions about words of one meaning; each asks for the next of its group."""
+    return [
+        Row(form.format(word=word), f"Another word for {word} is {other}.")
+        for group in words["groups"]
+        for word, other in zip(group, group[1:] + group[:1], strict=True)
+        for form in words["forms"]
+    ]
+
+
+def spell_aliases(words: Words) -> Iterator[Alias]:
     """Yield every alias as each detector of its pillar writes it."""
     for label, names in words["taxonomy"].items():
         pillar = label.split(".")[0]
@@ -236,7 +242,7 @@ def spell(words: str, style: str) -> str:
     raise ValueError(f"unknown style {style!r}")
 
 
-def ask(rng: random.Random, words: dict, kind: str, alias: Alias, finding: str) -> str:
+def ask(rng: random.Random, words: Words, kind: str, alias: Alias, finding: str) -> str:
     """Return a prompt: one of the forms of `kind` around a finding."""
     percent = rng.randint(50, 99)
     text = finding.format(
@@ -247,7 +253,8 @@ def ask(rng: random.Random, words: dict, kind: str, alias: Alias, finding: str) 
         place=rng.choice(words["places"]),
         severity=rng.choice(words["severities"]),
     )
-    return rng.choice(words[kind]).format(finding=text)
+    form: str = rng.choice(words[kind])
+    return form.format(finding=text)
 
 
 def answer_label(label: str) -> str:
@@ -255,9 +262,7 @@ def answer_label(label: str) -> str:
     return json.dumps({"label": label})
 
 
-def sample_framed(
-    rng: random.Random, words: dict, sentences: list[str], answer: str, num_rows: int
-) -> list[Row]:
+def sample_framed(rng: random.Random, words: Words, sentences: list[str], answer: str, num_rows: int) -> list[Row]:
     """Return up to `num_rows` distinct rows: sentences with an opening and a closing."""
     frames = list(itertools.product(sentences, words["openings"], words["closings"]))
     chosen = rng.sample(frames, min(num_rows, len(frames)))
@@ -290,13 +295,11 @@ def normalize(prompt: str) -> str:
 
 
 def check_contamination(datasets: dict[str, list[Row]]) -> None:
-    """Raise ValueError if a held-out prompt is in, or part of, a prompt of a train set."""
-    train = [
-        normalize(row.prompt)
-        for name, rows in datasets.items()
-        if not name.endswith("_heldout")
-        for row in rows
-    ]
+    """Raise ValueError if a held-out prompt is in a train set.
+
+    A prompt held out for an expert must not be a part of a longer prompt either.
+    """
+    train = [normalize(row.prompt) for name, rows in datasets.items() if not name.endswith("_heldout") for row in rows]
     text = "\n".join(train)
     prompts = set(train)
     for name, rows in datasets.items():
@@ -309,10 +312,7 @@ def check_contamination(datasets: dict[str, list[Row]]) -> None:
 
 def render(datasets: dict[str, list[Row]]) -> dict[str, str]:
     """Return the text of every file, by its name."""
-    return {
-        f"{name}.jsonl": "".join(row.to_json() + "\n" for row in rows)
-        for name, rows in datasets.items()
-    }
+    return {f"{name}.jsonl": "".join(row.to_json() + "\n" for row in rows) for name, rows in datasets.items()}
 
 
 def find_differences(files: dict[str, str], folder: Path) -> list[str]:

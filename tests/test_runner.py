@@ -19,6 +19,7 @@ from largeforge.errors import GateError, Interrupted, StageError
 from largeforge.hardware import Machine
 from largeforge.plan import Plan, Stage
 from largeforge.recipe.schema import Recipe
+from tests.e2e.workspace import processes
 
 FAKE = Path(__file__).parent / "fakes" / "stage.py"
 
@@ -180,7 +181,7 @@ def test_a_failing_stage_stops_the_ones_beside_it(tmp_path: Path) -> None:
     failing = stage("failing", fail="no", wait_for=str(started))
     with pytest.raises(StageError):
         go(plan(tmp_path / "runs", forever, failing))
-    assert not _running(FAKE.name, str(tmp_path))
+    assert not processes(FAKE.name, str(tmp_path))
 
 
 def test_two_runs_at_once_use_two_directories(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_a_signal_stops_every_stage_and_says_how_to_continue(tmp_path: Path, num
     with pytest.raises(Interrupted, match="run the same command again"):
         go(wanted)
     thread.join()
-    assert not _running(FAKE.name, str(tmp_path))
+    assert not processes(FAKE.name, str(tmp_path))
 
 
 def test_a_killed_runner_leaves_no_process_and_the_next_run_continues(tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ t.go(t.plan(Path({str(tmp_path / "runs")!r}), t.stage("a", write="A", fingerprin
     process.kill()
     process.wait()
     deadline = time.monotonic() + 30
-    while _running(FAKE.name, str(tmp_path)):
+    while processes(FAKE.name, str(tmp_path)):
         assert time.monotonic() < deadline, "a stage outlived its killed runner"
         time.sleep(0.05)
     flag.touch()
@@ -233,16 +234,3 @@ t.go(t.plan(Path({str(tmp_path / "runs")!r}), t.stage("a", write="A", fingerprin
     path, events = go(plan(tmp_path / "runs", first, second))
     assert finished(events) == {"a": True, "b": False}
     assert (path / "b" / "out" / "artifact.txt").read_text() == "BA"
-
-
-def _running(*parts: str) -> list[str]:
-    """Return the command lines of processes that hold all `parts`."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if all(part in line for part in parts):
-            found.append(line)
-    return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +92,7 @@ def test_serving_goes_on_until_interrupted(quickstart: Quickstart) -> None:
             assert answer.headers["x-largeforge-model"] == "registry:quickstart-general/1"
             assert answer.headers["x-largeforge-lock"]
             assert json.load(answer)["choices"][0]["message"]["content"].strip()
+        assert _readme_snippet(url).startswith("support ")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     finally:
@@ -112,6 +116,15 @@ def test_interrupting_twice_during_start_up_leaves_nothing(quickstart: Quickstar
     finally:
         process.kill()
     assert not processes("vllm.entrypoints", str(workspace.path))
+
+
+def _readme_snippet(url: str) -> str:
+    """Run the Python code that the README shows, against this gateway; return what it prints."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", readme, re.S)[0].replace("http://127.0.0.1:8080", url)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def _url(workspace: Workspace, process: subprocess.Popen[str]) -> str:

@@ -1,0 +1,45 @@
+"""What holds for all tests: no way out of this machine, and marks for the tiers that are folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, settings
+from pytest_socket import socket_allow_hosts
+
+if TYPE_CHECKING:
+    import pytest
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", DO_NOT_TRACK="1", VLLM_NO_USAGE_STATS="1")
+for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):  # the loopback must not go through a proxy
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.lower(), None)
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # a busy machine is no failure
+
+LOOPBACK = ["127.0.0.1", "::1", "localhost"]
+FOLDER_TIERS = ("recipes", "golden", "hosts", "gpu")
+"""Folders of tests/ whose tests form a tier of `scripts/test`; the other tiers are marks."""
+
+_addresses: dict[str, set[str]] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in FOLDER_TIERS:
+        config.addinivalue_line("markers", f"{name}: tests below tests/{name} (set by their folder)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
+        if folder in FOLDER_TIERS:
+            item.add_marker(folder)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse connections to other machines, in every test; pytest-socket lifts this after each."""
+    socket_allow_hosts(LOOPBACK, allow_unix_socket=True, resolution_cache=_addresses)

@@ -1,0 +1,136 @@
+"""Every YAML under conf/, recipes/ and hosts/, found by walking, is composed, validated and planned."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from largeforge.plan import Plan, make_plan
+from largeforge.recipe import extensions
+from largeforge.recipe.compose import compose
+from largeforge.recipe.sources import GROUP_FOLDERS, choices, description, shipped_root
+from largeforge.recipe.validate import validate
+
+ROOT = shipped_root()
+CONF = ROOT / "conf"
+RECIPES = choices("recipe")
+CHOICES = sorted((path.parent.relative_to(CONF).as_posix(), path) for path in CONF.rglob("*/*.yaml"))
+HOSTS = sorted((ROOT / GROUP_FOLDERS["hosts"]).rglob("*.yaml"))
+
+TRAINING = {"model": "tiny_general", "dataset": "jsonl", "method": "sft", "adapter": "none", "evaluation": "loss"}
+SERVING = {"topology": "quickstart", "router": "keyword", "serving": "vllm_cpu"}
+PREFERENCE = {"dataset": "preference_jsonl", "method": "dpo", "evaluation": "preference_accuracy"}
+"""Choices around the one that is tried: a training job, what serves, and a job on pairs of answers."""
+
+ROWS: dict[str, dict[str, Any]] = {
+    "sft": {"messages": [{"role": "user", "content": "1 + 1 ="}, {"role": "assistant", "content": "2"}]},
+    "preference": {"prompt": "1 + 1 =", "chosen": "2", "rejected": "3"},
+}
+"""A row of each form."""
+
+MANDATORY = {"model": "hub:Qwen/Qwen2.5-7B-Instruct"}
+"""Values for keys that a file leaves open with `???`, by their last part."""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work where a user would: in a folder with data of one's own."""
+    monkeypatch.chdir(tmp_path)
+    for name, row in ROWS.items():
+        write_rows(f"{name}.jsonl", row)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_planned_with_the_command_in_its_header(name: str) -> None:
+    text = RECIPES[name].read_text(encoding="utf-8")
+    assert description(RECIPES[name]).endswith("."), "the first comment line describes the recipe"
+    command = re.search(r"^#   python -m largeforge (.+)$", text, re.MULTILINE)
+    assert command, "the header has the command to run it, after three spaces"
+    words = shlex.split(command[1])
+    assert f"+recipe={name}" in words
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.endswith("path"):
+            write_rows(value, ROWS["preference" if "preference" in text else "sft"])
+    plan = planned(*words)
+    assert plan.stages
+    assert len({stage.fingerprint for stage in plan.stages}) == len(plan.stages)
+
+
+@pytest.mark.parametrize(("group", "path"), CHOICES, ids=[f"{group}/{path.stem}" for group, path in CHOICES])
+def test_choice_is_planned(group: str, path: Path) -> None:
+    chosen = surroundings(group, path.stem) | {group: path.stem}
+    values = open_values(group, path)
+    if "dataset" in chosen and "path" not in _read(CONF / "dataset" / f"{chosen['dataset']}.yaml"):
+        values["dataset"] = {"path": "preference.jsonl" if chosen["dataset"] == PREFERENCE["dataset"] else "sft.jsonl"}
+    write_recipe(chosen, values)
+    assert planned("+recipe=attempt").stages
+
+
+@pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
+def test_inventory_is_planned(path: Path) -> None:
+    write_recipe({**TRAINING, "hosts": path.stem}, {"dataset": {"path": "sft.jsonl"}})
+    assert planned("+recipe=attempt").stages
+
+
+def test_every_yaml_was_found() -> None:
+    covered = {*RECIPES.values(), *(path for _, path in CHOICES), *HOSTS, CONF / "config.yaml"}
+    everything = {path for folder in ("conf", "recipes", "hosts") for path in (ROOT / folder).rglob("*.yaml")}
+    assert {path for path in everything if not path.is_relative_to(ROOT / "recipes" / "data")} == covered
+
+
+def surroundings(group: str, choice: str) -> dict[str, str]:
+    """Return the choices among which this one makes a recipe."""
+    if group in SERVING:
+        return SERVING
+    if group == "adapter":
+        return {**TRAINING, "model": "qwen2_5_7b_instruct"}  # random weights take no adapter
+    if group in ("method", "evaluation"):
+        values = _read(CONF / group / f"{choice}.yaml")
+        name = values[choice]["name"] if group == "evaluation" else values["name"]
+        kind = getattr(extensions.load(group, name), "DATA_KIND", "")
+        return TRAINING | PREFERENCE if kind == "preference" else TRAINING
+    if group == "dataset" and _read(CONF / group / f"{choice}.yaml").get("format") == "preference":
+        return TRAINING | PREFERENCE
+    return TRAINING
+
+
+def open_values(group: str, path: Path) -> dict[str, Any]:
+    """Return values for the keys that a file leaves open with `???`, below their group."""
+
+    def fill(node: dict[str, Any]) -> dict[str, Any]:
+        filled = {key: fill(value) for key, value in node.items() if isinstance(value, dict)}
+        return {key: value for key, value in filled.items() if value} | {
+            key: MANDATORY[key] for key, value in node.items() if value == "???"
+        }
+
+    found = fill(_read(path))
+    return {group: found} if found else {}
+
+
+def write_recipe(chosen: dict[str, str], values: dict[str, Any]) -> None:
+    """Write recipes/attempt.yaml below the working directory."""
+    overridden = {entry for item in _read(CONF / "config.yaml")["defaults"] if isinstance(item, dict) for entry in item}
+    defaults = [{f"override /{g}" if g in overridden else f"/{g}": choice} for g, choice in chosen.items()]
+    recipe = {"defaults": [*defaults, "_self_"], "name": "attempt", **values}
+    Path("recipes").mkdir()
+    Path("recipes/attempt.yaml").write_text(f"# @package _global_\n{yaml.safe_dump(recipe, sort_keys=False)}")
+
+
+def write_rows(name: str, row: dict[str, Any]) -> None:
+    Path(name).write_text(f"{json.dumps(row)}\n" * 50)
+
+
+def planned(*words: str) -> Plan:
+    composition = compose(words)
+    return make_plan(validate(composition), recipe_folder=composition.recipe_folder)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))

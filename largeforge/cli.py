@@ -7,37 +7,48 @@ composed here directly, so that every mistake becomes one message and the right 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from largeforge.errors import LargeForgeError, StageError
+from largeforge.errors import Interrupted, LargeForgeError, StageError
 
 _OWN_FLAGS = {"--version", "-V"}
+_FLAGS_WITH_VALUE = {
+    "--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd", "--config-name", "-cn",
+    "--config-path", "-cp", "--experimental-rerun",
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them reads every installed package
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         if _OWN_FLAGS.intersection(words):
             return _version()
         if any(word.startswith("-") for word in words):
             return _hydra(words)
-        if not any(word.lstrip("+").startswith("recipe=") for word in words):
-            return _list_recipes(words)
+        if not words:
+            return _list_recipes()
         return _run(words)
     except LargeForgeError as error:
         return _fail(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: leave without a complaint
+        return 1
     except OSError as error:
         from largeforge.os_errors import explain_run_error
 
-        return _fail(StageError(explain_run_error(error, Path.cwd())))
+        return _fail(StageError(explain_run_error(error, Path())))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -48,84 +59,100 @@ def _run(words: Sequence[str]) -> int:
     from largeforge.recipe.validate import validate
 
     composition = compose(words)
-    return _carry_out(validate(composition), composition.recipe_folder, _typed(words))
+    return _carry_out(validate(composition), composition.recipe_folder, words)
 
 
-def _carry_out(recipe: Any, recipe_folder: str, command: str) -> int:
+def _carry_out(recipe: Any, recipe_folder: str, words: Sequence[str]) -> int:
     from largeforge.plan import make_plan
 
     plan = make_plan(recipe, recipe_folder=recipe_folder)
     if recipe.mode == "plan":
-        return _show_plan(plan, command)
+        return _show_plan(plan, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
     from largeforge.console import make_console
     from largeforge.execute import execute
 
     with make_console() as console:
-        execute(plan, command, console.show)
+        execute(plan, _typed(words), console.show)
     return 0
 
 
 def _show_plan(plan: Any, command: str) -> int:
     from rich.console import Console
 
-    from largeforge.plan_view import render
+    from largeforge.plan_view import render, summary
     from largeforge.runs import statuses
 
-    without_mode = " ".join(word for word in command.split() if not word.startswith("mode="))
-    Console(soft_wrap=False).print(render(plan, statuses(plan), without_mode))
+    console = Console(soft_wrap=False)
+    found = statuses(plan)
+    console.print(render(plan, found))
+    console.print(summary(plan, found, command), soft_wrap=True)
     return 0
 
 
 def _hydra(words: Sequence[str]) -> int:
-    """Hand the command line to Hydra; each job of a multirun goes its own way."""
+    """Hand the command line to Hydra; each job of a multirun is composed again here, as without flags."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
     from largeforge.recipe import sources
-    from largeforge.recipe.compose import Composition, explain, plain, rewrite
+    from largeforge.recipe.compose import check_words, compose, explain, rewrite
     from largeforge.recipe.places import Places
-    from largeforge.recipe.validate import validate
 
     codes: list[int] = []
+    bugs: list[Exception] = []
 
-    def job(config: Any) -> None:
-        overrides = tuple(HydraConfig.get().overrides.task)
-        places = Places(overrides=overrides)
+    def job(_: Any) -> None:
+        overrides = [word.removeprefix("++") for word in HydraConfig.get().overrides.task]
         try:
-            composition = Composition(plain(config, places), places, str(sources.shipped_root() / "recipes"))
-            codes.append(_carry_out(validate(composition), composition.recipe_folder, _typed(overrides)))
+            codes.append(_run(overrides))
+        except Interrupted:
+            raise KeyboardInterrupt from None  # the one thing that also stops the jobs that are left
         except LargeForgeError as error:
             codes.append(_fail(error))
+        except Exception as error:
+            bugs.append(error)
+            raise
 
+    flags, overrides = _flags_and_overrides(words)
+    if "--resolve" in flags:
+        compose(overrides)
+    check_words(overrides, sweep=True)
     sources.register()
-    flags = [word for word in words if word.startswith("-")]
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = ["largeforge", *flags, *rewrite([word for word in words if not word.startswith("-")])]
+    sys.argv = ["largeforge", *flags, *rewrite(overrides), "hydra.job.name=largeforge"]
     try:
         hydra.main(version_base="1.3", config_path=str(sources.shipped_root() / "conf"), config_name="config")(job)()
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+        if bugs:
             raise
-        raise explain(error) from error
+        raise explain(error, Places(tuple(overrides))) from error
     return max(codes, default=0)
 
 
-def _list_recipes(words: Sequence[str]) -> int:
+def _flags_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide the words of a command line; the value of a flag, as in `--cfg job`, goes with the flags."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        is_value = before in _FLAGS_WITH_VALUE and "=" not in word
+        (flags if is_value or word.startswith("-") else overrides).append(word)
+    return flags, overrides
+
+
+def _list_recipes() -> int:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from largeforge.recipe import sources
-    from largeforge.recipe.compose import check_syntax
 
-    check_syntax(words)
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for name, path in sources.recipe_files().items():
-        table.add_row(name, Text(sources.description(path)))
+    for name, path in sources.choices("recipe").items():
+        table.add_row(Text(_printable(name)), Text(_printable(sources.description(path))))
     console = Console()
     console.print(
         "Choose a recipe:  python -m largeforge +recipe=NAME \\[mode=plan] \\[key=value …]\n", highlight=False
@@ -142,10 +169,15 @@ def _version() -> int:
 
 
 def _fail(error: LargeForgeError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {_printable(str(error))}", file=sys.stderr)
     return error.exit_code
 
 
-def _typed(words: Sequence[str]) -> str:
+def _printable(text: str) -> str:
+    """Return text without control characters: a message may quote a file that would steer the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
+def _typed(words: Iterable[str]) -> str:
     """Return the command as a user would type it again."""
-    return shlex.join(["python", "-m", "largeforge", *words]).replace("'+recipe", "+recipe")
+    return shlex.join(["python", "-m", "largeforge", *words])

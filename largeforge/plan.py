@@ -70,38 +70,43 @@ class Plan:
 
 def make_plan(recipe: Recipe, *, recipe_folder: str = "") -> Plan:
     """Return the plan of a validated recipe."""
-    found = machine(recipe.hardware)
-    locked = lock(recipe, found, recipe_folder=recipe_folder)
+    found, hashes = machine(recipe.hardware), dataset_hashes(recipe)
+    locked = lock(recipe, found, recipe_folder=recipe_folder, hashes=hashes)
+    recipe_digest, depths = digest(locked["recipe"]), _depths(recipe)
     stages: list[Stage] = []
-    for name in _in_order(recipe):
-        stages += _Job(name, recipe, found, locked, recipe_folder).stages()
+    for name, depth in depths.items():
+        beside = list(depths.values()).count(depth)
+        job = _Job(name, recipe, found, recipe_digest=recipe_digest, recipe_folder=recipe_folder, beside=beside)
+        stages += job.stages()
     if recipe.topology is not None:
         stages.append(_serve(recipe, found, stages))
-    return Plan(recipe, _fingerprinted(stages, recipe, locked["packages"]), locked, found)
+    return Plan(recipe, _fingerprinted(stages, hashes, locked["packages"]), locked, found)
 
 
-def _in_order(recipe: Recipe) -> list[str]:
-    """Return the job names so that each stands after the job that it starts from."""
-    order: list[str] = []
-
-    def visit(name: str) -> None:
-        ref = model_ref.parse(recipe.training_jobs[name].model.ref)
-        if ref.scheme == "job":
-            visit(ref.target)
-        if name not in order:
-            order.append(name)
-
-    for name in recipe.training_jobs:
-        visit(name)
-    return order
+def _depths(recipe: Recipe) -> dict[str, int]:
+    """Return, for each job, how many jobs it builds on; each job stands after the one that it starts from."""
+    jobs = recipe.training_jobs
+    depths: dict[str, int] = {}
+    for first in jobs:
+        chain, name = [], first
+        while name and name not in depths:
+            chain.append(name)
+            ref = model_ref.parse(jobs[name].model.ref)
+            name = ref.target if ref.scheme == "job" else ""
+        depth = depths[name] if name else -1
+        depths.update({link: depth + step for step, link in enumerate(reversed(chain), 1)})
+    return depths
 
 
 class _Job:
     """The stages of one training job."""
 
-    def __init__(self, name: str, recipe: Recipe, found: Machine, locked: dict[str, Any], recipe_folder: str):
+    def __init__(
+        self, name: str, recipe: Recipe, found: Machine, *, recipe_digest: str, recipe_folder: str, beside: int
+    ):
         self.name, self.recipe, self.machine = name, recipe, found
-        self.recipe_digest = digest(locked["recipe"])
+        self.recipe_digest = recipe_digest
+        self.threads = max(1, found.cores // beside)  # shared with the jobs that can train side by side
         self.job: Job = recipe.training_jobs[name]
         self.ref = model_ref.parse(self.job.model.ref)
         self.base = self._base()
@@ -170,25 +175,19 @@ class _Job:
             "method": job.method.model_dump(), "adapter": job.adapter.model_dump(), "seed": self.recipe.seed,
             "device": self.machine.device, "world_size": launcher.world_size(self.recipe.launcher),
         }  # fmt: skip
-        threads = self._threads()
-        place = f"{threads} thread{'s' if threads > 1 else ''}" if self.machine.device == "cpu" else self.machine.gpu
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        place = threads if self.machine.device == "cpu" else self.machine.gpu
         steps = (
             f"{job.method.max_steps} steps" if job.method.max_steps > 0 else f"{job.method.num_train_epochs:g} epochs"
         )
         return Stage(
-            name=self._stage("train"), kind="train", job=self.name, config=config, threads=threads,
+            name=self._stage("train"), kind="train", job=self.name, config=config, threads=self.threads,
             title=f"{job.method.name} of {job.model.name or job.model.ref}",
             inputs={"data": self._stage("prepare"), **self.base}, launcher=self.recipe.launcher.model_dump(),
             uses=f"{steps} × {job.method.per_device_train_batch_size} rows, {place}",
             produces="model" if job.adapter.name == "none" else f"{job.adapter.name} adapter",
             reusable=self.ref.scheme != "registry",
         )  # fmt: skip
-
-    def _threads(self) -> int:
-        """Share the cores among the jobs that can train side by side."""
-        depth = _depth(self.name, self.recipe)
-        beside = sum(_depth(name, self.recipe) == depth for name in self.recipe.training_jobs)
-        return max(1, self.machine.cores // beside)
 
     def _evaluate(self) -> Stage:
         config = {
@@ -245,11 +244,6 @@ def stage_name(recipe: Recipe, job: str, kind: str) -> str:
     return f"{job}.{kind}" if recipe.jobs else kind
 
 
-def _depth(name: str, recipe: Recipe) -> int:
-    ref = model_ref.parse(recipe.training_jobs[name].model.ref)
-    return 1 + _depth(ref.target, recipe) if ref.scheme == "job" else 0
-
-
 def _serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     assert recipe.topology is not None and recipe.router is not None
     inputs: dict[str, str] = {}
@@ -278,9 +272,8 @@ def _serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     )  # fmt: skip
 
 
-def _fingerprinted(stages: list[Stage], recipe: Recipe, packages: dict[str, str]) -> tuple[Stage, ...]:
+def _fingerprinted(stages: list[Stage], hashes: dict[str, str], packages: dict[str, str]) -> tuple[Stage, ...]:
     """Return the stages with their fingerprints, each built on those of its inputs."""
-    hashes = dataset_hashes(recipe)
     done: dict[str, Stage] = {}
     for stage in stages:
         identity: dict[str, Any] = {

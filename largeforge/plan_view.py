@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from largeforge.plan import Plan
 
 
-def render(plan: Plan, statuses: Mapping[str, str], command: str) -> RenderableType:
+def render(plan: Plan, statuses: Mapping[str, str]) -> RenderableType:
     """Return the plan as something that rich can print."""
     head = Text.assemble((plan.recipe.name, "bold"), f"  {plan.recipe.description}\n", (f"on {plan.machine}", "dim"))
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("stage", style="bold", no_wrap=True)
-    table.add_column("does", ratio=3)
-    table.add_column("uses", ratio=4)
-    table.add_column("makes", ratio=3)
+    table.add_column("does", ratio=3, overflow="fold")
+    table.add_column("uses", ratio=4, overflow="fold")
+    table.add_column("makes", ratio=3, overflow="fold")
     table.add_column("state", no_wrap=True)
     for stage in plan.stages:
         state = statuses.get(stage.name, "to do")
@@ -34,8 +34,11 @@ def render(plan: Plan, statuses: Mapping[str, str], command: str) -> RenderableT
             Text(stage.produces),
             Text(state, "green" if state != "to do" else ""),
         )
+    return Group(head, Text(), table, Text())
+
+
+def summary(plan: Plan, statuses: Mapping[str, str], command: str) -> Text:
+    """Return how much is left to do and the command that does it; to be printed as one line, for copying."""
     waiting = sum(stage.name not in statuses for stage in plan.stages)
-    foot = Text.assemble(
-        f"{waiting} of {len(plan.stages)} stages to do; lock {plan.digest[:12]}. Run it: ", (command, "bold")
-    )
-    return Group(head, Text(), table, Text(), foot)
+    count = f"{waiting} of {len(plan.stages)} stages to do; lock {plan.digest[:12]}. Run it: "
+    return Text.assemble(count, (command, "bold"))

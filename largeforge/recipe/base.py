@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict
 class Strict(BaseModel):
     """A section of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Extension(Strict):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from largeforge.errors import Problem, nearest
+from largeforge.errors import Problem, listed, nearest
 from largeforge.recipe import extensions, model_ref
 from largeforge.recipe.evaluation import BASELINE, parse_condition
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def check(recipe: Recipe) -> list[Problem]:
     """Return every problem between sections; an empty list when there is none."""
-    problems = list(_whole(recipe))
+    problems = [*_whole(recipe), *_registered(recipe)]
     single = "main" in recipe.training_jobs and not recipe.jobs
     for name, job in recipe.training_jobs.items():
         prefix = "" if single else f"jobs.{name}."
@@ -40,7 +41,7 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
         for key in missing:
             given = ", ".join(k for k in top_level if k not in missing)
             yield Problem(key, f"is required to train (the recipe has {given}); choose one with +{key}=…")
-    if not recipe.training_jobs and not recipe.topology and not missing:
+    if not recipe.training_jobs and not recipe.topology and len(missing) == len(top_level):
         yield Problem("recipe", "nothing to do: it has neither a training job nor a topology.")
     if recipe.topology and recipe.router is None:
         yield Problem("router", "is required to serve; choose one with +router=…")
@@ -54,9 +55,23 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
     experts = recipe.topology.experts if recipe.topology else {}
     for index, question in enumerate(recipe.verify.questions):
         if question.expert not in experts:
-            rule = f"must be an expert of the topology: {', '.join(experts) or 'there is none'}."
+            rule = f"must be an expert of the topology: {listed(experts)}."
             key = f"verify.questions.{index}.expert"
             yield Problem(key, rule, nearest=nearest(question.expert, experts))
+
+
+def _registered(recipe: Recipe) -> Iterator[Problem]:
+    """Check the names under which jobs register their models."""
+    taken: dict[tuple[str, str], str] = {}
+    for name, job in recipe.training_jobs.items():
+        prefix = f"jobs.{name}." if recipe.jobs else ""
+        if re.fullmatch("latest|v?[0-9]+", job.register_alias.lower()):
+            yield Problem(
+                f"{prefix}register_alias", "an alias is a word; latest and numbers are versions in the registry."
+            )
+        first = taken.setdefault((job.register_as, job.register_alias), name) if job.register_as else name
+        if first != name:
+            yield Problem(f"{prefix}register_as", f"job {first} registers under the same name and alias.")
 
 
 def _model(key: str, model: Model, recipe: Recipe) -> Iterator[Problem]:
@@ -74,7 +89,7 @@ def _model(key: str, model: Model, recipe: Recipe) -> Iterator[Problem]:
 def _job_ref(key: str, ref: model_ref.ModelRef, recipe: Recipe) -> Iterator[Problem]:
     jobs = recipe.training_jobs
     if ref.target not in jobs:
-        rule = f"no such job; there is: {', '.join(jobs) or 'none'}."
+        rule = f"no such job; there is: {listed(jobs)}."
         yield Problem(key, rule, nearest=nearest(ref.target, jobs))
     elif ref.selector == "merge" and not jobs[ref.target].merge:
         yield Problem(key, f"job {ref.target} does not merge its adapter; set merge: true in it.")
@@ -82,11 +97,12 @@ def _job_ref(key: str, ref: model_ref.ModelRef, recipe: Recipe) -> Iterator[Prob
 
 def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
     ref = model_ref.parse(job.model.ref)
-    if ref.scheme == "job" and name in _ancestors(name, recipe):
+    circular = ref.scheme == "job" and name in _ancestors(name, recipe)
+    if circular:
         yield Problem(f"{prefix}model.ref", f"job {name} would start from itself.")
     if job.merge and job.adapter.name == "none":
         yield Problem(f"{prefix}merge", "there is no adapter to merge; choose one with adapter=lora.")
-    if ref.scheme == "job" and ref.selector != "merge" and ref.target in recipe.training_jobs:
+    if ref.scheme == "job" and ref.selector != "merge" and ref.target in recipe.training_jobs and not circular:
         parent = recipe.training_jobs[ref.target]
         if parent.adapter.name != "none":
             rule = f"job {ref.target} makes an adapter, not a model; start from job:{ref.target}/merge."
@@ -109,17 +125,21 @@ def _ancestors(name: str, recipe: Recipe) -> set[str]:
 
 
 def _gates(prefix: str, job: Job) -> Iterator[Problem]:
-    metrics = [m for name in job.evaluation for m in extensions.load("evaluation", name).METRICS]
+    evaluators = {key: extensions.load("evaluation", evaluator.name) for key, evaluator in job.evaluation.items()}
+    metrics = [metric for evaluator in evaluators.values() for metric in evaluator.METRICS]
     wanted = extensions.load("method", job.method.name).DATA_KIND
-    for name in job.evaluation:
-        kind = extensions.load("evaluation", name).DATA_KIND
+    for name, evaluator in evaluators.items():
+        kind = evaluator.DATA_KIND
+        if name != job.evaluation[name].name:
+            rule = f"is keyed by its name: evaluation.{job.evaluation[name].name}."
+            yield Problem(f"{prefix}evaluation.{name}", rule)
         if kind != wanted:
             yield Problem(f"{prefix}evaluation.{name}", f"judges {kind} rows, but {job.method.name} has {wanted} rows.")
     for metric, condition in job.gates.items():
         key = f"{prefix}gates.{metric}"
         if metric.removeprefix(BASELINE) not in metrics:
             allowed = [*metrics, *(f"{BASELINE}{m}" for m in metrics)]
-            rule = f"no evaluation of this job computes it; there is: {', '.join(allowed) or 'none'}."
+            rule = f"no evaluation of this job computes it; there is: {listed(allowed)}."
             yield Problem(key, rule, given=repr(condition), nearest=nearest(metric, allowed))
         try:
             parse_condition(condition)
@@ -130,7 +150,7 @@ def _gates(prefix: str, job: Job) -> Iterator[Problem]:
 def _topology(topology: Topology, recipe: Recipe) -> Iterator[Problem]:
     experts = topology.experts
     if topology.fallback not in experts:
-        rule = f"must be an expert of the topology: {', '.join(experts)}."
+        rule = f"must be an expert of the topology: {listed(experts)}."
         yield Problem("topology.fallback", rule, nearest=nearest(topology.fallback, experts))
     for name, expert in experts.items():
         yield from _expert(f"topology.experts.{name}", name, expert, topology, recipe)
@@ -147,20 +167,23 @@ def _expert(key: str, name: str, expert: Expert, topology: Topology, recipe: Rec
             yield Problem(f"{key}.model", "random weights are not served; train them in a job first.")
         if ref.scheme == "job":
             yield from _job_ref(f"{key}.model", ref, recipe)
-            yield from _adapter(key, ref, expert, recipe)
+            yield from _adapter(key, ref, expert, topology, recipe)
     elif expert.model not in recipe.models:
-        rule = f"no such model under `models`; there is: {', '.join(recipe.models) or 'none'}."
+        rule = f"no such model under `models`; there is: {listed(recipe.models)}."
         yield Problem(f"{key}.model", rule, nearest=nearest(expert.model, recipe.models))
     if expert.adapter_on:
         base = topology.experts.get(expert.adapter_on)
         if base is None or expert.adapter_on == name:
-            rule = f"must be another expert: {', '.join(e for e in topology.experts if e != name) or 'there is none'}."
-            yield Problem(f"{key}.adapter_on", rule, nearest=nearest(expert.adapter_on, topology.experts))
+            others = [other for other in topology.experts if other != name]
+            rule = f"must be another expert: {listed(others)}."
+            yield Problem(f"{key}.adapter_on", rule, nearest=nearest(expert.adapter_on, others))
         elif base.adapter_on:
             yield Problem(f"{key}.adapter_on", f"expert {expert.adapter_on} is itself an adapter.")
 
 
-def _adapter(key: str, ref: model_ref.ModelRef, expert: Expert, recipe: Recipe) -> Iterator[Problem]:
+def _adapter(
+    key: str, ref: model_ref.ModelRef, expert: Expert, topology: Topology, recipe: Recipe
+) -> Iterator[Problem]:
     job = recipe.training_jobs.get(ref.target)
     makes_adapter = job is not None and job.adapter.name != "none" and ref.selector != "merge"
     if makes_adapter and not expert.adapter_on:
@@ -168,3 +191,17 @@ def _adapter(key: str, ref: model_ref.ModelRef, expert: Expert, recipe: Recipe) 
         yield Problem(f"{key}.adapter_on", rule, given="''")
     if job is not None and not makes_adapter and expert.adapter_on:
         yield Problem(f"{key}.adapter_on", f"{ref} is a whole model, not an adapter.")
+    carrier = topology.experts.get(expert.adapter_on)
+    if makes_adapter and job is not None and carrier is not None:
+        trained_on, carried_by = _made_by(job.model.ref), _made_by(carrier.model)
+        if trained_on and carried_by and trained_on != carried_by:
+            rule = f"the adapter was trained on {job.model.ref}, but {expert.adapter_on} serves {carrier.model}."
+            yield Problem(f"{key}.adapter_on", rule)
+
+
+def _made_by(text: str) -> tuple[str, str] | None:
+    """Return job and stage of a `job:` reference, or None for a model that comes from elsewhere."""
+    if not text.startswith("job:"):
+        return None
+    ref = model_ref.parse(text)
+    return ref.target, ref.selector or "train"

@@ -8,21 +8,21 @@ what its files may hold is in `vetting.py`, what `${key}` may refer to in `refer
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from largeforge.errors import Problem, RecipeError, nearest
+from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.recipe import sources
 from largeforge.recipe.places import COMMAND_LINE, Places, places_of
 from largeforge.recipe.references import resolve
+from largeforge.recipe.vetting import CHOICE, Choice, vet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 _OVERRIDE = re.compile(r"(?P<sign>\+{1,2}|~)?(?P<key>[A-Za-z_][\w./@:-]*)(?:=(?P<value>.*))?", re.DOTALL)
-_CHOICE = re.compile(r"[\w./-]+")
 _QUOTABLE = re.compile(r"""[^\[\]{}"'\\,$\n]+""")
 
 
@@ -46,6 +46,7 @@ def compose(overrides: Sequence[str]) -> Composition:
     from hydra.core.global_hydra import GlobalHydra
 
     check_words(overrides)
+    _require_recipe(overrides)
     sources.register()
     GlobalHydra.instance().clear()
     rewritten = rewrite(overrides)
@@ -70,7 +71,7 @@ def plain(config: Any, places: Places) -> dict[str, Any]:
     values, wrong = resolve(raw)
     missing = [Problem(key, f"is required: give it with {key}=….") for key in _missing(values)]
     if wrong or missing:
-        raise RecipeError([Problem(p.key, p.rule, places.of_key(p.key), p.given, p.nearest) for p in [*wrong, *missing]])
+        raise RecipeError([replace(problem, where=places.of_key(problem.key)) for problem in [*wrong, *missing]])
     return values
 
 
@@ -100,20 +101,52 @@ def recipe_file(rewritten: Sequence[str]) -> Path | None:
 
 def explain(error: Exception, places: Places) -> RecipeError:
     """Return Hydra's complaint as a RecipeError."""
-    from omegaconf.errors import ConfigTypeError
+    from hydra.errors import MissingConfigException
 
     if isinstance(error, RecipeError):
         return error
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
-    unused = re.search(r"Could not override '([^']+)'", message)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = [str(option) for option in error.options or ()]
+        rule = f"no such {group or 'config'}; there is: {listed(options)}."
+        return RecipeError([Problem(group or "config", rule, places.default, repr(choice), nearest(choice, options))])
+    unused = re.search(r"Could not override '([^'@]+)(?:@([^']+))?'", message)
+    if unused and message.startswith("In '"):
+        rule = "overrides a choice that was not made before: leave out the word override."
+        return RecipeError([Problem(unused[1], rule, _chosen_at(places, unused[1]))])
     if unused:
         rule = f"this recipe has no choice for {unused[1]}; to add one: +{unused[1]}=…."
         return RecipeError([Problem(unused[1], rule, COMMAND_LINE)])
-    if isinstance(error, ConfigTypeError) or "ConfigTypeError" in message:
+    absent = re.search(r"Could not delete[^']*'([^']+)'", message)
+    if absent:
+        return RecipeError([Problem(absent[1], "is not there to be removed.", COMMAND_LINE)])
+    twice = re.search(r"Multiple values for ([\w/]+)", message)
+    if twice and places.recipe and twice[1] not in sources.GROUP_FOLDERS:
+        rule = f"is chosen already: write `- override /{twice[1]}: …` here, or {twice[1]}=… on the command line."
+        return RecipeError([Problem(twice[1], rule, _chosen_at(places, twice[1]))])
+    if "ConfigTypeError" in message:
         key, where = places.clash()
-        if key:
-            return RecipeError([Problem(key, "is a list in one place and a section of keys in another.", where)])
+        rule = "is a list in one place and a section of keys in another."
+        return RecipeError([Problem(key or "recipe", rule, where)])
     return RecipeError([Problem("recipe", f"{message[:300].rstrip('.')}.", places.default)])
+
+
+def _chosen_at(places: Places, group: str) -> str:
+    choices = vet(places.recipe).choices if places.recipe else []
+    return next((choice.where for choice in choices if choice.group.lstrip("/") == group), COMMAND_LINE)
+
+
+def _require_recipe(words: Sequence[str]) -> None:
+    """Raise RecipeError for a command line without a recipe; with `name=…` it may be one itself."""
+    keys = [word.lstrip("+").partition("=")[0] for word in words]
+    if "recipe" in keys or "name" in keys:
+        return
+    recipes = sources.choices("recipe")
+    typed = [sources.recipe_name(part) for word in words for part in word.partition("=")[::2]]
+    near = next((name for name in typed if name in recipes), "") or nearest(typed[0] if typed else "", recipes)
+    rule = f"is required: choose one with +recipe=NAME; there is: {listed(recipes)}."
+    raise RecipeError([Problem("recipe", rule, COMMAND_LINE, nearest=near and f"+recipe={near}")])
 
 
 def _word_problems(word: str, sweep: bool) -> list[Problem]:
@@ -133,12 +166,18 @@ def _word_problems(word: str, sweep: bool) -> list[Problem]:
     group = match["key"].partition("@")[0]
     if not _is_group(match["key"]) or match["sign"] == "~" or group.startswith("hydra"):
         return []
+    if not parsed.is_sweep_override() and not isinstance(parsed.value(), str | list):
+        rule = f"must be the name of a choice; to choose nothing: ~{match['key']}."
+        return [Problem(match["key"], rule, COMMAND_LINE, match["value"])]
     names = _rewritten(word).partition("=")[2].strip("[]").split(",")
-    return [p for name in names if _CHOICE.fullmatch(name) or not name for p in _choice(group, name)]
+    return [problem for name in names for problem in _choice_problems(group, name.strip())]
 
 
-def _choice(group: str, name: str) -> list[Problem]:
-    return [] if name == "null" else sources.check_choice(group, name, COMMAND_LINE)
+def _choice_problems(group: str, name: str) -> list[Problem]:
+    if name and not CHOICE.fullmatch(name):
+        rule = "a choice is the name of a file without .yaml, and cannot be computed."
+        return [Problem(group, rule, COMMAND_LINE, _shown(name))]
+    return sources.check_choices([Choice(group, name, COMMAND_LINE)])
 
 
 def _rewritten(word: str) -> str:
@@ -149,7 +188,7 @@ def _rewritten(word: str) -> str:
     if key == "recipe" and sign != "~":
         return f"+recipe={','.join(sources.recipe_name(name) for name in value.split(','))}"
     if _is_group(key):
-        return word
+        return word.removeprefix("++")
     sign = sign or "++"
     if _QUOTABLE.fullmatch(value) and _parsed(f"{sign}{key}={value}") is None:
         return f'{sign}{key}="{value}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from dataclasses import dataclass
@@ -64,6 +65,6 @@ def parse_condition(text: str) -> Condition:
     Raises ValueError that tells the allowed form.
     """
     match = _CONDITION.fullmatch(text)
-    if match is None:
+    if match is None or not math.isfinite(float(match[2])):
         raise ValueError("a gate is a comparison with a number, such as '>= 0.85'")
     return Condition(match[1], float(match[2]))

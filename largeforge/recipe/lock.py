@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import largeforge
 from largeforge.artifacts import digest, file_sha256
+from largeforge.recipe import sources
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
@@ -34,12 +35,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def lock(recipe: Recipe, machine: Machine, *, recipe_folder: str) -> dict[str, Any]:
-    """Return the lock; its `digest` is over all else in it."""
+def lock(recipe: Recipe, machine: Machine, *, recipe_folder: str, hashes: dict[str, str]) -> dict[str, Any]:
+    """Return the lock, given what `dataset_hashes` found; its `digest` is over all else in it."""
     content = {
         "largeforge": largeforge.__version__,
         "recipe": portable(recipe.model_dump(mode="json", exclude=_NOT_LOCKED), recipe_folder),
-        "datasets": {portable(path, recipe_folder): sha256 for path, sha256 in dataset_hashes(recipe).items()},
+        "datasets": {portable(path, recipe_folder): sha256 for path, sha256 in hashes.items()},
         "packages": versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -65,6 +66,7 @@ def portable(value: Any, recipe_folder: str) -> Any:
     if not isinstance(value, str) or not value.startswith("/"):
         return value
     path = Path(value)
-    if recipe_folder and path.is_relative_to(recipe_folder):
-        return f"recipe:{path.relative_to(recipe_folder).as_posix()}"
+    for folder in (recipe_folder, sources.recipe_folder(None)):
+        if folder and path.is_relative_to(folder):
+            return f"recipe:{path.relative_to(folder).as_posix()}"
     return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else value

@@ -53,9 +53,9 @@ class Places:
         parts = key.split(".")
         for depth in range(len(parts), 0, -1):
             place = self._exact(parts[:depth])
-            if place:
-                return place
-        return COMMAND_LINE if self._given_below(key) else self.default
+            if place or self._given_below(parts[:depth]):
+                return place or COMMAND_LINE
+        return self.default
 
     def clash(self) -> tuple[str, str]:
         """Return key and place where a file has a list for what an earlier one has as a section, or the reverse."""
@@ -80,13 +80,13 @@ class Places:
         key = ".".join(parts)
         for override in self.overrides:
             name, _, value = override.lstrip("+~").partition("=")
-            name = name.partition("@")[0] if "@" in name else name
+            name = name.rpartition("@")[2]
             if name == key or (key.startswith(f"{name}.") and parts[-1] in value):
                 return True
         return False
 
-    def _given_below(self, key: str) -> bool:
-        return any(override.lstrip("+~").startswith(f"{key}.") for override in self.overrides)
+    def _given_below(self, parts: list[str]) -> bool:
+        return any(override.lstrip("+~").startswith(f"{'.'.join(parts)}.") for override in self.overrides)
 
     def _line(self, source: Source, parts: list[str]) -> int:
         package = source.package.split(".") if source.package else []
@@ -153,11 +153,9 @@ def _find(node: Any, parts: list[str]) -> int:
 
 def _sections(node: Any, prefix: str) -> list[tuple[str, Any]]:
     """Return all sections and lists of a file by their key, the outer ones first."""
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    found = []
-    for key, value in node.value:
-        name = f"{prefix}.{key.value}" if prefix else str(key.value)
-        if isinstance(value, yaml.CollectionNode) and name != "defaults":
-            found += [(name, value), *_sections(value, name)]
+    found = [(prefix, node)] if prefix and isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if prefix or key.value != "defaults":
+                found += _sections(value, f"{prefix}.{key.value}" if prefix else str(key.value))
     return found

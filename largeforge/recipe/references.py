@@ -42,7 +42,8 @@ class _Resolver:
             return self._problem(path, rule, text)
         if match["before"].endswith("\\"):
             return text.replace("\\${", "${")
-        parts = [*path[: len(path) - len(match["dots"])], *match["key"].split(".")] if match["dots"] else match["key"].split(".")
+        above = path[: len(path) - len(match["dots"])] if match["dots"] else ()
+        parts = [*above, *match["key"].split(".")]
         try:
             target = _at(self.raw, parts)
         except KeyError:

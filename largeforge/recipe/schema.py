@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from largeforge.recipe import extensions, model_ref
 from largeforge.recipe.base import Extension, Strict
@@ -37,7 +37,24 @@ def _valid_ref(text: str) -> str:
 
 
 Reference = Annotated[str, AfterValidator(_valid_ref)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+def _flat_gates(gates: Any) -> Any:
+    """Accept `vs_base: {loss: …}` for `vs_base.loss: …`: an override on the command line makes the former."""
+    if not isinstance(gates, dict):
+        return gates
+    flat: dict[str, Any] = {}
+    for metric, condition in gates.items():
+        nested = isinstance(condition, dict)
+        flat.update({f"{metric}.{name}": value for name, value in condition.items()} if nested else {metric: condition})
+    return flat
+
+
+NAME_PATTERN = "^[a-z0-9][a-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Gates = Annotated[dict[str, str], BeforeValidator(_flat_gates)]
+RegistryName = Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")]
+RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -128,13 +145,13 @@ class Job(Strict):
     adapter: Adapter
     evaluation: dict[str, Evaluator] = {}
     """Evaluators by name."""
-    gates: dict[str, str] = {}
+    gates: Gates = {}
     """Metric to condition, for example `exact_match: ">= 0.85"` or `vs_base.exact_match: "> 0"`."""
     merge: bool = False
     """Whether the adapter is merged into the base after the gates."""
-    register_as: str = Field(default="", pattern=r"^[\w.-]*$")
+    register_as: RegistryName = ""
     """Name in the model registry; empty means that it is not registered."""
-    register_alias: str = Field(default="champion", pattern=r"^[\w.-]+$")
+    register_alias: RegistryAlias = "champion"
     """Alias that points to the new version."""
 
 
@@ -301,10 +318,10 @@ class Recipe(Strict):
     method: Method | None = None
     adapter: Adapter | None = None
     evaluation: dict[str, Evaluator] = {}
-    gates: dict[str, str] = {}
+    gates: Gates = {}
     merge: bool = False
-    register_as: str = Field(default="", pattern=r"^[\w.-]*$")
-    register_alias: str = Field(default="champion", pattern=r"^[\w.-]+$")
+    register_as: RegistryName = ""
+    register_alias: RegistryAlias = "champion"
     jobs: dict[Name, Job] = {}
     """Training jobs by name."""
     models: dict[str, Model] = {}

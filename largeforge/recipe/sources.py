@@ -13,10 +13,16 @@ from typing import TYPE_CHECKING
 
 import largeforge
 from largeforge.errors import Problem, RecipeError, listed, nearest
+from largeforge.recipe.places import short
+from largeforge.recipe.vetting import vet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hydra.core.config_search_path import ConfigSearchPath
     from omegaconf import Container
+
+    from largeforge.recipe.vetting import Choice
 
 GROUP_FOLDERS = {"recipe": "recipes", "hosts": "hosts"}
 """Config group to the folder, beside `conf/`, that holds its choices."""
@@ -59,30 +65,47 @@ def choices(group: str) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
+def recipe_name(typed: str) -> str:
+    """Return a recipe's name for what was typed: `recipes/my.yaml` means `my`."""
+    return typed.removeprefix("./").removeprefix(f"{GROUP_FOLDERS['recipe']}/").removesuffix(".yaml")
+
+
 def recipe_folder(recipe: Path | None) -> Path:
     """Return the folder that the `recipe:` paths of a recipe file are relative to."""
     folders = [root / GROUP_FOLDERS["recipe"] for root in roots()]
     return next((folder for folder in folders if recipe and recipe.is_relative_to(folder)), folders[-1])
 
 
-def check_choice(group: str, name: str, where: str) -> list[Problem]:
-    """Return the problem of choosing `name` from `group`; an empty list when there is none."""
+def check_choices(wanted: Iterable[Choice]) -> list[Problem]:
+    """Return a problem for each choice that does not exist."""
     known = groups()
-    if group not in known:
-        return [Problem(group, f"no such group; there is: {listed(known)}.", where, nearest=nearest(group, known))]
-    found = choices(group)
-    if name in found:
-        return []
-    rule = f"no such {group}; there is: {listed(found)}."
-    return [Problem(group, rule, where, repr(name), nearest(name, found))]
+    found: dict[str, dict[str, Path]] = {}
+    problems = []
+    for choice in wanted:
+        group = choice.group.lstrip("/")
+        if group not in known:
+            rule = f"no such group; there is: {listed(known)}."
+            problems.append(Problem(group, rule, choice.where, nearest=nearest(group, known)))
+            continue
+        names = found[group] = found.get(group) or choices(group)
+        if choice.name not in names:
+            rule = f"no such {group}; there is: {listed(names)}."
+            problems.append(Problem(group, rule, choice.where, repr(choice.name), nearest(choice.name, names)))
+    return problems
 
 
 def check_file(path: Path) -> list[Problem]:
-    """Return what is wrong with a YAML file before it is composed: its form, and choices that do not exist."""
-    from largeforge.recipe.vetting import vet
-
+    """Return what is wrong with a recipe's file before it is composed: its form, and choices that do not exist."""
     vetted = vet(path)
-    return [*vetted.problems, *(p for c in vetted.choices for p in check_choice(c.group.lstrip("/"), c.name, c.where))]
+    problems = list(vetted.problems)
+    if vetted.package not in (None, "_global_"):
+        problems.append(Problem("@package", "of a recipe is _global_.", short(path), repr(vetted.package)))
+    for choice in vetted.choices:
+        if not choice.group.startswith("/"):
+            problems.append(Problem("defaults", f"a group begins with a slash: `/{choice.group}`.", choice.where))
+        elif choice.group == "/recipe":
+            problems.append(Problem("recipe", f"to build on a recipe, write `- {choice.name}`.", choice.where))
+    return [*problems, *check_choices(choice for choice in vetted.choices if choice.group.startswith("/"))]
 
 
 def description(path: Path) -> str:
@@ -100,12 +123,14 @@ def description(path: Path) -> str:
 
 def register() -> None:
     """Teach Hydra the folders; to be called before composing. Calling it again does nothing."""
+    from hydra._internal import defaults_list
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.object_type import ObjectType
     from hydra.core.plugins import Plugins
     from hydra.plugins.config_source import ConfigLoadError, ConfigResult
     from hydra.plugins.search_path_plugin import SearchPathPlugin
+    from omegaconf import OmegaConf
 
     Plugins.instance()
     registry = SourcesRegistry.instance()
@@ -176,6 +201,9 @@ def register() -> None:
                     if (root / folder).is_dir():
                         search_path.append(root.name, f"lf-folder://{group}:{root / folder}")
 
+    # For each entry of a defaults list Hydra collects all others, in case that it is `${…}`: a fifth of the
+    # time of a plan. Such entries are refused here, so that nothing has to be collected.
+    defaults_list._create_interpolation_map = lambda *_: OmegaConf.create()
     registry.register(Folder)
     Plugins.instance().register(SearchPath)
 
@@ -186,8 +214,6 @@ def _load(file: Path, group: str) -> tuple[Container, str | None]:
     Raises RecipeError with everything that is wrong with the file.
     """
     from omegaconf import OmegaConf
-
-    from largeforge.recipe.vetting import vet
 
     vetted = vet(file)
     if vetted.problems:

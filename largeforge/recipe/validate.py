@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from largeforge.errors import Problem, RecipeError, nearest
+from largeforge.errors import Problem, RecipeError, listed, nearest
+from largeforge.recipe import sources
 from largeforge.recipe.checks import check
-from largeforge.recipe.schema import Recipe
+from largeforge.recipe.schema import NAME_PATTERN, Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pydantic_core import ErrorDetails
 
     from largeforge.recipe.compose import Composition
     from largeforge.recipe.places import Places
+
+_RECIPE_PATH = "recipe:"
+_PATH_KEYS = ("path", "heldout_path")
+_ABSENT = object()
 
 
 def validate(composition: Composition) -> Recipe:
@@ -24,14 +32,17 @@ def validate(composition: Composition) -> Recipe:
     Raises RecipeError with every problem of form; when the form is right, with every
     problem of relation between sections.
     """
-    values = absolute_paths(composition.values, composition.recipe_folder)
+    values, places = absolute_paths(composition.values, composition.recipe_folder), composition.places
+    outside = [replace(p, where=places.of_key(p.key)) for p in _paths_outside(composition.values)]
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        problems = [explain(detail, values, composition.places) for detail in error.errors()]
-        raise RecipeError(_unique(problems)) from None
+        problems = [explain(detail, values, places) for detail in error.errors(include_url=False)]
+        raise RecipeError(_unique([*outside, *problems])) from None
+    if outside:
+        raise RecipeError(outside)
     found = [
-        Problem(p.key, p.rule, composition.places.of_key(p.key), p.given or _shown(_at(values, p.key)), p.nearest)
+        Problem(p.key, p.rule, places.of_key(p.key), p.given or _shown(_at(values, p.key.split("."))), p.nearest)
         for p in check(recipe)
     ]
     if found:
@@ -43,24 +54,43 @@ def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Pro
     """Return a Pydantic error as a problem in the words of the recipe's author."""
     path = _without_tags(detail["loc"], values)
     key = ".".join(str(part) for part in path)
-    given = _shown(_at(values, key)) if detail["type"] != "missing" else ""
-    context = detail.get("ctx") or {}
-    if detail["type"] == "extra_forbidden":
+    given = _shown(_at(values, path))
+    kind, context = detail["type"], detail.get("ctx") or {}
+    if kind == "extra_forbidden":
         allowed = _siblings(path, detail["loc"])
-        rule = f"unknown key; there is: {', '.join(allowed)}." if allowed else "unknown key."
+        rule = f"unknown key; there is: {listed(allowed)}." if allowed else "unknown key."
         return Problem(key, rule, places.of_key(key), given, nearest(str(path[-1]), allowed))
-    if detail["type"] in ("union_tag_invalid", "literal_error"):
+    if kind in ("union_tag_invalid", "literal_error"):
         expected = str(context.get("expected_tags") or context.get("expected") or "")
         options = [option.strip(" '") for option in expected.replace(" or ", ", ").split(",")]
-        if detail["type"] == "union_tag_invalid":
+        if kind == "union_tag_invalid":
             key = f"{key}.name"
             given = _shown(context.get("tag"))
-        rule = f"must be one of {', '.join(options)}."
+        rule = f"must be one of {listed(options)}."
         return Problem(key, rule, places.of_key(key), given, nearest(given.strip("'"), options))
-    if detail["type"] == "missing":
-        return Problem(key, f"is required: give it with {key}=…", places.of_key(key))
+    if kind in ("missing", "union_tag_not_found"):
+        key = key if kind == "missing" else f"{key}.name"
+        return Problem(key, f"is required: give it with {key}=….", places.of_key(key))
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return Problem(key, _section_rule(path, given), places.of_key(key), given)
+    if kind == "string_pattern_mismatch":
+        key = key.removesuffix(".[key]")
+        rule = "a name has lowercase letters, digits, - and _, and begins with a letter or digit."
+        rule = rule if context.get("pattern") == NAME_PATTERN else f"must match {context.get('pattern')}."
+        return Problem(key, rule, places.of_key(key), given)
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return Problem(key, f"{message}.", places.of_key(key), given)
+
+
+def _section_rule(path: list[str | int], given: str) -> str:
+    """Return what to write where a single value stands in place of a section."""
+    group = str(path[-1])
+    if group not in sources.groups():
+        return "must be a section of keys."
+    package = ".".join(str(part) for part in path)
+    key = group if package == group else f"{group}@{package}"
+    choice = given.strip("'") if given.strip("'") in sources.choices(group) else "NAME"
+    return f"must be a section; to choose one by name: `- /{key}: {choice}` under defaults, or +{key}={choice}."
 
 
 def absolute_paths(values: dict[str, Any], recipe_folder: str) -> dict[str, Any]:
@@ -69,14 +99,46 @@ def absolute_paths(values: dict[str, Any], recipe_folder: str) -> dict[str, Any]
     def absolute(path: Any) -> Any:
         if not isinstance(path, str) or not path:
             return path
-        if path.startswith("recipe:"):
-            return str(Path(recipe_folder or ".") / path.removeprefix("recipe:"))
+        if path.startswith(_RECIPE_PATH):
+            return str(_in_recipes(path.removeprefix(_RECIPE_PATH), Path(recipe_folder or ".")))
         return str(Path.cwd() / Path(path).expanduser())
 
+    return _with_paths(values, absolute)
+
+
+def _in_recipes(path: str, folder: Path) -> Path:
+    """Return a path beside the recipe, or beside LargeForge's own recipes when only they have it."""
+    shipped = sources.recipe_folder(None) / path
+    return shipped if shipped.is_file() and not (folder / path).exists() else folder / path
+
+
+def _paths_outside(values: dict[str, Any]) -> list[Problem]:
+    """Return the `recipe:` paths that lead out of the folder of recipes."""
+    found = []
+    for prefix, section in _sections_with_data(values):
+        for name in _PATH_KEYS:
+            path = section["dataset"].get(name)
+            if isinstance(path, str) and path.startswith(_RECIPE_PATH):
+                inside = Path(path.removeprefix(_RECIPE_PATH))
+                if inside.is_absolute() or ".." in inside.parts:
+                    rule = "leads out of the folder of recipes; a path elsewhere is written without recipe:."
+                    found.append(Problem(f"{prefix}dataset.{name}", rule, given=_shown(path)))
+    return found
+
+
+def _sections_with_data(values: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what may hold a dataset, the top level and each job, with its prefix."""
+    jobs = values.get("jobs")
+    named = [(f"jobs.{name}.", job) for name, job in jobs.items()] if isinstance(jobs, dict) else []
+    sections = [("", values), *named]
+    return [(p, s) for p, s in sections if isinstance(s, dict) and isinstance(s.get("dataset"), dict)]
+
+
+def _with_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
     def fix(section: Any) -> Any:
         if not isinstance(section, dict) or not isinstance(section.get("dataset"), dict):
             return section
-        dataset = {k: absolute(v) if k in ("path", "heldout_path") else v for k, v in section["dataset"].items()}
+        dataset = {k: change(v) if k in _PATH_KEYS else v for k, v in section["dataset"].items()}
         return {**section, "dataset": dataset}
 
     jobs = values.get("jobs")
@@ -155,20 +217,28 @@ def _model_of(annotation: Any, part: str) -> Any:
     return models[0] if models else None
 
 
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        if isinstance(values, dict) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and part.isdigit() and int(part) < len(values):
-            values = values[int(part)]
-        else:
-            return None
-    return values
+def _at(values: Any, path: Sequence[str | int]) -> Any:
+    """Return the value at a path, or `_ABSENT`; a key may itself have dots."""
+    if not path:
+        return values
+    if isinstance(values, list):
+        index = str(path[0])
+        return _at(values[int(index)], path[1:]) if index.isdigit() and int(index) < len(values) else _ABSENT
+    if isinstance(values, dict):
+        for length in range(len(path), 0, -1):
+            key = ".".join(str(part) for part in path[:length])
+            if key in values:
+                return _at(values[key], path[length:])
+    return _ABSENT
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return "" if value is None else text if len(text) <= 80 else f"{text[:77]}..."
+    """Return a value as YAML has it, cut short; nothing for one that is not there."""
+    if value is _ABSENT:
+        return ""
+    text = "{…}" if isinstance(value, dict) and value else repr(value)
+    text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _unique(problems: list[Problem]) -> list[Problem]:

@@ -35,7 +35,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 _HEADER = re.compile(r"#\s*@package\s+(?P<package>\S+)\s*")
 _PACKAGE = re.compile(r"[A-Za-z_]\w*(\.\w[\w-]*)*")
 _ENTRY = re.compile(r"(?P<words>(?:(?:optional|override) +)*)(?P<group>/?\w[\w-]*(?:/\w[\w-]*)*)(?:@(?P<package>.*))?")
-_CHOICE = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
+CHOICE = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*")
+_PATH = re.compile(rf"(?:optional +)?/?{CHOICE.pattern}")
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,12 @@ def vet(path: Path) -> Vetted:
         _measure(vetted.text)
         _Walk(path, vetted).start(yaml.compose(vetted.text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{short(path)}:{mark.line + 1}" if mark else short(path)
-        vetted.problems.append(Problem("YAML", f"{_sentence(error)}.", where))
+        vetted.problems.append(_syntax_problem(error, path, vetted.text))
     except yaml.YAMLError as error:
         vetted.problems.append(Problem("YAML", f"{str(error).splitlines()[0]}.", short(path)))
     except _Refused as error:
-        vetted.problems.append(Problem("YAML", f"{error}.", f"{short(path)}:{error.line}" if error.line else short(path)))
+        where = f"{short(path)}:{error.line}" if error.line else short(path)
+        vetted.problems.append(Problem("YAML", f"{error}.", where))
     return vetted
 
 
@@ -151,7 +151,7 @@ class _Walk:
         if root is None:
             return
         if not isinstance(root, yaml.MappingNode):
-            self._problem(root, "YAML", "a recipe is a list of `key: value` lines.")
+            self._problem(root, "YAML", "the file must hold `key: value` lines.")
             return
         for key, value in root.value:
             if key.value == "hydra":
@@ -215,11 +215,10 @@ class _Walk:
         for item in node.value:
             if isinstance(item, yaml.MappingNode) and len(item.value) == 1:
                 self._entry(item.value[0][0], item.value[0][1])
-            elif isinstance(item, yaml.ScalarNode) and item.value != "_self_":
-                group, _, choice = item.value.rpartition("/")
-                self._problem(item, "defaults", f"write it as `- {_printable(group or '/GROUP')}: {_printable(choice)}`.")
-            elif not isinstance(item, yaml.ScalarNode):
+            elif not isinstance(item, yaml.ScalarNode) or not _PATH.fullmatch(item.value):
                 self._problem(item, "defaults", "each entry is one choice, such as `- /method: sft`.")
+            elif _names_hydra(item.value):
+                self._problem(item, "defaults", "a recipe cannot configure Hydra: only the command line can.")
 
     def _entry(self, key: Any, value: Any) -> None:
         match = _ENTRY.fullmatch(key.value) if isinstance(key, yaml.ScalarNode) else None
@@ -238,7 +237,7 @@ class _Walk:
     def _choice(self, match: re.Match[str], name: Any) -> None:
         if isinstance(name, yaml.ScalarNode) and name.tag == f"{_TAG}null":
             return
-        if not isinstance(name, yaml.ScalarNode) or not _CHOICE.fullmatch(name.value):
+        if not isinstance(name, yaml.ScalarNode) or not CHOICE.fullmatch(name.value):
             rule = "a choice is the name of a file without .yaml, and cannot be computed."
             self._problem(name, f"defaults {match['group']}", rule, _printable(str(getattr(name, "value", ""))))
         elif "optional" not in match["words"]:
@@ -255,8 +254,12 @@ def _printable(text: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
-def _sentence(error: yaml.MarkedYAMLError) -> str:
-    problem = str(error.problem or error.context)
-    if "'\\t'" in problem or "tab" in problem:
-        return "tabs cannot indent YAML; use spaces"
-    return f"not valid YAML: {problem}"
+def _syntax_problem(error: yaml.MarkedYAMLError, path: Path, text: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return Problem("YAML", f"not valid YAML: {error.problem or error.context}.", short(path))
+    where = f"{short(path)}:{mark.line + 1}"
+    line = next(iter(text.splitlines()[mark.line : mark.line + 1]), "")
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return Problem("YAML", "tabs cannot indent YAML; use spaces.", where)
+    return Problem("YAML", f"not valid YAML: {error.problem or error.context}.", where)

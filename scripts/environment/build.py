@@ -89,7 +89,9 @@ def _check_machine(venv: Path, device: str, gpus: list[str], work: Work) -> None
     compiler, cpp = machine.c_compiler(), machine.cpp_compiler()
     if not compiler.version:
         reason = f"{compiler.command} cannot build a program: {compiler.error}" if compiler.error else "there is none"
-        problems.append(f"a C compiler (Triton and torch.compile need one): {reason}. Debian: apt install gcc libc6-dev")
+        problems.append(
+            f"a C compiler (Triton and torch.compile need one): {reason}. Debian: apt install gcc libc6-dev"
+        )
     free, wanted = machine.free_gb(venv), machine.NEEDED_GB[device]
     if work.install and free < wanted and free + machine.size_gb(venv) < wanted:
         problems.append(f"disk space: {venv.parent} has {free:.1f} GB free, a new environment needs {wanted:.0f} GB")
@@ -148,8 +150,8 @@ def _install_torch(venv: Path, pin: pins.Pin, torch_index: str) -> None:
         try:
             install(venv, [pin.line, "--extra-index-url", torch_index])
         except PipError as second:
-            hint = "another index with CPU builds of torch can be given with --torch-index or LARGEFORGE_TORCH_INDEX"
-            raise PipError(f"{second}\n({hint})") from second
+            hint = f"Asked pip's own sources and {torch_index}; another index with CPU builds of torch can be given"
+            raise PipError(f"{second}\n{hint} with --torch-index or LARGEFORGE_TORCH_INDEX.") from second
 
 
 def _remove_strays(venv: Path, site: Path, device: str) -> None:

@@ -34,7 +34,8 @@ def python_problem(version: tuple[int, int] = sys.version_info[:2]) -> str:
     """Return what is wrong with this Python, or an empty string."""
     if not OLDEST <= version <= NEWEST:
         wanted = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
-        return f"Python {version[0]}.{version[1]} does not do: vLLM has wheels for {wanted}. Choose one with LARGEFORGE_PYTHON=python3.12."
+        hint = "Choose another one with LARGEFORGE_PYTHON=python3.12."
+        return f"Python {version[0]}.{version[1]}: vLLM has wheels for {wanted}. {hint}"
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         package = f"python{version[0]}.{version[1]}-venv"
         return f"{sys.executable} cannot create virtual environments; on Debian and Ubuntu: apt install {package}"
@@ -60,8 +61,8 @@ def find_compiler(candidates: tuple[str, ...], suffix: str) -> Compiler:
             argv = [*command.split(), str(source), "-o", str(source.with_suffix(""))]
             built = subprocess.run(argv, capture_output=True, text=True)
         if built.returncode == 0:
-            version = subprocess.run([*command.split(), "-dumpfullversion"], capture_output=True, text=True).stdout
-            return Compiler(command, version.strip())
+            version = subprocess.run([*command.split(), "-dumpversion"], capture_output=True, text=True).stdout
+            return Compiler(command, version.strip() or "of unknown version")
         failed = failed if failed.error else Compiler(command, error=built.stderr.strip()[:400])
     return failed
 
@@ -99,7 +100,7 @@ def driver_problem(gpus: list[str]) -> str:
     major = version.partition(".")[0]
     if not major.isdigit() or int(major) >= OLDEST_DRIVER:
         return ""
-    return f"the NVIDIA driver {version} is too old for CUDA 13: update it to {OLDEST_DRIVER} or newer, or use --device cpu."
+    return f"the NVIDIA driver {version} is too old for CUDA 13: update to {OLDEST_DRIVER}, or use --device cpu."
 
 
 def free_gb(folder: Path) -> float:

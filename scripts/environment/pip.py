@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from scripts.environment.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 SECONDS_BETWEEN_LINES = 20
@@ -32,18 +32,16 @@ def pip(venv: Path, arguments: Sequence[str], *, total: int = 0) -> None:
     environ = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "TMPDIR": str(temporary)}
     argv = [str(venv / "bin" / "python"), "-m", "pip", "--no-input", *arguments]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             argv, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace", env=environ, cwd=venv
-        )
-        assert process.stdout is not None
-        try:
-            _report(process.stdout, total)
-            code = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        if code:
+        ) as process:
+            assert process.stdout is not None
+            try:
+                _report(process.stdout, total)
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
             errors.seek(0)
             raise PipError(complaints(errors.read()))
 
@@ -55,15 +53,17 @@ def install(venv: Path, arguments: Sequence[str], *, total: int = 0) -> None:
 
 
 def complaints(text: str) -> str:
-    """Return what pip wrote on its standard error, without warnings and notices."""
-    lines = [line for line in text.splitlines() if not re.match(r"(WARNING|DEPRECATION|\[notice\])", line.strip())]
-    return "\n".join(lines).strip() or text.strip()
+    """Return what pip wrote on its standard error, without notices and warnings but those of a lost connection."""
+    noise = re.compile(r"(WARNING|DEPRECATION|\[notice\])")
+    connection = re.compile(r"connection broken|Could not fetch URL|No space left")
+    kept = [line for line in text.splitlines() if not noise.match(line.strip()) or connection.search(line)]
+    return "\n".join(dict.fromkeys(kept)).strip() or text.strip()
 
 
-def _report(lines: object, total: int) -> None:
+def _report(lines: Iterable[str], total: int) -> None:
     """Read pip's output to the end and say now and then how far it is."""
     collected, last = 0, time.monotonic()
-    for line in lines:  # type: ignore[attr-defined]
+    for line in lines:
         collected += bool(re.match(r"(Collecting|Processing|Requirement already satisfied)", line))
         if line.startswith("Installing collected packages") and total > 1:
             say(f"  unpacking {line.count(',') + 1} packages")

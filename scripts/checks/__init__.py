@@ -1,0 +1,1 @@
+"""Checks of the source that need no test data: style, types, import rules, generated docs."""

@@ -1,0 +1,1 @@
+"""The tests in tiers, the quick ones first."""

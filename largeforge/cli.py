@@ -72,7 +72,12 @@ def _carry_out(recipe: Any, recipe_folder: str, words: Sequence[str]) -> int:
     from largeforge.execute import execute
 
     with make_console() as console:
-        execute(plan, _typed(words), console.show)
+        try:
+            execute(plan, _typed(words), console.show)
+        except LargeForgeError as error:
+            if error.was_shown and sys.stdout.isatty() and sys.stderr.isatty():
+                return error.exit_code  # the terminal has it already, from the console
+            raise
     return 0
 
 

@@ -15,6 +15,8 @@ class LargeForgeError(Exception):
     """Base of the tree; `exit_code` is what the command line returns for it."""
 
     exit_code = 1
+    was_shown = False
+    """Whether a `run_failed` event carried the message to whoever watches."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
         except LargeForgeError as error:
             fields = {"error": str(error), "exit_code": error.exit_code, "resume_command": command}
             sink(_event("run_failed", run_dir=runs.relative(run.path), **fields))
+            error.was_shown = True
             report.write(run.path)
             raise
         seconds = round(time.monotonic() - started, 1)

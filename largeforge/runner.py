@@ -175,11 +175,12 @@ class _Execution:
         return command
 
     def _environment(self, stage: Stage) -> dict[str, str]:
+        """Return the environment of a stage; a `datasets.py` in the working directory must not be imported by it."""
         threads = str(max(stage.threads, 1))
         return {
             **os.environ,
             "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
-            "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
+            "OMP_WAIT_POLICY": "passive", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
         }  # fmt: skip
 
     def _read(self, timeout_s: float) -> None:

@@ -133,7 +133,7 @@ def _url(workspace: Workspace, process: subprocess.Popen[str]) -> str:
     while time.monotonic() < deadline:
         assert process.poll() is None, workspace.output
         for word in workspace.output.split():
-            if word.startswith("http://127.0.0.1:") and "serving" in workspace.output:
+            if word.startswith("http://127.0.0.1:") and "Serving at" in workspace.output:
                 return word.rstrip("/.,").removesuffix("/v1").removesuffix("/docs")
         time.sleep(0.5)
     raise AssertionError(f"not serving in time:\n{workspace.output}")

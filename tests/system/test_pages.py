@@ -17,7 +17,8 @@ pytestmark = pytest.mark.system
 EVENTS = Path(__file__).parents[1] / "console" / "quickstart.jsonl"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--enable-logging=stderr",
 )  # fmt: skip
 
 

@@ -112,7 +112,9 @@ class Training:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         seconds = time.monotonic() - started
         if trainer.is_world_process_zero():
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(str(self.context.out))
+            trained = trainer.accelerator.unwrap_model(trainer.model)
+            trained.config.use_cache = True  # off in training; whoever generates with the files wants it on
+            trained.save_pretrained(str(self.context.out))
             self.tokenizer.save_pretrained(str(self.context.out))
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         return {

@@ -93,16 +93,22 @@ def opened(plan: Plan) -> Iterator[Run]:
     """Continue the newest run with the plan's digest that no other process holds, or begin a new one."""
     root = Path(plan.recipe.runs.root).expanduser().absolute()
     folder = root / plan.recipe.name
-    candidates = [Run(path, root) for path in existing(plan)] if plan.recipe.runs.resume else []
     with ExitStack() as stack:
-        for run in candidates:
-            with suppress(BlockingIOError):
+        for run in _candidates(folder, root, plan):
+            try:
                 stack.enter_context(run.held())
-                break
-        else:
-            run = Run(_new(folder, plan), root)
-            stack.enter_context(run.held())
-        yield run
+            except BlockingIOError:  # another process was quicker, even to a directory that we made
+                continue
+            yield run
+            return
+
+
+def _candidates(folder: Path, root: Path, plan: Plan) -> Iterator[Run]:
+    """Return the runs that may be continued, newest first, then new ones without end."""
+    for path in existing(plan) if plan.recipe.runs.resume else []:
+        yield Run(path, root)
+    while True:
+        yield Run(_new(folder, plan), root)
 
 
 def existing(plan: Plan) -> list[Path]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,23 @@ def test_two_runs_at_once_use_two_directories(tmp_path: Path) -> None:
     wanted = plan(tmp_path, stage("a", write="A"))
     with runs.opened(wanted) as first, runs.opened(wanted) as second:
         assert first.path != second.path
+
+
+def test_a_directory_that_another_process_takes_first_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, make = plan(tmp_path, stage("a", write="A")), runs._new
+    with ExitStack() as stack:
+
+        def taken_at_once(folder: Path, new: Plan) -> Path:
+            path = make(folder, new)
+            monkeypatch.setattr("largeforge.runs._new", make)
+            stack.enter_context(runs.Run(path, tmp_path).held())
+            return path
+
+        monkeypatch.setattr("largeforge.runs._new", taken_at_once)
+        with runs.opened(wanted) as run:
+            assert len(list(run.path.parent.iterdir())) == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +86,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def analyse(run_dir: Path) -> Analysis:
-    """Read a run directory; of a run that was continued, only its last part."""
+    """Read a run directory; of a run that was continued, the last part in which a stage ran."""
     lines = (run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = [json.loads(line) for line in lines]
-    first = max(index for index, event in enumerate(events) if event["kind"] == "run_started")
-    begin = events[first]["time"]
+    events = _last_part([json.loads(line) for line in lines])
+    begin = events[0]["time"]
     by_stage: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for event in events[first:]:
+    for event in events:
         by_stage[event["stage"]].append(event)
     stages, reused = [], []
     for name, of_stage in by_stage.items():
@@ -104,6 +104,14 @@ def analyse(run_dir: Path) -> Analysis:
         stages.append(_stage(json.loads(manifest.read_text(encoding="utf-8")), of_stage, begin))
     stages.sort(key=lambda stage: stage.start)
     return Analysis(events[-1]["time"] - begin, tuple(stages), tuple(reused))
+
+
+def _last_part(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events from the last start of a run after which a stage finished that was not reused."""
+    starts = [index for index, event in enumerate(events) if event["kind"] == "run_started"]
+    parts = [events[start:end] for start, end in pairwise([*starts, len(events)])]
+    worked = [part for part in parts if any(e["kind"] == "finished" and not e.get("reused") for e in part)]
+    return (worked or parts)[-1]
 
 
 def covered(intervals: Iterable[Interval]) -> float:

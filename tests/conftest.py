@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ _addresses: dict[str, set[str]] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born ignoring it
     for name in FOLDER_TIERS:
         config.addinivalue_line("markers", f"{name}: tests below tests/{name} (set by their folder)")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -98,14 +97,3 @@ def _described(plan: Plan, run: Run, command: str) -> dict[str, Any]:
         "command": command,
         "machine": str(plan.machine),
     }
-
-
-def read_events(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the events of a run; a half-written last line is left out."""
-    found = []
-    for line in (run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found

@@ -94,6 +94,8 @@ class _Execution:
         self.plan, self.directory, self.sink, self.signals = plan, directory, sink, signals
         self.chains = _chains(plan)
         self.done: set[str] = set()
+        self.to_run: set[str] = set()
+        """Stages that were looked up and must run: looking again would hash their files again."""
         self.running: dict[str, _Process] = {}
         self.selector = selectors.DefaultSelector()
 
@@ -128,11 +130,14 @@ class _Execution:
             busy, free = busy + stage.threads, free - stage.threads
 
     def _finished_before(self, stage: Stage) -> bool:
+        if stage.name in self.to_run:
+            return False
         manifest = self.directory.finished(stage)
         if manifest is None and self.plan.recipe.runs.resume:
             source = self.directory.finished_elsewhere(stage)
             manifest = self.directory.reuse(stage, source) if source else None
         if manifest is None:
+            self.to_run.add(stage.name)
             return False
         self.done.add(stage.name)
         fields = {"metrics": manifest.metrics, "info": manifest.info}
@@ -266,11 +271,11 @@ class _Execution:
         """End every running stage; a second Ctrl-C does it without grace."""
         for process in self.running.values():
             process.popen.send_signal(signal.SIGTERM)
-        before = self.signals.count
+        noticed = min(self.signals.count, 1)  # the signal that brought us here, if it was one
         deadline = time.monotonic() + 20
         while any(process.popen.poll() is None for process in self.running.values()):
-            if self.signals.count > max(before, 1) or time.monotonic() > deadline:
-                before = self.signals.count
+            if self.signals.count > noticed or time.monotonic() > deadline:
+                noticed = self.signals.count
                 deadline = time.monotonic() + 5
                 for process in self.running.values():
                     process.popen.send_signal(signal.SIGTERM)
@@ -292,7 +297,8 @@ def _chains(plan: Plan) -> dict[str, int]:
 
 
 def _last_words(log: Path, code: int) -> str:
-    how = f"was killed by {signal.Signals(code - 128).name}" if code > 128 else f"ended with exit code {code}"
+    killers = {128 + number: number.name for number in signal.Signals}
+    how = f"was killed by {killers[code]}" if code in killers else f"ended with exit code {code}"
     try:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     except OSError:

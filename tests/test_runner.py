@@ -135,6 +135,25 @@ def test_independent_stages_run_side_by_side_up_to_the_cores(tmp_path: Path) -> 
     assert (path / "a" / "out" / "artifact.txt").is_file()
 
 
+def test_a_damaged_artifact_is_looked_at_once_while_its_stage_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = plan(tmp_path, stage("a", threads=2, write="A"), stage("b", threads=2, write="B"))
+    path, _ = go(wanted)
+    for name in "ab":
+        (path / name / "out" / "artifact.txt").write_text("?")
+    looked: list[str] = []
+    finished_here = runs.Run.finished
+
+    def count(self: runs.Run, one: Stage, **options: bool) -> Any:
+        looked.append(one.name)
+        return finished_here(self, one, **options)
+
+    monkeypatch.setattr(runs.Run, "finished", count)
+    go(wanted)
+    assert sorted(looked) == ["a", "b"]
+
+
 def test_a_stage_waits_until_its_threads_are_free(tmp_path: Path) -> None:
     order = tmp_path / "order"
     stages = [stage(name, threads=2, write=name, append=str(order)) for name in "abc"]
@@ -150,6 +169,7 @@ def test_a_stage_waits_until_its_threads_are_free(tmp_path: Path) -> None:
         ({"fail": "the disk is full"}, StageError, "a: the disk is full"),
         ({"fail": "gate refused the model", "exit": 3}, GateError, "a: gate refused the model"),
         ({"exit": 7}, StageError, "exit code 7"),
+        ({"exit": 255}, StageError, "exit code 255"),
         ({"die": int(signal.SIGKILL)}, StageError, "SIGKILL"),
     ],
 )

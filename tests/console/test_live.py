@@ -143,4 +143,5 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 def test_odd_events_do_not_stop_a_run(kind: str, fields: dict[str, Any]) -> None:
     screen = Screen(80)
     with screen.live:
-        screen.show(event(kind, **fields))
+        screen.show(event(kind, **fields), event("note", text="still here"))
+    assert "still here" in screen.text

@@ -10,15 +10,18 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from largeforge.errors import Interrupted, LargeForgeError, StageError
+from largeforge.errors import Interrupted, LargeForgeError, Problem, RecipeError, StageError, listed, nearest
 
 _OWN_FLAGS = {"--version", "-V"}
+_WORD = re.compile(r"[A-Za-z][\w-]*")
+"""A command; every override has `=`, `+` or `~`."""
 _FLAGS_WITH_VALUE = {
     "--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd", "--config-name", "-cn",
     "--config-path", "-cp", "--experimental-rerun",
@@ -33,8 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        if _OWN_FLAGS.intersection(words):
+        if _OWN_FLAGS.intersection(words[:1]):
             return _version()
+        if words and _WORD.fullmatch(words[0]):
+            return _command(words[0], words[1:])
         if any(word.startswith("-") for word in words):
             return _hydra(words)
         if not words:
@@ -52,6 +57,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _command(word: str, words: Sequence[str]) -> int:
+    """Run `largeforge/commands/<word>.py`."""
+    import argparse
+    from importlib import import_module
+
+    name = word.replace("-", "_")
+    if name not in command_names():
+        allowed = [known.replace("_", "-") for known in command_names()]
+        rule = f"no such command; there is: {listed(allowed)}. A recipe is chosen with +recipe=NAME."
+        raise RecipeError([Problem(word, rule, "command line", nearest=nearest(word, allowed))])
+    command = import_module(f"largeforge.commands.{name}")
+    title, _, rest = str(command.__doc__).partition("\n")
+    parser = argparse.ArgumentParser(
+        f"python -m largeforge {word}", description=f"{title}\n{rest}".rstrip(), allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(list(words))))
+
+
+def command_names() -> list[str]:
+    """Return the names of all commands, as their files are called."""
+    import pkgutil
+
+    import largeforge.commands
+
+    return sorted(module.name for module in pkgutil.iter_modules(largeforge.commands.__path__))
 
 
 def _run(words: Sequence[str]) -> int:

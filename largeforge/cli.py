@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from largeforge.errors import Interrupted, LargeForgeError, Problem, RecipeError, StageError, listed, nearest
+from largeforge.errors import Interrupted, LargeForgeError, StageError
 
 _OWN_FLAGS = {"--version", "-V"}
 _WORD = re.compile(r"[A-Za-z][\w-]*")
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if _OWN_FLAGS.intersection(words[:1]):
             return _version()
-        if words and _WORD.fullmatch(words[0]):
+        if words and _WORD.fullmatch(words[0]) and _is_command(words[0]):
             return _command(words[0], words[1:])
         if any(word.startswith("-") for word in words):
             return _hydra(words)
@@ -64,12 +64,7 @@ def _command(word: str, words: Sequence[str]) -> int:
     import argparse
     from importlib import import_module
 
-    name = word.replace("-", "_")
-    if name not in command_names():
-        allowed = [known.replace("_", "-") for known in command_names()]
-        rule = f"no such command; there is: {listed(allowed)}. A recipe is chosen with +recipe=NAME."
-        raise RecipeError([Problem(word, rule, "command line", nearest=nearest(word, allowed))])
-    command = import_module(f"largeforge.commands.{name}")
+    command = import_module(f"largeforge.commands.{word.replace('-', '_')}")
     title, _, rest = str(command.__doc__).partition("\n")
     parser = argparse.ArgumentParser(
         f"python -m largeforge {word}", description=f"{title}\n{rest}".rstrip(), allow_abbrev=False,
@@ -79,13 +74,10 @@ def _command(word: str, words: Sequence[str]) -> int:
     return int(command.run(parser.parse_args(list(words))))
 
 
-def command_names() -> list[str]:
-    """Return the names of all commands, as their files are called."""
-    import pkgutil
-
+def _is_command(word: str) -> bool:
     import largeforge.commands
 
-    return sorted(module.name for module in pkgutil.iter_modules(largeforge.commands.__path__))
+    return any(Path(folder, f"{word.replace('-', '_')}.py").is_file() for folder in largeforge.commands.__path__)
 
 
 def _run(words: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import largeforge
 from largeforge.errors import Problem, RecipeError, listed, nearest
+from largeforge.recipe.hydra_speed import parsed, speed_up
 from largeforge.recipe.places import short
 from largeforge.recipe.vetting import vet
 
@@ -123,14 +124,12 @@ def description(path: Path) -> str:
 
 def register() -> None:
     """Teach Hydra the folders; to be called before composing. Calling it again does nothing."""
-    from hydra._internal import defaults_list
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra._internal.sources_registry import SourcesRegistry
     from hydra.core.object_type import ObjectType
     from hydra.core.plugins import Plugins
     from hydra.plugins.config_source import ConfigLoadError, ConfigResult
     from hydra.plugins.search_path_plugin import SearchPathPlugin
-    from omegaconf import OmegaConf
 
     Plugins.instance()
     registry = SourcesRegistry.instance()
@@ -201,9 +200,7 @@ def register() -> None:
                     if (root / folder).is_dir():
                         search_path.append(root.name, f"lf-folder://{group}:{root / folder}")
 
-    # For each entry of a defaults list Hydra collects all others, in case that it is `${…}`: a fifth of the
-    # time of a plan. Such entries are refused here, so that nothing has to be collected.
-    defaults_list._create_interpolation_map = lambda *_: OmegaConf.create()
+    speed_up()
     registry.register(Folder)
     Plugins.instance().register(SearchPath)
 
@@ -213,9 +210,7 @@ def _load(file: Path, group: str) -> tuple[Container, str | None]:
 
     Raises RecipeError with everything that is wrong with the file.
     """
-    from omegaconf import OmegaConf
-
     vetted = vet(file)
     if vetted.problems:
         raise RecipeError(vetted.problems)
-    return OmegaConf.create(vetted.text), "_global_" if group == "recipe" else vetted.package
+    return parsed(vetted.text), "_global_" if group == "recipe" else vetted.package

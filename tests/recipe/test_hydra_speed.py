@@ -45,7 +45,7 @@ def test_sections_that_are_emptied_replaced_and_filled_again_compose_to_what_hyd
     text = (
         "defaults: [first, second, _self_]\nname: third\nd: {k: '${name}'}\na: {b: {c: 3}}\nh: {i: 2, j: '${a.b.c}'}\n"
     )
-    (folder / "third.yaml").write_text(head + text)
+    (folder / "third.yaml").write_text(text)
     values = compose(["+recipe=third", "++d.more=1"]).values
     assert values == _as_hydra_does(monkeypatch, ["+recipe=third", "++d.more=1"])
     assert values["d"] == {"k": "third", "more": 1}

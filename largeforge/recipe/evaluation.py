@@ -17,7 +17,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_CONDITION = re.compile(r"\s*(>=|<=|>|<)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*")
+CONDITION = re.compile(r"\s*(>=|<=|>|<)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*")
 
 BASELINE = "vs_base."
 """Prefix of a gate on the difference between the trained model and the one it started from."""
@@ -64,7 +64,7 @@ def parse_condition(text: str) -> Condition:
 
     Raises ValueError that tells the allowed form.
     """
-    match = _CONDITION.fullmatch(text)
+    match = CONDITION.fullmatch(text)
     if match is None or not math.isfinite(float(match[2])):
         raise ValueError("a gate is a comparison with a number, such as '>= 0.85'")
     return Condition(match[1], float(match[2]))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from largeforge.recipe import extensions, model_ref
 from largeforge.recipe.base import Extension, Strict
+from largeforge.recipe.evaluation import CONDITION
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -36,7 +37,11 @@ def _valid_ref(text: str) -> str:
     return text
 
 
-Reference = Annotated[str, AfterValidator(_valid_ref)]
+Reference = Annotated[
+    str,
+    AfterValidator(_valid_ref),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(model_ref.SCHEMES)}):."}),
+]
 
 
 def _flat_gates(gates: Any) -> Any:
@@ -50,9 +55,19 @@ def _flat_gates(gates: Any) -> Any:
     return flat
 
 
+_GATE = {"type": "string", "pattern": f"^{CONDITION.pattern}$"}
 NAME_PATTERN = "^[a-z0-9][a-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Gates = Annotated[dict[str, str], BeforeValidator(_flat_gates)]
+Gates = Annotated[
+    dict[str, str],
+    BeforeValidator(_flat_gates),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"anyOf": [_GATE, {"type": "object", "additionalProperties": _GATE}]},
+        }
+    ),
+]
 RegistryName = Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")]
 RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -140,9 +155,13 @@ class Job(Strict):
     """One model through its life: prepare, train, evaluate, merge, register."""
 
     model: Model
+    """Model that the job starts from."""
     dataset: Dataset
+    """Rows to train on and to judge with."""
     method: Method
+    """How the model is trained."""
     adapter: Adapter
+    """What is trained: all weights, or additions to them."""
     evaluation: dict[str, Evaluator] = {}
     """Evaluators by name."""
     gates: Gates = {}
@@ -174,14 +193,31 @@ class Topology(Strict):
     name: str = ""
     """Name of the choice under `conf/topology/`."""
     experts: dict[Name, Expert] = Field(min_length=1)
+    """Experts by name."""
     fallback: str = "general"
     """Expert that answers when the chosen one is down or unknown."""
+
+
+class Targets(Strict):
+    """What a deployment must do; a plan says whether the hardware can. 0 means not asked for."""
+
+    requests_per_second: float = Field(default=0, ge=0)
+    """Requests that arrive in a second, over all experts of a server."""
+    prompt_tokens: int = Field(default=512, gt=0)
+    """Length of a typical prompt."""
+    completion_tokens: int = Field(default=256, gt=0)
+    """Length of a typical answer."""
+    ttft_p95_ms: float = Field(default=0, ge=0)
+    """Time to first token that 95 % of the requests must stay under."""
+    tokens_per_second: float = Field(default=0, ge=0)
+    """Tokens that each single answer must stream in a second."""
 
 
 class Serving(Strict):
     """How vLLM is started; names are vLLM's own."""
 
     name: Literal["vllm"] = "vllm"
+    """Inference engine."""
     python: str = ""
     """Interpreter that has vLLM; empty means the one that runs LargeForge."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -206,12 +242,15 @@ class Serving(Strict):
     """How long a server may take until it is ready."""
     extra: dict[str, Any] = {}
     """Further vLLM options by their long name without dashes, for example `swap-space: 4`."""
+    targets: Targets | None = None
+    """Load that the plan is to check against what the hardware can do."""
 
 
 class Gateway(Strict):
     """The one address that clients talk to."""
 
     name: str = "default"
+    """Name of the choice under `conf/gateway/`."""
     host: str = "127.0.0.1"
     """Address to listen on; the loopback unless told otherwise."""
     port: Port = 8080
@@ -230,39 +269,67 @@ class Question(Strict):
     """Something to ask the finished deployment."""
 
     prompt: str = Field(min_length=1)
+    """Text of the user message."""
     expert: str
     """Expert that must answer."""
     client: Literal["router", "openai"] = "router"
     """`router` is LargeForge's RouterClient, `openai` the official client."""
     stream: bool = False
+    """Whether the answer is asked for piece by piece."""
     max_tokens: int = Field(default=64, gt=0)
+    """Longest answer in tokens."""
 
 
 class Verify(Strict):
     """Questions asked after serving has started; each must be answered by its expert."""
 
     questions: list[Question] = []
+    """Questions in the order in which they are asked."""
 
 
 class Hardware(Strict):
-    """The machine that the stages run on."""
+    """The machine that the stages run on; rates and price are those of one GPU, or of the CPU for `cpu`.
+
+    In `auto`, a GPU that one of the profiles under `conf/hardware/` names brings the profile's figures.
+    """
 
     name: str
     """Name of the choice under `conf/hardware/`; `auto` reads this machine."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What to compute on; `auto` is the GPU where there is one."""
     gpu: str = ""
     """GPU as the vendor names it."""
+    gpu_names: list[str] = []
+    """Names that the driver gives to this GPU; how `auto` recognises it."""
     num_gpus: int = Field(default=0, ge=0)
+    """GPUs to use; 0 means as found."""
     memory_gib: float = Field(default=0, ge=0)
     """Memory of one GPU, or of the machine for `cpu`; 0 means as found."""
+    usable_memory_gib: float = Field(default=0, ge=0)
+    """What processes can allocate of it, as torch reports the total; 0 means as found."""
     cores: int = Field(default=0, ge=0)
     """CPU cores to use; 0 means as found."""
+    fp32_tflops: float = Field(default=0, ge=0)
+    """Peak rate in fp32; 0 means unknown, and for a CPU worked out from its cores."""
+    bf16_tflops: float = Field(default=0, ge=0)
+    """Peak dense rate in bf16 with fp32 accumulation; 0 means unknown or not there."""
+    fp8_tflops: float = Field(default=0, ge=0)
+    """Peak dense rate in fp8 with fp32 accumulation; 0 means unknown or not there."""
+    bandwidth_gb_per_s: float = Field(default=0, ge=0)
+    """Memory bandwidth in 10^9 bytes a second; 0 means unknown."""
+    link_gb_per_s: float = Field(default=0, ge=0)
+    """Bandwidth to another GPU of the machine, one direction, in 10^9 bytes a second; 0 means unknown."""
+    power_watts: float = Field(default=0, ge=0)
+    """Power limit; 0 means unknown."""
+    price_per_hour: float = Field(default=0, ge=0)
+    """US dollars for an hour of one GPU, or of the machine for `cpu`; 0 means that no costs are shown."""
 
 
 class Environment(Strict):
     """The interpreter that stages run in."""
 
     name: str = "current"
+    """Name of the choice under `conf/environment/`."""
     python: str = ""
     """Path of an interpreter with LargeForge installed; empty means the runner's own."""
 
@@ -271,6 +338,7 @@ class Registry(Strict):
     """Where registered models live (MLflow)."""
 
     name: str = "local"
+    """Name of the choice under `conf/registry/`."""
     uri: str = "sqlite:///registry/mlflow.db"
     """MLflow tracking and registry URI."""
     artifacts: str = "registry/artifacts"
@@ -290,6 +358,7 @@ class Hosts(Strict):
     name: str
     """Name of the file under `hosts/`."""
     hosts: dict[Name, Host] = Field(min_length=1)
+    """Machines by name."""
 
 
 class Runs(Strict):
@@ -309,36 +378,59 @@ class Recipe(Strict):
     """
 
     name: Name
+    """Name of the recipe: its folder under `runs/`."""
     description: str = ""
+    """What it is for, in a few words."""
     mode: Literal["run", "plan"] = "run"
     """`plan` prints what would be done and stops."""
     seed: int = Field(default=42, ge=0, lt=2**32)
+    """Seed of everything random."""
     model: Model | None = None
+    """As in a job: the model to start from."""
     dataset: Dataset | None = None
+    """As in a job: rows to train on and to judge with."""
     method: Method | None = None
+    """As in a job: how the model is trained."""
     adapter: Adapter | None = None
+    """As in a job: what is trained; without one, all weights."""
     evaluation: dict[str, Evaluator] = {}
+    """As in a job: evaluators by name."""
     gates: Gates = {}
+    """As in a job: metric to condition."""
     merge: bool = False
+    """As in a job: whether the adapter is merged into the base after the gates."""
     register_as: RegistryName = ""
+    """As in a job: name in the model registry; empty means that it is not registered."""
     register_alias: RegistryAlias = "champion"
+    """As in a job: alias that points to the new version."""
     jobs: dict[Name, Job] = {}
     """Training jobs by name."""
     models: dict[str, Model] = {}
     """Models that experts name."""
     topology: Topology | None = None
+    """Experts to serve; none means that nothing is served."""
     router: Router | None = None
+    """How the expert for a request is chosen."""
     serving: Serving = Serving()
+    """How vLLM is started."""
     gateway: Gateway = Gateway()
+    """The one address that clients talk to."""
     verify: Verify = Verify()
+    """Questions asked after serving has started."""
     serve: bool = False
     """Keep serving in the foreground until interrupted."""
     hardware: Hardware
+    """The machine that the stages run on."""
     hosts: Hosts
+    """The machines that a recipe may use."""
     launcher: Launcher
+    """How training processes are started."""
     environment: Environment = Environment()
+    """The interpreter that stages run in."""
     registry: Registry = Registry()
+    """Where registered models live."""
     runs: Runs = Runs()
+    """Where runs are written, and whether one continues."""
 
     @property
     def training_jobs(self) -> dict[str, Job]:

@@ -34,6 +34,7 @@ class TrainingMethod(Extension):
     optim: str = "adamw_torch_fused"
     """Optimizer, as transformers names it."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay of AdamW (arXiv:1711.05101)."""
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradient norm above which gradients are scaled down."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

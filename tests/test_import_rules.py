@@ -26,7 +26,7 @@ class Rule:
     """Packages imported only inside functions; `*` means all."""
 
 
-FOUNDATION = ("errors", "os_errors", "events", "artifacts", "reaper", "hardware", "estimate")
+FOUNDATION = ("errors", "os_errors", "events", "artifacts", "reaper", "processor", "hardware", "estimate")
 """Standard library only, each may import those before it; everybody may import them."""
 
 TRAINING = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers", "safetensors", "vllm")
@@ -75,6 +75,7 @@ RULES = {
     "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(own=("recipe", "serving", "registry"), top=("pydantic",), late=("pyinfra",)),
+    "scaffold": Rule(own=("recipe", "data")),
     "commands": Rule(own=("*",), top=("rich",), late=("*",)),
     "cli": Rule(own=("*",), late=("*",)),
     "__main__": Rule(own=("cli",)),

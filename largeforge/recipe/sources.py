@@ -110,14 +110,18 @@ def check_file(path: Path) -> list[Problem]:
 
 
 def description(path: Path) -> str:
-    """Return the first comment line of a recipe that is not a Hydra directive."""
+    """Return the first comment line of a recipe that is not an instruction to Hydra or to an editor."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     for line in lines:
         text = line.lstrip("#\ufeff ").strip()
-        if line.lstrip("\ufeff").startswith("#") and text and not text.startswith("@package"):
+        if (
+            line.lstrip("\ufeff").startswith("#")
+            and text
+            and not text.startswith(("@package", "yaml-language-server:"))
+        ):
             return text
     return ""
 

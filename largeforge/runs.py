@@ -8,6 +8,7 @@ runs/.finished/<fingerprint>      path of a finished stage with that fingerprint
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import time
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from largeforge.artifacts import Manifest
     from largeforge.plan import Plan, Stage
 
+LOCK = "lock.json"
+RESOLVED = "resolved"
+"""Key of a stage's `info`, and of the lock, with what references turned out to mean."""
 _INDEX = ".finished"
 
 
@@ -68,14 +72,25 @@ class Run:
         if manifest is None:
             raise StageError(f"{source} vanished while it was being reused; run again")
         manifest = replace(manifest, stage=stage.name, reused_from=str(source.relative_to(self.root)))
+        self._note_resolved(manifest)
         manifest.write(folder)
         return manifest
 
     def seal(self, manifest: Manifest) -> None:
         """Write the manifest of a finished stage and let other runs find it."""
         folder = self.stage_dir(manifest.stage)
+        self._note_resolved(manifest)
         manifest.write(folder)
         artifacts.write_text(self.root / _INDEX / manifest.fingerprint, str(folder.relative_to(self.root)) + "\n")
+
+    def _note_resolved(self, manifest: Manifest) -> None:
+        """Add to the lock what floating references meant in a stage."""
+        found = manifest.info.get(RESOLVED)
+        locked = _read_lock(self.path)
+        if found and locked:
+            stages = {**locked.get(RESOLVED, {}).get("stages", {}), manifest.stage: found}
+            locked[RESOLVED] = {**locked.get(RESOLVED, {}), "stages": stages}
+            artifacts.write_json(self.path / LOCK, locked)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -149,8 +164,25 @@ def describe(path: Path, plan: Plan) -> None:
     """Write what the run is: resolved recipe, lock, plan."""
     recipe: Any = plan.lock["recipe"]
     artifacts.write_text(path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
-    artifacts.write_json(path / "lock.json", plan.lock)
+    artifacts.write_json(path / LOCK, _continued(plan.lock, _read_lock(path)))
     artifacts.write_json(path / "plan.json", plan.as_dict())
+
+
+def _continued(lock: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return a lock with what stands beside its digest as it was when the run began."""
+    if before.get("digest") != lock["digest"]:
+        return lock
+    resolved = {**lock.get(RESOLVED, {}), **before.get(RESOLVED, {})}
+    return {**lock, "origin": before.get("origin", {}), RESOLVED: resolved}
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    """Return the lock of a run directory; empty when there is none yet."""
+    try:
+        found = json.loads((path / LOCK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def relative(path: Path) -> str:

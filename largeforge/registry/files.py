@@ -24,11 +24,13 @@ from largeforge import artifacts
 from largeforge.errors import RegistryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from largeforge.registry.records import Kind
 
 MANIFEST = "largeforge.json"
+LOCK = "largeforge.lock.json"
+"""Lock of the run that made the version; like the manifest, no part of the model's identity."""
 
 _INCOMING = ".incoming-"
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -83,10 +85,10 @@ def staging(folder: Path) -> Iterator[Path]:
 def copy_hashed(source: Path, target: Path) -> dict[str, FileHash]:
     """Copy every file below `source` to `target`, durably, and return what was written by relative path.
 
-    Links to files are followed; an older manifest is left out. Raises RegistryError when there
+    Links to files are followed; an older manifest and lock are left out. Raises RegistryError when there
     is nothing to copy, or a linked folder (which might lead anywhere, or round in a circle).
     """
-    names = [name for name in _names(source) if name != MANIFEST]
+    names = [name for name in _names(source) if name not in (MANIFEST, LOCK)]
     if not names:
         raise RegistryError(f"nothing to register: {source} holds no files")
     for parent in sorted({(target / name).parent for name in names}):
@@ -103,11 +105,22 @@ def content_digest(kind: Kind, files: dict[str, FileHash]) -> str:
     return artifacts.digest({"kind": kind, "files": {name: asdict(entry) for name, entry in files.items()}})
 
 
-def write_manifest(folder: Path, kind: Kind, files: dict[str, FileHash], about: dict[str, Any]) -> None:
-    """Write `largeforge.json`; `about` holds what else is known (lineage, metrics)."""
+def write_manifest(
+    folder: Path, kind: Kind, files: dict[str, FileHash], about: dict[str, Any], lock: Mapping[str, Any] | None = None
+) -> None:
+    """Write `largeforge.json`, and the lock beside it; `about` holds what else is known (lineage, metrics)."""
     listed = {name: asdict(entry) for name, entry in files.items()}
+    if lock:
+        artifacts.write_json(folder / LOCK, dict(lock))
     artifacts.write_json(folder / MANIFEST, {"kind": kind, "files": listed, **about})
     sync(folder)
+
+
+def drop_lock(folder: Path, *, unless: str) -> None:
+    """Remove a staged lock with another digest: the version that has these files came from another run."""
+    path = folder / LOCK
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("digest") != unless:
+        path.unlink()
 
 
 def verify(folder: Path, digest: str, *, reference: str) -> None:
@@ -119,7 +132,8 @@ def verify(folder: Path, digest: str, *, reference: str) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda name: _fault(folder / name, files[name]), files))
     faults = [fault for fault in found if fault]
-    faults += [f"{folder / name} is not in its manifest" for name in _names(folder) if name not in {*files, MANIFEST}]
+    known = {*files, MANIFEST, LOCK}
+    faults += [f"{folder / name} is not in its manifest" for name in _names(folder) if name not in known]
     if faults:
         hint = "Register the same files again to restore it, or choose another version."
         raise RegistryError(f"{reference} is damaged: {'; '.join(faults)}. {hint}")

@@ -12,7 +12,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from largeforge.errors import RegistryError, nearest
+from largeforge.errors import RecipeError, RegistryError, nearest
+from largeforge.recipe import lock as locks
 from largeforge.registry import files, records
 from largeforge.registry.database import Database, every
 from largeforge.registry.records import ModelVersion, RegisteredModel, VersionSummary
@@ -50,22 +51,25 @@ class ModelRegistry:
         lineage: Lineage,
         metrics: Mapping[str, float],
         alias: str,
+        lock: Mapping[str, Any] | None = None,
     ) -> ModelVersion:
         """Make the files below `folder` a new version of `name` and point `alias` at it.
 
-        The same files under the same name are the version that they already are: only the alias
-        moves, and damaged registered files are replaced. Raises RegistryError.
+        `lock` is that of the run that made them, kept beside the files. The same files under the same
+        name are the version that they already are: only the alias moves, and damaged registered files
+        are replaced. Raises RegistryError.
         """
         _check_names(name, alias)
         with files.staging(self._storage.folder) as staged:
             hashes = files.copy_hashed(folder, staged)
             digest = files.content_digest(kind, hashes)
             about = {"lineage": records.lineage_json(lineage), "metrics": records.metrics_json(metrics)}
-            files.write_manifest(staged, kind, hashes, about)
+            files.write_manifest(staged, kind, hashes, about, lock)
             tags = records.to_tags(kind, digest, lineage, metrics)
             with self._database.writing() as client:
                 known = [version for version in _summaries(client, name) if version.digest == digest]
                 if known:
+                    files.drop_lock(staged, unless=known[-1].lock)
                     number, path = known[-1].version, self._storage.restore(known[-1], staged)
                 else:
                     number, path = self._create(client, name, staged, tags=tags, metrics=metrics)
@@ -88,6 +92,22 @@ class ModelRegistry:
                 if selector == str(version.version) if ref.is_version else selector in version.aliases:
                     return _with_path(version, self._storage.fetch(client, version))
             raise _no_version(ref, selector, RegisteredModel(ref.target, found))
+
+    def lock(self, version: ModelVersion) -> dict[str, Any]:
+        """Return the lock of the run that made a version; empty when it was registered without one.
+
+        Raises RegistryError when it is not the one that was registered.
+        """
+        path = version.path / files.LOCK
+        if not path.is_file():
+            return {}
+        try:
+            found = locks.read(path)
+        except RecipeError as error:
+            raise RegistryError(f"{version.reference} is damaged: {error}") from error
+        if found["digest"] != version.lock:
+            raise RegistryError(f"{version.reference} is damaged: {path} is the lock of another run")
+        return found
 
     def list_models(self) -> list[RegisteredModel]:
         """Return every model that has a version, by name."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from largeforge.errors import ModelError
+from largeforge.identity import hub_commit
 from largeforge.recipe import model_ref
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ class ResolvedModel:
     def is_adapter(self) -> bool:
         """Whether the files are a LoRA adapter rather than a whole model."""
         return (Path(self.location) / "adapter_config.json").is_file()
+
+    @property
+    def commit(self) -> str:
+        """The commit of a hub repository that is in the local cache, as it is once it was loaded; else empty."""
+        ref = f"hub:{self.location}@{self.revision}" if self.revision else f"hub:{self.location}"
+        return hub_commit(model_ref.parse(ref)) if self.reference.startswith("hub:") else ""
 
 
 def resolve(reference: str, *, registry: Registry, inputs: Mapping[str, Path], lock: str = "") -> ResolvedModel:

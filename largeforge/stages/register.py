@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -11,6 +11,7 @@ from largeforge.artifacts import file_sha256, read_manifest, write_json
 from largeforge.errors import GateError, StageError
 from largeforge.recipe import model_ref
 from largeforge.recipe.base import Strict
+from largeforge.recipe.lock import read as read_lock
 from largeforge.recipe.schema import Registry
 from largeforge.registry import GateResult, Lineage, ModelRegistry
 from largeforge.stages.context import Result
@@ -79,6 +80,7 @@ def run(config: Config, context: Context) -> Result:
         lineage=_lineage(config, context, evaluation.gates),
         metrics=evaluation.metrics,
         alias=config.alias,
+        lock=_lock(context),
     )
     info = {
         "name": version.name,
@@ -103,6 +105,12 @@ def _evaluation(context: Context) -> _Evaluation:
         told = "; ".join(f"{gate.metric} is {gate.value}, must be {gate.condition}" for gate in refused)
         raise GateError(f"not registered, since a gate refused the model: {told} ({path})")
     return evaluation
+
+
+def _lock(context: Context) -> dict[str, Any]:
+    """Return the lock of the run, with what was resolved so far; empty for a run directory without one."""
+    path = context.out.parents[1] / "lock.json"
+    return read_lock(path) if path.is_file() else {}
 
 
 def _lineage(config: Config, context: Context, gates: list[_Gate]) -> Lineage:

@@ -82,7 +82,8 @@ def run(config: Config, context: Context) -> Result:
         write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
         if config.hold:
             _hold(deployment, context)
-    return Result(_metrics(answers), {"url": deployment.url, "experts": {e.name: e.reference for e in experts}})
+    served = {expert.name: expert.reference for expert in experts}
+    return Result(_metrics(answers), {"url": deployment.url, "experts": served, "resolved": {"experts": served}})
 
 
 def served_experts(config: Config, context: Context) -> list[ServedExpert]:

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp4": 4.25 / 8}
+"""Bytes of one weight by the format it is stored in. MXFP4: blocks of 32 numbers of 4 bits with a scale of
+8 bits (OCP Microscaling Formats specification 1.0, section 5)."""
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -24,11 +28,26 @@ class Linear:
     bias: bool = False
     active: int = 0
     """How many of them a token passes through; 0 means all."""
+    is_linear: bool = True
+    """Whether it is an `nn.Linear` module. The experts and routers of a mixture are bare parameters in
+    transformers 5: LoRA's `all-linear` does not target them, and bitsandbytes does not quantize them."""
+    is_expert: bool = False
+    """Whether it belongs to the experts of a mixture."""
+
+    @property
+    def weights(self) -> int:
+        """Weights of all of them, biases not counted."""
+        return self.count * self.inputs * self.outputs
 
     @property
     def parameters(self) -> int:
         """Weights and biases of all of them."""
-        return self.count * (self.inputs * self.outputs + (self.outputs if self.bias else 0))
+        return self.weights + (self.count * self.outputs if self.bias else 0)
+
+    @property
+    def active_weights(self) -> int:
+        """Weights that one token is multiplied with."""
+        return (self.active or self.count) * self.inputs * self.outputs
 
 
 @dataclass(frozen=True)
@@ -45,11 +64,12 @@ class Shape:
     tied: bool
     """Whether the output head is the embedding."""
     linears: tuple[Linear, ...]
-    """All linear layers except the output head."""
+    """All linear layers of the decoder except the output head."""
     other_parameters: int
     """Norms, sinks and whatever else is neither a linear layer nor the embedding or head."""
     mlp_width: int
-    """Intermediate width that one token sees in a layer: all its active experts together."""
+    """Intermediate width that one token sees in a layer: all its active experts together; the widest
+    where layers differ."""
     experts: int = 0
     experts_per_token: int = 0
     window: int = 0
@@ -58,12 +78,27 @@ class Shape:
     """Layers that use the window."""
     max_positions: int = 0
     """Longest context in tokens."""
+    logit_softcap: bool = False
+    """Whether the logits are bounded by a tanh, which keeps further copies of them in training."""
+    vision_linears: tuple[Linear, ...] = ()
+    """Linear layers of a vision encoder beside the decoder: they lie in memory (and `all-linear` targets
+    them), but text does not pass through them."""
+    vision_other_parameters: int = 0
+    """What else the vision encoder and its projector hold."""
+    guessed: str = ""
+    """Why the shape may be wrong; empty for an architecture that is known."""
 
     @property
     def parameters(self) -> int:
-        """All parameters; a tied head is counted once."""
+        """All parameters, a vision encoder included; a tied head is counted once."""
         linear = sum(layer.parameters for layer in self.linears)
-        return linear + self.other_parameters + self.embedding_parameters + self.head_parameters
+        text = linear + self.other_parameters + self.embedding_parameters + self.head_parameters
+        return text + self.vision_parameters
+
+    @property
+    def vision_parameters(self) -> int:
+        """Parameters of the vision encoder and its projector; 0 for a model of text alone."""
+        return sum(layer.parameters for layer in self.vision_linears) + self.vision_other_parameters
 
     @property
     def embedding_parameters(self) -> int:
@@ -85,30 +120,30 @@ class Shape:
         """Return the bytes of keys and values of one token over all layers, windows not considered."""
         return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_value
 
+    def kv_bytes(self, tokens: int, bytes_per_value: float) -> float:
+        """Return the bytes of keys and values of one sequence; a layer with a window keeps no more than that."""
+        kept = (self.layers - self.window_layers) * tokens + self.window_layers * min(tokens, self.window or tokens)
+        return 2 * self.kv_heads * self.head_dim * bytes_per_value * kept
+
+    def stored_bytes(self, weights: str = "bf16") -> float:
+        """Return the bytes of the weights in a format of `BYTES_PER_PARAMETER`.
+
+        In `mxfp4` only the weights of the experts are, as in GPT-OSS, and in `fp8` only those of linear
+        layers; the rest is bf16. Scales of fp8 are not counted.
+        """
+        size = BYTES_PER_PARAMETER[weights]
+        if weights not in ("mxfp4", "fp8"):
+            return self.parameters * size
+        small = [layer.weights for layer in self.linears if layer.is_expert or weights == "fp8"]
+        return sum(small) * size + (self.parameters - sum(small)) * BYTES_PER_PARAMETER["bf16"]
+
 
 def shape(config: Mapping[str, Any], *, vocab_size: int = 0) -> Shape:
     """Return the shape that a `config.json` describes; `vocab_size` stands in where it has none.
 
-    Raises ValueError for an architecture that is not known here, and for one with a field missing.
+    An architecture that is not known is taken for llama when it has llama's fields, and says so in
+    `guessed`. Raises ValueError when it has not, and for a field that is missing or makes no sense.
     """
-    hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
-    heads = int(config["num_attention_heads"])
-    kv_heads = int(config.get("num_key_value_heads") or heads)
-    head_dim = int(config.get("head_dim") or hidden // heads)
-    width = int(config["intermediate_size"])
-    linears = (
-        Linear("q_proj", hidden, heads * head_dim, layers),
-        Linear("k_proj", hidden, kv_heads * head_dim, layers),
-        Linear("v_proj", hidden, kv_heads * head_dim, layers),
-        Linear("o_proj", heads * head_dim, hidden, layers),
-        Linear("gate_proj", hidden, width, layers),
-        Linear("up_proj", hidden, width, layers),
-        Linear("down_proj", width, hidden, layers),
-    )
-    return Shape(
-        model_type=str(config["model_type"]), hidden_size=hidden, layers=layers, heads=heads, kv_heads=kv_heads,
-        head_dim=head_dim, vocab_size=int(config.get("vocab_size") or vocab_size),
-        tied=bool(config.get("tie_word_embeddings", False)), linears=linears,
-        other_parameters=(2 * layers + 1) * hidden, mlp_width=width,
-        max_positions=int(config.get("max_position_embeddings", 0)),
-    )  # fmt: skip
+    from largeforge.estimate.decoders import decoder
+
+    return decoder(config, vocab_size=vocab_size)

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
 
 from largeforge.recipe import extensions, model_ref
 from largeforge.recipe.base import Extension, Strict
@@ -73,6 +80,27 @@ RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+class VisionArchitecture(Strict):
+    """Fields of the `vision_config` of a model that also sees images: a SigLIP encoder."""
+
+    model_type: str = "siglip_vision_model"
+    """Architecture family of the encoder."""
+    hidden_size: int = Field(gt=0)
+    """Width of the residual stream."""
+    intermediate_size: int = Field(gt=0)
+    """Width of the MLP."""
+    num_hidden_layers: int = Field(gt=0)
+    """Number of encoder layers."""
+    num_attention_heads: int = Field(gt=0)
+    """Number of heads."""
+    image_size: int = Field(gt=0)
+    """Height and width of an image in pixels."""
+    patch_size: int = Field(gt=0)
+    """Height and width of a patch in pixels."""
+    vision_use_head: bool = False
+    """Whether the encoder has a pooling head."""
+
+
 class Architecture(Strict):
     """Fields of a model's `config.json`, under the names that transformers gives them."""
 
@@ -106,6 +134,48 @@ class Architecture(Strict):
     """Number of experts per layer of a mixture of experts; 0 for a dense model."""
     num_experts_per_tok: int = Field(default=0, ge=0)
     """Experts that each token passes through."""
+    num_local_experts: int | None = Field(default=None, gt=0)
+    """The same as `num_experts`, as Mixtral and GPT-OSS write it."""
+    moe_intermediate_size: int | None = Field(default=None, gt=0)
+    """Width of one expert, where it is not `intermediate_size`."""
+    shared_expert_intermediate_size: int | None = Field(default=None, gt=0)
+    """Width of the expert that every token passes through (qwen2_moe)."""
+    attention_bias: bool | None = None
+    """Whether the attention's projections have biases, where the family leaves it open."""
+    mlp_bias: bool | None = None
+    """Whether the MLP's projections have biases, where the family leaves it open."""
+    sliding_window: int | None = Field(default=None, ge=0)
+    """Tokens that a layer with a sliding window sees; 0 for no window, left out for what the family has."""
+    use_sliding_window: bool | None = None
+    """Whether the window is used (Qwen)."""
+    max_window_layers: int | None = Field(default=None, ge=0)
+    """Layers below this one have no window (Qwen)."""
+    sliding_window_pattern: int | None = Field(default=None, gt=0)
+    """Every such layer has no window (Gemma 3)."""
+    attn_logit_softcapping: float | None = Field(default=None, gt=0)
+    """Bound of the attention scores (Gemma 2)."""
+    final_logit_softcapping: float | None = Field(default=None, gt=0)
+    """Bound of the logits (Gemma 2)."""
+    vision_config: VisionArchitecture | None = None
+    """The encoder of images beside the decoder (Gemma 3 from 4B on)."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+    def config(self, *, vocab_size: int = 0) -> dict[str, Any]:
+        """Return the fields as a `config.json` has them; `vocab_size` stands in where there is none."""
+        fields = self.model_dump(exclude={"vision_config"})
+        fields["vocab_size"] = self.vocab_size or vocab_size
+        for name in ("head_dim", "num_experts", "num_experts_per_tok", "vocab_size"):
+            if not fields[name]:
+                del fields[name]
+        if self.sliding_window == 0:
+            fields["sliding_window"] = None
+        if self.vision_config is None:
+            return fields
+        text = {**fields, "model_type": f"{self.model_type}_text"}
+        return {"model_type": self.model_type, "text_config": text, "vision_config": self.vision_config.model_dump()}
 
 
 class TokenizerTraining(Strict):
@@ -130,6 +200,10 @@ class Model(Strict):
     """How to make a tokenizer; only for `tiny:` models."""
     license: str = ""
     """Licence of the weights."""
+    weights: Literal["", "fp32", "bf16", "fp16", "fp8", "mxfp4"] = ""
+    """Format that the weights are stored in; empty means as the model's files say, else bf16."""
+    published_parameters: int = Field(default=0, ge=0)
+    """Number of parameters that the model's makers state, to check `architecture` against; 0 for none."""
 
 
 class Dataset(Strict):
@@ -242,7 +316,7 @@ class Serving(Strict):
     """How long a server may take until it is ready."""
     extra: dict[str, Any] = {}
     """Further vLLM options by their long name without dashes, for example `swap-space: 4`."""
-    targets: Targets | None = None
+    targets: Targets = Targets()
     """Load that the plan is to check against what the hardware can do."""
 
 
@@ -370,6 +444,31 @@ class Runs(Strict):
     """Continue the newest unfinished run of the same recipe and reuse finished stages."""
 
 
+class Sweep(Strict):
+    """How `-m` searches over values; a run without it takes no notice of this section."""
+
+    name: Literal["grid", "optuna"] = "grid"
+    """`grid` runs every combination; `optuna` chooses `n_trials` of them, from intervals too."""
+    objective: str = ""
+    """Metric that ranks the trials: `exact_match`, `vs_base.loss`, `train.loss`, or `<job>.<metric>` where there
+    are several jobs; empty means that of the job's first gate, else its first evaluation's, else `train.loss`."""
+    direction: Literal["auto", "minimize", "maximize"] = "auto"
+    """Which values of the objective are better; `auto` minimizes losses and times and maximizes the rest."""
+    jobs: int = Field(default=0, ge=0)
+    """Trials at a time; 0 means as many as the hardware allows."""
+    n_trials: int = Field(default=20, gt=0)
+    """Trials in all, those of earlier invocations included (`optuna`)."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """Optuna's sampler; `tpe` learns from the trials before, after ten random ones."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the sampler; the trials' own seed is the recipe's `seed`."""
+    params: dict[str, str] = {}
+    """Key to what `-m` gives it, for example `method.learning_rate: tag(log, interval(1e-4, 1e-2))`; the words of
+    the command line come first."""
+    trial: bool = False
+    """Set by a sweep for each of its trials: nothing is registered or served."""
+
+
 class Recipe(Strict):
     """A whole recipe after composition.
 
@@ -431,6 +530,8 @@ class Recipe(Strict):
     """Where registered models live."""
     runs: Runs = Runs()
     """Where runs are written, and whether one continues."""
+    sweep: Sweep = Sweep()
+    """How `-m` searches over values."""
 
     @property
     def training_jobs(self) -> dict[str, Job]:

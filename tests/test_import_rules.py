@@ -75,6 +75,7 @@ RULES = {
     "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(own=("recipe", "serving", "registry"), top=("pydantic",), late=("pyinfra",)),
+    "inspection": Rule(own=("plan", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data")),
     "commands": Rule(own=("*",), top=("rich",), late=("*",)),
     "cli": Rule(own=("*",), late=("*",)),

@@ -36,8 +36,8 @@ class Composition:
     """Folder of the recipe file: what `recipe:` paths are relative to."""
 
 
-def compose(overrides: Sequence[str]) -> Composition:
-    """Compose `conf/config.yaml` with the overrides of a command line.
+def compose(overrides: Sequence[str], *, partial: bool = False) -> Composition:
+    """Compose `conf/config.yaml` with the overrides of a command line; `partial` leaves `???` where it stands.
 
     Raises RecipeError for anything that is not allowed, or that Hydra or OmegaConf rejects.
     """
@@ -57,22 +57,32 @@ def compose(overrides: Sequence[str]) -> Composition:
             config = hydra_compose("config", list(rewritten))
         except Exception as error:
             raise explain(error, places) from error
-    return Composition(plain(config, places), places, str(sources.recipe_folder(recipe)))
+    return Composition(plain(config, places, partial=partial), places, str(sources.recipe_folder(recipe)))
 
 
-def plain(config: Any, places: Places) -> dict[str, Any]:
+def plain(config: Any, places: Places, *, partial: bool = False) -> dict[str, Any]:
     """Return the composed config as plain data, with references resolved.
 
-    Raises RecipeError for references that lead nowhere and for missing values.
+    Raises RecipeError for references that lead nowhere and, unless `partial`, for missing values.
     """
     from omegaconf import OmegaConf
 
     raw: Any = OmegaConf.to_container(config, resolve=False)
     values, wrong = resolve(raw)
-    missing = [Problem(key, f"is required: give it with {key}=….") for key in _missing(values)]
-    if wrong or missing:
-        raise RecipeError([replace(problem, where=places.of_key(problem.key)) for problem in [*wrong, *missing]])
+    open_keys = [] if partial else missing(values)
+    absent = [Problem(key, f"is required: give it with {key}=….") for key in open_keys]
+    if wrong or absent:
+        raise RecipeError([replace(problem, where=places.of_key(problem.key)) for problem in [*wrong, *absent]])
     return values
+
+
+def missing(value: Any, prefix: str = "") -> list[str]:
+    """Return the keys whose value is left to the command line with `???`."""
+    if isinstance(value, dict):
+        return [k for key, item in value.items() for k in missing(item, f"{prefix}.{key}" if prefix else str(key))]
+    if isinstance(value, list):
+        return [key for index, item in enumerate(value) for key in missing(item, f"{prefix}.{index}")]
+    return [prefix] if value == "???" else []
 
 
 def check_words(words: Sequence[str], *, sweep: bool = False) -> None:
@@ -210,14 +220,6 @@ def _parsed(word: str) -> Any:
 def _is_group(key: str) -> bool:
     group = key.partition("@")[0]
     return "@" in key or group.startswith("hydra") or ("." not in group and group in sources.groups())
-
-
-def _missing(value: Any, prefix: str = "") -> list[str]:
-    if isinstance(value, dict):
-        return [k for key, item in value.items() for k in _missing(item, f"{prefix}.{key}" if prefix else str(key))]
-    if isinstance(value, list):
-        return [key for index, item in enumerate(value) for key in _missing(item, f"{prefix}.{index}")]
-    return [prefix] if value == "???" else []
 
 
 def _shown(text: str) -> str:

@@ -50,6 +50,24 @@ def validate(composition: Composition) -> Recipe:
     return recipe
 
 
+def absent(values: dict[str, Any]) -> list[list[str | int]]:
+    """Return the paths of the keys that a recipe must have and that nothing gives."""
+    return [_without_tags(detail["loc"], values) for detail in _details(values) if detail["type"] == "missing"]
+
+
+def refused(values: dict[str, Any]) -> list[list[str | int]]:
+    """Return the paths of the keys whose value has the wrong form."""
+    return [_without_tags(detail["loc"], values) for detail in _details(values) if detail["type"] != "missing"]
+
+
+def _details(values: dict[str, Any]) -> list[ErrorDetails]:
+    try:
+        Recipe.model_validate(values)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
 def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Problem:
     """Return a Pydantic error as a problem in the words of the recipe's author."""
     path = _without_tags(detail["loc"], values)

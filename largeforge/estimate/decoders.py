@@ -14,7 +14,8 @@ from largeforge.estimate.vision import with_vision
 
 _NOT_LLAMA = (
     "kv_lora_rank", "n_routed_experts", "num_experts", "num_local_experts", "state_size", "mamba_d_state",
-    "conv_L_cache", "linear_num_value_heads", "layers_block_type", "is_encoder_decoder", "num_kv_shared_layers", "attn_layer_period",
+    "conv_L_cache", "linear_num_value_heads", "layers_block_type", "is_encoder_decoder", "num_kv_shared_layers",
+    "attn_layer_period",
 )  # fmt: skip
 """Fields of what llama has not: latent attention, unknown mixtures, state spaces, convolutions, encoders."""
 

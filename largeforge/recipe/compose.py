@@ -119,7 +119,7 @@ def explain(error: Exception, places: Places) -> RecipeError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = [str(option) for option in error.options or ()]
-        rule = f"no such {group or 'config'}; there is: {listed(options)}."
+        rule = f"no such {group or 'config'}; there is: {listed(options, 20)}."
         return RecipeError([Problem(group or "config", rule, places.default, repr(choice), nearest(choice, options))])
     unused = re.search(r"Could not override '([^'@]+)(?:@([^']+))?'", message)
     if unused and message.startswith("In '"):

@@ -156,7 +156,7 @@ def test_a_recipe_gives_hydra_no_orders(folder, name, text):
 def test_choices_of_a_defaults_list_are_checked_all_at_once(folder):
     folder.write("defaults:\n  - /model: qwen\n  - /metod: sft\n  - dataset: jsonl\n  - override /hardware: rtx_4009\n")
     found = {problem.where: problem for problem in folder.problems()}
-    assert found["recipes/mine.yaml:2"].rule.startswith("no such model; there is: gpt_oss_20b")
+    assert found["recipes/mine.yaml:2"].rule.startswith("no such model; there is: gemma_2_27b_it")
     assert found["recipes/mine.yaml:3"].nearest == "method"
     assert "begins with a slash: `/dataset`" in found["recipes/mine.yaml:4"].rule
     assert found["recipes/mine.yaml:5"].nearest == "rtx_4090"

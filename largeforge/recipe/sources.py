@@ -90,7 +90,7 @@ def check_choices(wanted: Iterable[Choice]) -> list[Problem]:
             continue
         names = found[group] = found.get(group) or choices(group)
         if choice.name not in names:
-            rule = f"no such {group}; there is: {listed(names)}."
+            rule = f"no such {group}; there is: {listed(names, 20)}."
             problems.append(Problem(group, rule, choice.where, repr(choice.name), nearest(choice.name, names)))
     return problems
 

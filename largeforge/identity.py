@@ -8,7 +8,6 @@ there; a branch may move with the next download, so that this stands beside the 
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 from contextlib import closing
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest, file_sha256, read_manifest
 from largeforge.recipe import model_ref
+from largeforge.recipe.hub import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +66,8 @@ def of_models(recipe: Recipe) -> tuple[dict[str, dict[str, str]], dict[str, dict
 def of_model(ref: ModelRef, registry: Registry) -> dict[str, str]:
     """Return what identifies the files of a model; empty when nothing here tells.
 
-    `sha256` is over names and content of all files; `tokenizer`, `chat_template` and `config` are
-    those parts of it; `revision` is a hub commit; `reference`, a registry version.
+    `sha256` is over names and content of all files; `tokenizer` and `chat_template` are
+    parts of it; `revision` is a hub commit; `reference`, a registry version.
     """
     if ref.scheme == "path":
         folder = Path(ref.target).expanduser()
@@ -79,18 +79,17 @@ def of_model(ref: ModelRef, registry: Registry) -> dict[str, str]:
     if ref.scheme == "registry":
         return registered(ref, registry)
     if ref.scheme == "hub":
-        return _cached(ref)
+        return of_hub(ref)
     return {}
 
 
 def parts(folder: Path) -> dict[str, str]:
-    """Return the sha256 of a folder's tokenizer, chat template and config.json; of each that is there."""
+    """Return the sha256 of a folder's tokenizer and chat template; of each that is there."""
     files = {name: file_sha256(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
     template = chat_template(folder)
     found = {
         "tokenizer": digest(files) if files else "",
         "chat_template": digest(template) if template else "",
-        "config": file_sha256(folder / "config.json") if (folder / "config.json").is_file() else "",
     }
     return {name: sha256 for name, sha256 in found.items() if sha256}
 
@@ -158,16 +157,11 @@ def hub_commit(ref: ModelRef) -> str:
     return commit if COMMIT.fullmatch(commit) and (folder / "snapshots" / commit).is_dir() else ""
 
 
-def _cached(ref: ModelRef) -> dict[str, str]:
+def of_hub(ref: ModelRef) -> dict[str, str]:
+    """Return what the local cache has of a hub reference: commit, tokenizer, chat template; empty when nothing."""
     commit = hub_commit(ref)
     return {"revision": commit, **parts(_repository(ref) / "snapshots" / commit)} if commit else {}
 
 
 def _repository(ref: ModelRef) -> Path:
-    return hub_cache() / f"models--{ref.target.replace('/', '--')}"
-
-
-def hub_cache() -> Path:
-    """Return the folder of the model hub's local cache, by the variables that huggingface_hub reads."""
-    base = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(base) / "hub").expanduser()
+    return cache_folder() / f"models--{ref.target.replace('/', '--')}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from largeforge.errors import ModelError
-from largeforge.identity import hub_commit
+from largeforge.identity import of_hub, parts
 from largeforge.recipe import model_ref
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class ResolvedModel:
         """Whether the files are a LoRA adapter rather than a whole model."""
         return (Path(self.location) / "adapter_config.json").is_file()
 
-    @property
-    def commit(self) -> str:
-        """The commit of a hub repository that is in the local cache, as it is once it was loaded; else empty."""
-        ref = f"hub:{self.location}@{self.revision}" if self.revision else f"hub:{self.location}"
-        return hub_commit(model_ref.parse(ref)) if self.reference.startswith("hub:") else ""
+    def identity(self) -> dict[str, str]:
+        """Return what the lock says of the model that was used: reference, hub commit, tokenizer, chat template."""
+        if not self.reference.startswith("hub:"):
+            return {"model": self.reference, **parts(Path(self.location))}
+        return {"model": self.reference, **of_hub(model_ref.parse(self.reference))}
 
 
 def resolve(reference: str, *, registry: Registry, inputs: Mapping[str, Path], lock: str = "") -> ResolvedModel:

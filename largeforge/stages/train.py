@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from largeforge.data import lengths
 from largeforge.data.rows import read_rows
 from largeforge.errors import StageError
-from largeforge.identity import parts
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Method, Registry
@@ -62,8 +61,7 @@ def run(config: Config, context: Context) -> Result:
         checkpoints=context.work / "checkpoints",
     )
     metrics = method.run(config.method, training)
-    resolved = {"model": source.reference, "revision": source.commit, **parts(context.out)}
-    info = {"token_lengths": asdict(statistics), "base": source.reference, "resolved": resolved}
+    info = {"token_lengths": asdict(statistics), "base": source.reference, "resolved": source.identity()}
     return Result(metrics=metrics, info=info)
 
 

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import largeforge
+from largeforge import identity
 from largeforge.artifacts import digest
 from largeforge.hardware import Machine, machine
-from largeforge.recipe import extensions, model_ref
+from largeforge.recipe import extensions, model_ref, profiles
 from largeforge.recipe.lock import dataset_hashes, lock, portable
 
 if TYPE_CHECKING:
@@ -70,17 +71,19 @@ class Plan:
 
 def make_plan(recipe: Recipe, *, recipe_folder: str = "") -> Plan:
     """Return the plan of a validated recipe."""
-    found, hashes = machine(recipe.hardware), dataset_hashes(recipe)
-    locked = lock(recipe, found, recipe_folder=recipe_folder, hashes=hashes)
+    found, hashes = machine(profiles.completed(recipe.hardware)), dataset_hashes(recipe)
+    fixed, floating = identity.of_models(recipe)
+    locked = lock(recipe, found, recipe_folder=recipe_folder, hashes=hashes, models=fixed, resolved=floating)
     recipe_digest, depths = digest(locked["recipe"]), _depths(recipe)
     stages: list[Stage] = []
     for name, depth in depths.items():
         beside = list(depths.values()).count(depth)
         job = _Job(name, recipe, found, recipe_digest=recipe_digest, recipe_folder=recipe_folder, beside=beside)
         stages += job.stages()
-    if recipe.topology is not None:
+    if recipe.topology is not None and not recipe.sweep.trial:
         stages.append(_serve(recipe, found, stages))
-    return Plan(recipe, _fingerprinted(stages, hashes, locked["packages"]), locked, found)
+    contents = {reference: model["sha256"] for reference, model in fixed.items()}
+    return Plan(recipe, _fingerprinted(stages, hashes, contents, locked["packages"]), locked, found)
 
 
 def _depths(recipe: Recipe) -> dict[str, int]:
@@ -123,7 +126,7 @@ class _Job:
             stages.append(self._gate())
         if self.job.merge:
             stages.append(self._merge())
-        if self.job.register_as:
+        if self.job.register_as and not self.recipe.sweep.trial:
             stages.append(self._register())
         return stages
 
@@ -272,11 +275,13 @@ def _serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     )  # fmt: skip
 
 
-def _fingerprinted(stages: list[Stage], hashes: dict[str, str], packages: dict[str, str]) -> tuple[Stage, ...]:
-    """Return the stages with their fingerprints, each built on those of its inputs."""
+def _fingerprinted(
+    stages: list[Stage], hashes: dict[str, str], models: dict[str, str], packages: dict[str, str]
+) -> tuple[Stage, ...]:
+    """Return the stages with their fingerprints, each built on those of its inputs; both dicts hold sha256."""
     done: dict[str, Stage] = {}
     for stage in stages:
-        identity: dict[str, Any] = {
+        covered: dict[str, Any] = {
             "largeforge": largeforge.__version__,
             "kind": stage.kind,
             "config": stage.config,
@@ -284,10 +289,12 @@ def _fingerprinted(stages: list[Stage], hashes: dict[str, str], packages: dict[s
             "inputs": {name: done[source].fingerprint for name, source in stage.inputs.items()},
         }
         if stage.kind == "prepare":
-            identity["data"] = [hashes.get(stage.config["dataset"][key], "") for key in ("path", "heldout_path")]
+            covered["data"] = [hashes.get(stage.config["dataset"][key], "") for key in ("path", "heldout_path")]
         else:
-            identity["packages"] = packages
-        done[stage.name] = Stage(**{**_fields(stage), "fingerprint": digest(identity)})
+            covered["packages"] = packages
+        if stage.config.get("reference") in models:
+            covered["model"] = models[stage.config["reference"]]
+        done[stage.name] = Stage(**{**_fields(stage), "fingerprint": digest(covered)})
     return tuple(done.values())
 
 

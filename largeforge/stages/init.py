@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from largeforge.data.rows import read_rows
+from largeforge.identity import parts
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Architecture, TokenizerTraining
 from largeforge.stages.context import Result
@@ -39,7 +40,8 @@ def run(config: Config, context: Context) -> Result:
     tokenizer.save_pretrained(context.out)
     count = sum(parameter.numel() for parameter in model.parameters())
     context.events.emit("note", text=f"{count / 1e6:.2f} M parameters, {len(tokenizer)} tokens in the vocabulary")
-    return Result(metrics={"parameters": float(count), "vocabulary": float(len(tokenizer))})
+    metrics = {"parameters": float(count), "vocabulary": float(len(tokenizer))}
+    return Result(metrics=metrics, info={"resolved": parts(context.out)})
 
 
 def train_tokenizer(texts: list[str], config: Config) -> Any:
@@ -74,14 +76,10 @@ def make_model(config: Config, tokenizer: Any) -> Any:
     """Return a model of the architecture with weights drawn from the seed."""
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, set_seed
 
-    fields = config.architecture.model_dump(exclude={"model_type"})
-    fields["vocab_size"] = fields["vocab_size"] or config.tokenizer.vocab_size
-    for optional in ("head_dim", "num_experts", "num_experts_per_tok"):
-        if not fields[optional]:
-            del fields[optional]
+    fields = config.architecture.config(vocab_size=config.tokenizer.vocab_size)
     tokens = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     set_seed(config.seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config.architecture.model_type, **fields, **tokens))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields, **tokens))
     model.generation_config = GenerationConfig(do_sample=False, **tokens)
     return model
 

@@ -94,6 +94,8 @@ def test_version(tmp_path):
     [
         (["+recipe=quickstrat"], ["command line: recipe = 'quickstrat'", "Did you mean 'quickstart'?"]),
         (["quickstart"], ["'quickstart'", "Did you mean '+recipe=quickstart'?"]),
+        (["chek"], ["'chek'", "Did you mean 'check'?"]),
+        (["chek", "recipes", "--json"], ["'chek'", "Did you mean 'check'?"]),
         (["mode=plan"], ["choose one with +recipe=NAME", "quickstart"]),
         (
             ["+recipe=quickstart", "hardware=rtx_4091"],

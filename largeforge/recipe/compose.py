@@ -162,10 +162,12 @@ def _require_recipe(words: Sequence[str]) -> None:
 def _word_problems(word: str, sweep: bool) -> list[Problem]:
     match = _OVERRIDE.fullmatch(word)
     if match is None or (match["value"] is None and match["sign"] != "~"):
-        recipes = sources.choices("recipe")
-        near = sources.recipe_name(word) if sources.recipe_name(word) in recipes else nearest(word, recipes)
+        recipes, commands = sources.choices("recipe"), sources.commands()
+        near = sources.recipe_name(word)
+        near = near if near in recipes else nearest(word, [*recipes, *commands])
         rule = "expected key=value, +key=value or ~key."
-        return [Problem(COMMAND_LINE, rule, given=_shown(word), nearest=near and f"+recipe={near}")]
+        hint = near if near in commands else near and f"+recipe={near}"
+        return [Problem(COMMAND_LINE, rule, given=_shown(word), nearest=hint)]
     parsed = _parsed(_rewritten(word))
     if parsed is None:
         rule = f"cannot be read; text needs quotes of its own: '{match['key']}=\"…\"'."

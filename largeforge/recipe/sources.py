@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 
 import largeforge
 from largeforge.errors import Problem, RecipeError, listed, nearest
-from largeforge.recipe.hydra_speed import parsed, speed_up
+from largeforge.recipe.hydra_speed import as_config, plain, speed_up
+from largeforge.recipe.packs import installed, loading
 from largeforge.recipe.places import short
-from largeforge.recipe.vetting import vet
+from largeforge.recipe.vetting import Choice, vet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from hydra.core.config_search_path import ConfigSearchPath
     from omegaconf import Container
-
-    from largeforge.recipe.vetting import Choice
 
 GROUP_FOLDERS = {"recipe": "recipes", "hosts": "hosts"}
 """Config group to the folder, beside `conf/`, that holds its choices."""
@@ -34,6 +33,12 @@ def shipped_root() -> Path:
     package = Path(largeforge.__file__).resolve().parent
     installed = package / "shipped"
     return installed if installed.is_dir() else package.parent
+
+
+def commands() -> list[str]:
+    """Return the names of the commands beside recipes, each a file under `largeforge/commands/`."""
+    files = (Path(largeforge.__file__).parent / "commands").glob("[a-z]*.py")
+    return sorted(file.stem.replace("_", "-") for file in files)
 
 
 def roots() -> list[Path]:
@@ -51,11 +56,29 @@ def groups() -> list[str]:
     for root in roots():
         conf = root / "conf"
         found.update(folder.relative_to(conf).as_posix() for folder in conf.rglob("*") if folder.is_dir())
+    for pack in installed.packs().values():
+        found.update(pack.groups)
     return sorted(group for group in found if group.partition("/")[0] != "hydra")
 
 
 def choices(group: str) -> dict[str, Path]:
-    """Return the choices of a group by name; one in the working directory hides a shipped one."""
+    """Return the choices of a group by name, those of packs with the pack's name before theirs.
+
+    Raises RecipeError when a folder of one's own has the name of a pack: neither hides the other.
+    """
+    files = own_choices(group)
+    for pack in installed.packs().values():
+        same = next((path for name, path in files.items() if name.startswith(f"{pack.alias}/")), None)
+        if same is not None:
+            rule = "is the name of a pack and of this folder: name one of them otherwise."
+            raise RecipeError([Problem(f"{group} {pack.alias}", rule, short(same.parent))])
+    for pack in installed.packs().values():
+        files.update({f"{pack.alias}/{name}": path for name, path in pack.groups.get(group, {}).items()})
+    return dict(sorted(files.items()))
+
+
+def own_choices(group: str) -> dict[str, Path]:
+    """Return the choices of a group that are of no pack; one in the working directory hides a shipped one."""
     files: dict[str, Path] = {}
     for root in reversed(roots()):
         folder = root / GROUP_FOLDERS[group] if group in GROUP_FOLDERS else root / "conf" / group
@@ -73,6 +96,8 @@ def recipe_name(typed: str) -> str:
 
 def recipe_folder(recipe: Path | None) -> Path:
     """Return the folder that the `recipe:` paths of a recipe file are relative to."""
+    if recipe and (pack := installed.of_path(recipe)):
+        return pack.folder / GROUP_FOLDERS["recipe"]
     folders = [root / GROUP_FOLDERS["recipe"] for root in roots()]
     return next((folder for folder in folders if recipe and recipe.is_relative_to(folder)), folders[-1])
 
@@ -89,7 +114,12 @@ def check_choices(wanted: Iterable[Choice]) -> list[Problem]:
             problems.append(Problem(group, rule, choice.where, nearest=nearest(group, known)))
             continue
         names = found[group] = found.get(group) or choices(group)
-        if choice.name not in names:
+        pack = installed.of_choice(choice.name)
+        if pack is not None and pack.problem:
+            problems.append(Problem(group, f"{pack.problem}.", choice.where, repr(choice.name)))
+        elif pack is not None and choice.name in names:
+            problems += loading.check(pack, names[choice.name], own_choices)
+        elif choice.name not in names:
             rule = f"no such {group}; there is: {listed(names, 20)}."
             problems.append(Problem(group, rule, choice.where, repr(choice.name), nearest(choice.name, names)))
     return problems
@@ -97,16 +127,23 @@ def check_choices(wanted: Iterable[Choice]) -> list[Problem]:
 
 def check_file(path: Path) -> list[Problem]:
     """Return what is wrong with a recipe's file before it is composed: its form, and choices that do not exist."""
-    vetted = vet(path)
-    problems = list(vetted.problems)
+    if pack := installed.of_path(path):
+        vetted, problems = pack.vet(path), loading.check(pack, path, own_choices)
+    else:
+        vetted = vet(path)
+        problems = list(vetted.problems)
     if vetted.package not in (None, "_global_"):
         problems.append(Problem("@package", "of a recipe is _global_.", short(path), repr(vetted.package)))
+    if pack:
+        return problems
     for choice in vetted.choices:
         if not choice.group.startswith("/"):
             problems.append(Problem("defaults", f"a group begins with a slash: `/{choice.group}`.", choice.where))
         elif choice.group == "/recipe":
             problems.append(Problem("recipe", f"to build on a recipe, write `- {choice.name}`.", choice.where))
-    return [*problems, *check_choices(choice for choice in vetted.choices if choice.group.startswith("/"))]
+    wanted = [choice for choice in vetted.choices if choice.group.startswith("/")]
+    bases = [Choice("recipe", path.name, path.where) for path in vetted.paths if installed.of_choice(path.name)]
+    return [*problems, *check_choices([*wanted, *bases])]
 
 
 def description(path: Path) -> str:
@@ -193,6 +230,41 @@ def register() -> None:
             found = FileConfigSource(self.provider, f"file://{self.path}").list(inside, results_filter)
             return [name for name in found if name != "data"]
 
+    class PackSource(Folder):
+        """`lf-pack://acme`: the choices of a pack, under names of their own (`method/acme:dpo_short`)."""
+
+        def __init__(self, provider: str, path: str):
+            FileConfigSource.__init__(self, provider, path)
+            self.alias = path.removeprefix("lf-pack://")
+
+        @staticmethod
+        def scheme() -> str:
+            return "lf-pack"
+
+        def _choices(self, group: str) -> Mapping[str, Path]:
+            return installed.packs()[self.alias].groups.get(group.strip("/"), {})
+
+        def load_config(self, config_path: str) -> ConfigResult:
+            found = installed.choice_file(config_path)
+            if found is None:
+                raise ConfigLoadError(f"Config not found: {installed.external(config_path)}")
+            content, package = _load(found[2], found[1])
+            return ConfigResult(self.provider, f"lf-pack://{found[2]}", content, {"package": package})
+
+        def is_group(self, config_path: str) -> bool:
+            return config_path.strip("/") == "" or bool(self._choices(config_path))
+
+        def is_config(self, config_path: str) -> bool:
+            found = installed.choice_file(config_path)
+            return found is not None and found[0].alias == self.alias
+
+        def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+            if config_path.strip("/") == "":
+                groups = sorted(installed.packs()[self.alias].groups)
+                return groups if results_filter in (None, ObjectType.GROUP) else []
+            names = [f"{self.alias}/{name}" for name in self._choices(config_path)]
+            return names if results_filter in (None, ObjectType.CONFIG) else []
+
     class SearchPath(SearchPathPlugin):  # type: ignore[misc]
         """Adds the folders of every root."""
 
@@ -203,9 +275,12 @@ def register() -> None:
                 for group, folder in GROUP_FOLDERS.items():
                     if (root / folder).is_dir():
                         search_path.append(root.name, f"lf-folder://{group}:{root / folder}")
+            for alias in installed.packs():
+                search_path.append(alias, f"lf-pack://{alias}")
 
     speed_up()
     registry.register(Folder)
+    registry.register(PackSource)
     Plugins.instance().register(SearchPath)
 
 
@@ -214,7 +289,12 @@ def _load(file: Path, group: str) -> tuple[Container, str | None]:
 
     Raises RecipeError with everything that is wrong with the file.
     """
-    vetted = vet(file)
-    if vetted.problems:
-        raise RecipeError(vetted.problems)
-    return parsed(vetted.text), "_global_" if group == "recipe" else vetted.package
+    pack = installed.of_path(file)
+    vetted = pack.vet(file) if pack else vet(file)
+    problems = loading.check(pack, file, own_choices) if pack else vetted.problems
+    if problems:
+        raise RecipeError(problems)
+    content = plain(vetted.text)
+    if installed.packs():
+        content = loading.rewritten(content, pack, group)
+    return as_config(content), "_global_" if group == "recipe" else vetted.package

@@ -8,7 +8,6 @@ import types
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Extension
@@ -38,10 +37,35 @@ def page(root: Path) -> str:
     """Return the whole page as Markdown."""
     parts = [_HEAD, *_groups(root), _section(Recipe, "Recipe", "The top level of a recipe.")]
     for model in _models(Recipe):
-        parts.append(_section(model, model.__name__, _first_line(model)))
+        parts.append(_section(model, model.__name__, first_line(model)))
     for kind in extensions.KINDS:
         parts += _kind(kind)
+    for model in models_of_extensions():
+        parts.append(_section(model, model.__name__, first_line(model)))
     return "\n".join(parts)
+
+
+def models_of_extensions() -> list[type[BaseModel]]:
+    """Return the models within the settings of extensions, each once."""
+    own = set(_models(Recipe))
+    configs = [extensions.load(kind, name).Config for kind in extensions.KINDS for name in extensions.names(kind)]
+    return list(dict.fromkeys(model for config in configs for model in _models(config) if model not in own))
+
+
+def all_models() -> list[type[BaseModel]]:
+    """Return every model that a section of a recipe may have."""
+    configs = [extensions.load(kind, name).Config for kind in extensions.KINDS for name in extensions.names(kind)]
+    return [Recipe, *_models(Recipe), *configs, *models_of_extensions()]
+
+
+def undocumented(models: Sequence[type[BaseModel]]) -> list[str]:
+    """Return the fields without a docstring; the `name` of an extension, which selects it, needs none."""
+    return [
+        f"{model.__module__}.{model.__name__}.{name}"
+        for model in models
+        for name, field in model.model_fields.items()
+        if not field.description and not (name == "name" and issubclass(model, Extension))
+    ]
 
 
 def summary(path: Path) -> str:
@@ -66,7 +90,7 @@ def _groups(root: Path) -> Iterator[str]:
         if not files:
             continue
         yield f"### `{group}`\n"
-        yield _table(("choice", ""), [(f"`{path.stem}`", summary(path)) for path in files])
+        yield table(("choice", ""), [(f"`{path.stem}`", summary(path)) for path in files])
 
 
 def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
@@ -98,7 +122,7 @@ def _kind(kind: str) -> Iterator[str]:
     }
     for base in bases:
         yield f"### Every {kind}\n"
-        yield f"{_first_line(base)}\n"
+        yield f"{first_line(base)}\n"
         yield _fields(base, [name for name in base.__annotations__ if name in base.model_fields])
     for name, config in configs.items():
         yield f"### `{kind}`: `{name}`\n"
@@ -118,7 +142,7 @@ def _fields(model: type[BaseModel], names: list[str]) -> str:
     for name in names:
         field = model.model_fields[name]
         rows.append((f"`{name}`", _type(name, field), _default(field), _meaning(field)))
-    return _table(("key", "value", "default", "meaning"), rows)
+    return table(("key", "value", "default", "meaning"), rows)
 
 
 def _type(name: str, field: FieldInfo) -> str:
@@ -156,9 +180,9 @@ def _spelled(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined:
+    if field.is_required():
         return "required"
-    value = field.default
+    value = field.get_default(call_default_factory=True)
     if value is None or isinstance(value, BaseModel):
         return ""
     if isinstance(value, bool):
@@ -170,11 +194,13 @@ def _meaning(field: FieldInfo) -> str:
     return " ".join((field.description or "").split())
 
 
-def _first_line(model: type[BaseModel]) -> str:
+def first_line(model: type[BaseModel]) -> str:
+    """Return the first line of a model's docstring."""
     return (inspect.getdoc(model) or "").partition("\n")[0]
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows of cells as a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(re.sub(r"\|  (?=\|)", "| ", line) for line in lines) + "\n"

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
+import argparse
+from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
+from largeforge.recipe import sources
+from largeforge.recipe.base import Extension, Strict
 from largeforge.recipe.schema import Recipe
-from scripts.reference.configuration import page, summary
+from scripts.reference import commands
+from scripts.reference.configuration import all_models, first_line, page, summary, undocumented
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_field_and_every_choice_is_on_the_page() -> None:
     text = page(ROOT)
-    assert all(f"| `{name}` |" in text for name in Recipe.model_fields)
-    assert all(f"| `{path.stem}` |" in text for path in (ROOT / "conf").rglob("*/*.yaml"))
+    for model in all_models():
+        assert first_line(model) in text or issubclass(model, Extension | Recipe), model
+        for name, field in model.model_fields.items():
+            meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+            rows = [row for row in text.splitlines() if row.startswith(f"| `{name}` |") and meaning in row]
+            assert rows or (name == "name" and issubclass(model, Extension)), (model, name)
+    for group in sources.groups():
+        assert f"### `{group}`" in text
+        assert all(f"| `{name}` |" in text for name in sources.choices(group))
+
+
+def test_a_field_without_a_docstring_is_found() -> None:
+    class Inner(Strict):
+        """Inside."""
+
+        depth: int = 0
+
+    class Config(Extension):
+        """Settings."""
+
+        name: Literal["a"] = "a"
+        clear: int = 0
+        """What it means."""
+        vague: int = 0
+
+    assert undocumented([Config, Inner]) == [f"{__name__}.Config.vague", f"{__name__}.Inner.depth"]
+    assert undocumented(all_models()) == []
+
+
+def test_every_command_and_option_is_on_the_page() -> None:
+    text = commands.page()
+    for name in sources.commands():
+        command = import_module(f"largeforge.commands.{name.replace('-', '_')}")
+        parser = argparse.ArgumentParser(add_help=False)
+        command.add_arguments(parser)
+        section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert command.__doc__.partition("\n")[0] in section
+        for action in parser._actions:
+            assert all(option in section for option in action.option_strings)
+            assert action.help, f"{name}: {action.dest} has no help"
+            assert action.help in section
 
 
 def test_a_field_has_its_type_range_default_and_meaning() -> None:

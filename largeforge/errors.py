@@ -51,6 +51,36 @@ class RecipeError(LargeForgeError, ValueError):
         super().__init__(f"{count} problem{'s' if count != 1 else ''} in the recipe:\n{lines}")
 
 
+class PackError(LargeForgeError, ValueError):
+    """A pack of recipes is declared wrongly, breaks the rules for packs, or is not what the lock says."""
+
+    exit_code = 2
+
+
+class FetchError(PackError):
+    """Git could not bring a pack; what was fetched before is kept."""
+
+    exit_code = 1
+
+
+class PreflightError(LargeForgeError, RuntimeError):
+    """This machine cannot carry out the plan as it is; each error is one line with its cure."""
+
+    exit_code = 2
+
+    def __init__(self, errors: Sequence[str], warnings: Sequence[str] = ()):
+        self.errors, self.warnings = list(errors), list(warnings)
+        lines = [*(f"  - {line}" for line in errors), *(f"  - (warning) {line}" for line in warnings)]
+        count = f"{len(self.errors)} problem{'s' if len(self.errors) != 1 else ''}"
+        super().__init__("\n".join([f"{count} on this machine, nothing was started:", *lines]))
+
+
+class FitError(LargeForgeError, ValueError):
+    """A stage would not fit into the machine's memory; says what would make it fit."""
+
+    exit_code = 2
+
+
 class DataError(LargeForgeError, ValueError):
     """A dataset cannot be used: names file, line and reason."""
 

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from largeforge import events, hardware, report, runner, runs
-from largeforge.errors import LargeForgeError, Problem, RecipeError
+from largeforge import events, report, runner, runs
+from largeforge.errors import LargeForgeError
+from largeforge.preflight import run as preflight
 
 if TYPE_CHECKING:
     from largeforge.plan import Plan
@@ -19,13 +20,16 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
     """Run the plan, continuing an interrupted run of the same lock; return the run directory.
 
     `command` is what the user typed, for the report and for hints. Every event goes to `show`
-    and to `events.jsonl`. Raises what the runner raises, after the report is written.
+    and to `events.jsonl`. Raises PreflightError before anything is written, and what the runner
+    raises, after the report is written.
     """
-    preflight(plan)
+    warnings = preflight.require(plan)
     with runs.opened(plan) as run, (run.path / "events.jsonl").open("a", encoding="utf-8") as stream:
         sink = _tee(stream, show)
         started = time.monotonic()
         sink(_event("run_started", **_described(plan, run, command)))
+        for warning in warnings:
+            sink(_event("note", text=f"warning: {warning}"))
         try:
             runs.describe(run.path, plan)
             runner.run(plan, run, sink)
@@ -41,14 +45,6 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
         sink(_event("run_finished", seconds=seconds, **end))
         report.write(run.path)
         return run.path
-
-
-def preflight(plan: Plan) -> None:
-    """Raise RecipeError when this machine cannot run the plan at all."""
-    wanted = plan.recipe.hardware
-    if plan.machine.device == "cuda" and not hardware.gpus():
-        rule = "needs an NVIDIA GPU with its driver, and this machine has none. mode=plan works anywhere."
-        raise RecipeError([Problem("hardware", rule, given=repr(wanted.name))])
 
 
 def next_commands(plan: Plan, command: str) -> list[dict[str, str]]:

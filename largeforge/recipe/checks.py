@@ -48,10 +48,9 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
     if recipe.serve and not recipe.topology:
         yield Problem("serve", "needs a topology to serve; choose one with +topology=…")
     for name, host in recipe.hosts.hosts.items():
-        if host.address != "local":
-            yield Problem(
-                f"hosts.hosts.{name}.address", "only this machine (local) is supported so far; use hosts=local."
-            )
+        if host.address != "local" and recipe.mode == "run":
+            rule = "only this machine (local) is supported so far; use hosts=local, or mode=plan."
+            yield Problem(f"hosts.hosts.{name}.address", rule)
     experts = recipe.topology.experts if recipe.topology else {}
     for index, question in enumerate(recipe.verify.questions):
         if question.expert not in experts:

@@ -1,0 +1,86 @@
+"""What checks are given: the plan, if there is one, the environment, and shared looks at GPUs and servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from largeforge import runs
+from largeforge.preflight import nvidia
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan, Stage
+    from largeforge.preflight.web import Web
+    from largeforge.recipe.schema import Recipe
+
+TIMEOUT_S = 3.0
+"""How long a server may take to answer, and a check to look."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One look at the machine; what several checks need is looked up once."""
+
+    plan: Plan | None = None
+    """None for the general checks alone."""
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    timeout_s: float = TIMEOUT_S
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe of the plan."""
+        return self.plan.recipe if self.plan else None
+
+    @cached_property
+    def pending(self) -> tuple[Stage, ...]:
+        """The stages that a run would still carry out."""
+        if self.plan is None:
+            return ()
+        finished = runs.statuses(self.plan)
+        return tuple(stage for stage in self.plan.stages if stage.name not in finished)
+
+    @cached_property
+    def web(self) -> Web:
+        """Servers, each asked once."""
+        from largeforge.preflight.web import Web
+
+        return Web(self.environ, timeout_s=self.timeout_s)
+
+    @cached_property
+    def gpus(self) -> nvidia.Answer:
+        """What the NVIDIA driver says."""
+        return nvidia.ask(self.environ, timeout_s=self.timeout_s)
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether the plan runs on NVIDIA GPUs."""
+        return self.plan is not None and self.plan.machine.device == "cuda"
+
+    @property
+    def serves(self) -> bool:
+        """Whether the plan still starts servers."""
+        return any(stage.kind == "serve" for stage in self.pending)
+
+    def forecast(self, stage: Stage) -> Any:
+        """Return what the plan foresees for a stage (`memory`, `disk_bytes`), or None."""
+        found = getattr(self.plan, "forecast", None)
+        return found.get(stage.name) if isinstance(found, Mapping) else None
+
+    @property
+    def runs_root(self) -> Path:
+        """Folder of all runs."""
+        return Path(self.recipe.runs.root if self.recipe else "runs").expanduser().absolute()
+
+    @property
+    def hub_cache(self) -> Path:
+        """Folder of downloaded models, found as huggingface_hub does (its `constants.py`)."""
+        given = self.environ.get("HF_HUB_CACHE") or self.environ.get("HUGGINGFACE_HUB_CACHE")
+        if given:
+            return Path(given).expanduser()
+        caches = self.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        home = self.environ.get("HF_HOME") or f"{caches}/huggingface"
+        return Path(home).expanduser() / "hub"

@@ -1,0 +1,207 @@
+"""What a plan still needs from the machine: models, folders, disk space, memory. Pure but for looking into folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from largeforge.estimate.shape import Shape, shape
+from largeforge.recipe import model_ref
+
+if TYPE_CHECKING:
+    from largeforge.plan import Stage
+    from largeforge.preflight.context import Context
+    from largeforge.recipe.model_ref import ModelRef
+    from largeforge.recipe.schema import Job, Model
+
+_ADAPTER_BYTES = 4
+"""peft keeps the weights of an adapter in fp32 (`autocast_adapter_dtype`)."""
+_OPTIMIZER_STATES = 2
+"""AdamW has two values for each weight that is trained, in the type of the weight (Loshchilov & Hutter, 1711.05101)."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Something that is going to be written below a folder."""
+
+    folder: Path
+    size_bytes: float
+    what: str
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(above for above in (folder, *folder.parents) if above.exists())
+
+
+def references(context: Context) -> list[ModelRef]:
+    """Return the model references that pending stages read, each once."""
+    texts: list[str] = []
+    for stage in context.pending:
+        texts += [stage.config["reference"]] if stage.config.get("reference") else []
+        if stage.kind == "serve":
+            texts += _served(context)
+    return [model_ref.parse(text) for text in dict.fromkeys(texts)]
+
+
+def hub_models(context: Context) -> list[ModelRef]:
+    """Return the models of the hub that pending stages read."""
+    return [ref for ref in references(context) if ref.scheme == "hub"]
+
+
+def missing_hub_models(context: Context) -> list[ModelRef]:
+    """Return those that are not wholly in the cache of downloads."""
+    return [ref for ref in hub_models(context) if not _cached(context.hub_cache, ref)]
+
+
+def uses_registry(context: Context) -> bool:
+    """Whether a pending stage reads or writes the registry."""
+    registers = any(stage.kind == "register" for stage in context.pending)
+    return registers or any(ref.scheme == "registry" for ref in references(context))
+
+
+def registry_folders(context: Context) -> list[Path]:
+    """Return the folders of this machine that the registry writes to."""
+    if context.recipe is None or not any(stage.kind == "register" for stage in context.pending):
+        return []
+    settings, found = context.recipe.registry, []
+    if settings.uri.startswith("sqlite:///"):
+        found.append(Path(settings.uri.removeprefix("sqlite:///")).absolute().parent)
+    if (artifacts := _artifacts(settings.artifacts)) is not None:
+        found.append(artifacts)
+    return list(dict.fromkeys(found))
+
+
+def peak(context: Context) -> tuple[float, str]:
+    """Return the bytes that the largest pending stage needs at once, and its name; (0, "") when it is not known."""
+    sizes = [(float(found.memory.total), stage.name) for stage in context.pending
+             if (found := context.forecast(stage)) is not None and found.memory]  # fmt: skip
+    return max(sizes, default=(0.0, ""))
+
+
+def serving_share(context: Context) -> float:
+    """Return the share of a GPU's memory that vLLM takes at its start; 0 when nothing is served on one."""
+    if context.recipe is None or not (context.serves and context.wants_gpu):
+        return 0.0
+    return context.recipe.serving.gpu_memory_utilization
+
+
+def written(context: Context) -> Iterator[Written]:
+    """Yield what pending stages write and downloads need, as far as the sizes of models are known."""
+    for stage in context.pending:
+        found = context.forecast(stage)
+        size = float(found.disk_bytes) if found is not None else 0.0
+        size = size or _own_estimate(context, stage)
+        if stage.kind == "register" and context.recipe:
+            artifacts = _artifacts(context.recipe.registry.artifacts)
+            if artifacts is not None:
+                yield Written(artifacts, size, stage.name)
+        elif size:
+            yield Written(context.runs_root, size, stage.name)
+    for ref in missing_hub_models(context):
+        size = stored_bytes(_model_of(context, ref))
+        if size:
+            yield Written(context.hub_cache, size, f"download of {ref.target}")
+
+
+def stored_bytes(model: Model | None) -> float:
+    """Return the size of a model's published weights; 0 when its shape is not known."""
+    found = _shape(model)
+    return found.stored_bytes(model.weights or "bf16") if model and found else 0.0
+
+
+def training_bytes(job: Job, model: Shape, *, device: str) -> float:
+    """Return what a training has on disk at most: its checkpoints, one more while it is saved, and the result."""
+    precision = {"auto": "fp32" if device == "cpu" else "bf16"}.get(job.method.precision, job.method.precision)
+    trained, each = float(model.parameters), 4 if precision == "fp32" else 2
+    rank = getattr(job.adapter, "lora_r", 0)
+    if rank:
+        names = getattr(job.adapter, "lora_target_modules", "all-linear")
+        layers = [layer for layer in model.linears if names == "all-linear" or layer.name in names]
+        trained, each = (
+            float(sum(rank * (layer.inputs + layer.outputs) * layer.count for layer in layers)),
+            _ADAPTER_BYTES,
+        )
+    saved, limit = trained * each, job.method.save_total_limit + 1
+    if job.method.max_steps > 0:
+        limit = min(limit, -(-job.method.max_steps // job.method.save_steps))
+    return saved + limit * saved * (1 + _OPTIMIZER_STATES)
+
+
+def _own_estimate(context: Context, stage: Stage) -> float:
+    """Return the bytes of one stage's files where the plan has no forecast; 0 when the model's shape is not known."""
+    if context.plan is None or not stage.job:
+        return 0.0
+    job, jobs = context.plan.recipe.training_jobs[stage.job], context.plan.recipe.training_jobs
+    if stage.kind == "prepare":
+        return sum(
+            path.stat().st_size
+            for key in ("path", "heldout_path")
+            if (path := Path(stage.config["dataset"][key])).is_file()
+        )
+    origin = job
+    while (ref := model_ref.parse(origin.model.ref)).scheme == "job":
+        origin = jobs[ref.target]
+    model = _shape(origin.model)
+    if model is None:
+        return 0.0
+    if stage.kind == "train":
+        return training_bytes(job, model, device=context.plan.machine.device)
+    whole = job.merge or job.adapter.name == "none"
+    if stage.kind == "merge" or (stage.kind == "register" and whole):
+        return model.parameters * 4.0 if ref.scheme == "tiny" else stored_bytes(origin.model)
+    if stage.kind == "register":
+        return training_bytes(job, model, device=context.plan.machine.device) / 4
+    return model.parameters * 4.0 if stage.kind == "init" else 0.0
+
+
+def _served(context: Context) -> list[str]:
+    recipe = context.recipe
+    experts = recipe.topology.experts.values() if recipe and recipe.topology else ()
+    texts = [expert.model if ":" in expert.model else recipe.models[expert.model].ref for expert in experts if recipe]
+    return [text for text in texts if not text.startswith("job:")]
+
+
+def _model_of(context: Context, ref: ModelRef) -> Model | None:
+    recipe = context.recipe
+    models = [*recipe.models.values(), *(job.model for job in recipe.training_jobs.values())] if recipe else []
+    return next((model for model in models if model_ref.parse(model.ref) == ref), None)
+
+
+def _shape(model: Model | None) -> Shape | None:
+    if model is None or model.architecture is None:
+        return None
+    vocab_size = model.tokenizer.vocab_size if model.tokenizer else 0
+    config = model.architecture.model_dump(exclude_defaults=True)  # a default of ours is not in its config.json
+    try:
+        return shape(config, vocab_size=vocab_size)
+    except (KeyError, ValueError):
+        return None
+
+
+def _artifacts(text: str) -> Path | None:
+    """Return the registry's folder for files, or None when a server keeps them."""
+    if text.startswith("file://"):
+        return Path(unquote(text.removeprefix("file://")))
+    return None if "://" in text else Path(text).expanduser().absolute()
+
+
+def _cached(cache: Path, ref: ModelRef) -> bool:
+    """Whether all weights of a model are in the hub's cache (layout: huggingface_hub, `try_to_load_from_cache`)."""
+    folder = cache / f"models--{ref.target.replace('/', '--')}"
+    revision = ref.selector or "main"
+    try:
+        commit = (folder / "refs" / revision).read_text(encoding="utf-8").strip()
+    except OSError:
+        commit = revision
+    snapshot = folder / "snapshots" / commit
+    try:
+        index = json.loads((snapshot / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        names = set(index["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return any(snapshot.glob("*config.json")) and any(snapshot.glob("*.safetensors"))
+    return all((snapshot / str(name)).is_file() for name in names)

@@ -108,10 +108,10 @@ def fetched(ref: ModelRef) -> tuple[dict[str, Any], str]:
     answer = _answer(url)
     if isinstance(answer, str):
         raise NotFound(answer)
-    config = _parsed(answer, url)
+    config = _parsed(answer, _host(url))
     with suppress(OSError):
         artifacts.write_json(kept, config)
-    return config, f"{urlsplit(url).netloc}"
+    return config, _host(url)
 
 
 @cache
@@ -124,13 +124,13 @@ def _answer(url: str) -> bytes | str:
     thread = threading.Thread(target=lambda: answers.append(_ask(url)), daemon=True)
     thread.start()
     thread.join(TIMEOUT_S)
-    return answers[0] if answers else f"{urlsplit(url).netloc} did not answer within {TIMEOUT_S:g} s"
+    return answers[0] if answers else f"{_host(url)} did not answer within {TIMEOUT_S:g} s"
 
 
 def _ask(url: str) -> bytes | str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return f"HF_ENDPOINT is no http address: {endpoint()[:100]}"
+        return f"HF_ENDPOINT is no http address (its scheme is {parts.scheme[:20]!r})"
     request = urllib.request.Request(url, headers={"User-Agent": "largeforge"})
     token = os.environ.get("HF_TOKEN", "").strip()
     if token and (parts.scheme == "https" or parts.hostname in _LOCAL):
@@ -140,9 +140,9 @@ def _ask(url: str) -> bytes | str:
             return bytes(answer.read(MAX_BYTES + 1))
     except urllib.error.HTTPError as error:
         hint = "; it may need a token in HF_TOKEN" if error.code in (401, 403) else ""
-        return f"{parts.netloc} answers {error.code}{hint}"
+        return f"{_host(url)} answers {error.code}{hint}"
     except (OSError, ValueError, HTTPException) as error:
-        return f"{parts.netloc} does not answer ({str(getattr(error, 'reason', error))[:100]})"
+        return f"{_host(url)} does not answer ({str(getattr(error, 'reason', error))[:100]})"
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -171,6 +171,11 @@ def _parsed(content: bytes, source: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise NotFound(f"{source} is no JSON object")
     return config
+
+
+def _host(url: str) -> str:
+    """Return host and port of an address, without a password that may stand before them."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _check(revision: str) -> None:

@@ -242,6 +242,8 @@ def test_a_mirror_that_is_not_there_or_no_address_is_a_reason(recipe, monkeypatc
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert "does not answer" in config_of("hub:acme/model", recipe).problem
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:password@127.0.0.1:9")
+    assert "password" not in config_of("hub:acme/model", recipe).problem
     monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
     assert "no http address" in config_of("hub:acme/model", recipe).problem
 

@@ -8,12 +8,13 @@ what its files may hold is in `vetting.py`, what `${key}` may refer to in `refer
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.recipe import sources
+from largeforge.recipe.packs import installed, policy
 from largeforge.recipe.places import COMMAND_LINE, Places, places_of
 from largeforge.recipe.references import resolve
 from largeforge.recipe.vetting import CHOICE, Choice, vet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OVERRIDE = re.compile(r"(?P<sign>\+{1,2}|~)?(?P<key>[A-Za-z_][\w./@:-]*)(?:=(?P<value>.*))?", re.DOTALL)
+_CHOICES = re.compile(r"\w[\w./-]*")
 _QUOTABLE = re.compile(r"""[^\[\]{}"'\\,$\n]+""")
 
 
@@ -34,6 +36,8 @@ class Composition:
     places: Places
     recipe_folder: str
     """Folder of the recipe file: what `recipe:` paths are relative to."""
+    packs: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Git address, rev, commit and sha256 of each pack that something in the recipe comes from, by name."""
 
 
 def compose(overrides: Sequence[str], *, partial: bool = False) -> Composition:
@@ -57,7 +61,11 @@ def compose(overrides: Sequence[str], *, partial: bool = False) -> Composition:
             config = hydra_compose("config", list(rewritten))
         except Exception as error:
             raise explain(error, places) from error
-    return Composition(plain(config, places, partial=partial), places, str(sources.recipe_folder(recipe)))
+        if installed.packs() and (refused := policy.check(places.sources)):
+            raise RecipeError(refused)
+    values = plain(config, places, partial=partial)
+    packs = installed.used({source.path for source in places.sources}, values) if installed.packs() else {}
+    return Composition(values, places, str(sources.recipe_folder(recipe)), packs)
 
 
 def plain(config: Any, places: Places, *, partial: bool = False) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def rewrite(overrides: Sequence[str]) -> list[str]:
 def recipe_file(rewritten: Sequence[str]) -> Path | None:
     """Return the file of the chosen recipe, if there is exactly one such file."""
     names = [word.removeprefix("+recipe=") for word in rewritten if word.startswith("+recipe=")]
-    return sources.choices("recipe").get(names[0]) if len(names) == 1 else None
+    return sources.choices("recipe").get(installed.external(names[0])) if len(names) == 1 else None
 
 
 def explain(error: Exception, places: Places) -> RecipeError:
@@ -115,9 +123,13 @@ def explain(error: Exception, places: Places) -> RecipeError:
 
     if isinstance(error, RecipeError):
         return error
-    message = " ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = installed.external(" ".join(lines)) or type(error).__name__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        choice = installed.external(choice)
+        if installed.of_choice(choice) and (problems := sources.check_choices([Choice(group, choice, places.default)])):
+            return RecipeError(problems)
         options = [str(option) for option in error.options or ()]
         rule = f"no such {group or 'config'}; there is: {listed(options, 20)}."
         return RecipeError([Problem(group or "config", rule, places.default, repr(choice), nearest(choice, options))])
@@ -181,7 +193,7 @@ def _word_problems(word: str, sweep: bool) -> list[Problem]:
     if not parsed.is_sweep_override() and not isinstance(parsed.value(), str | list):
         rule = f"must be the name of a choice; to choose nothing: ~{match['key']}."
         return [Problem(match["key"], rule, COMMAND_LINE, match["value"])]
-    names = _rewritten(word).partition("=")[2].strip("[]").split(",")
+    names = installed.external(_rewritten(word).partition("=")[2]).strip("[]").split(",")
     return [problem for name in names for problem in _choice_problems(group, name.strip())]
 
 
@@ -198,9 +210,9 @@ def _rewritten(word: str) -> str:
         return word
     sign, key, value = match["sign"] or "", match["key"], match["value"]
     if key == "recipe" and sign != "~":
-        return f"+recipe={','.join(sources.recipe_name(name) for name in value.split(','))}"
+        return f"+recipe={','.join(installed.internal(sources.recipe_name(name)) for name in value.split(','))}"
     if _is_group(key):
-        return word.removeprefix("++")
+        return f"{'' if sign == '++' else sign}{key}={_CHOICES.sub(lambda name: installed.internal(name[0]), value)}"
     sign = sign or "++"
     if _QUOTABLE.fullmatch(value) and _parsed(f"{sign}{key}={value}") is None:
         return f'{sign}{key}="{value}"'

@@ -68,9 +68,19 @@ def _merged(self: Any, *others: Any) -> None:
 
 def parsed(text: str) -> Container:
     """Return vetted YAML as OmegaConf has it, read by libyaml: ten times as fast as OmegaConf's own reader."""
+    return as_config(plain(text))
+
+
+def plain(text: str) -> Any:
+    """Return vetted YAML as plain data, with values as OmegaConf reads them."""
+    return yaml.load(text, Loader=_loader()) or {}
+
+
+def as_config(content: Any) -> Container:
+    """Return plain data as OmegaConf has it."""
     from omegaconf import OmegaConf
 
-    found: Container = OmegaConf.create(yaml.load(text, Loader=_loader()) or {})
+    found: Container = OmegaConf.create(content)
     return found
 
 

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import largeforge
 from largeforge import processor
-from largeforge.artifacts import digest, file_sha256
+from largeforge.artifacts import digest
+from largeforge.cache import cached_sha256
 from largeforge.errors import RecipeError
 from largeforge.recipe import origin, sources
+from largeforge.recipe.packs import installed
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
@@ -128,7 +130,7 @@ def dataset_hashes(recipe: Recipe) -> dict[str, str]:
     """Return the sha256 of every data file of the recipe that exists, by path."""
     datasets = [job.dataset for job in recipe.training_jobs.values()]
     paths = sorted({path for dataset in datasets for path in (dataset.path, dataset.heldout_path) if path})
-    return {path: file_sha256(Path(path)) for path in paths if Path(path).is_file()}
+    return {path: cached_sha256(Path(path)) for path in paths if Path(path).is_file()}
 
 
 def portable(value: Any, recipe_folder: str) -> Any:
@@ -143,6 +145,8 @@ def portable(value: Any, recipe_folder: str) -> Any:
     for folder in (recipe_folder, sources.recipe_folder(None)):
         if folder and path.is_relative_to(folder):
             return f"recipe:{path.relative_to(folder).as_posix()}"
+    if inside := installed.portable(path):
+        return inside
     return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else value
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 COMMAND_LINE = "command line"
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -25,6 +27,8 @@ class Source:
 
     path: Path
     package: str
+    parent: str = ""
+    """What brought it in, as Hydra names configs."""
 
 
 @dataclass
@@ -97,7 +101,7 @@ class Places:
     def _tree(self, path: Path) -> Any:
         if path not in self._trees:
             try:
-                self._trees[path] = yaml.compose(path.read_text(encoding="utf-8-sig"))
+                self._trees[path] = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_LOADER)
             except (OSError, ValueError, yaml.YAMLError):
                 self._trees[path] = None
         return self._trees[path]
@@ -123,7 +127,7 @@ def _merged(loader: Any, overrides: list[str]) -> tuple[Source, ...]:
     for entry in loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults:
         path = _file_of(loader, entry.config_path)
         if path is not None and not str(entry.package or "").startswith("hydra"):
-            found.append(Source(path, entry.package or ""))
+            found.append(Source(path, entry.package or "", str(entry.parent or "")))
     return tuple(found)
 
 
@@ -132,7 +136,7 @@ def _file_of(loader: Any, config_path: str | None) -> Path | None:
     if result is None:
         return None
     scheme, _, place = str(result.path).partition("://")
-    path = Path(place) if scheme == "lf-folder" else Path(place) / f"{config_path}.yaml"
+    path = Path(place) if scheme in ("lf-folder", "lf-pack") else Path(place) / f"{config_path}.yaml"
     return path if path.is_file() else None
 
 

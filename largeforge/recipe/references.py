@@ -12,6 +12,9 @@ from typing import Any
 from largeforge.errors import Problem, nearest
 from largeforge.recipe.vetting import INTERPOLATION, MAX_NODES
 
+MAX_HINTS = 5
+"""Problems for which the nearest key is looked for: among all keys that takes a while."""
+
 _REFERENCE = re.compile(r"(?P<before>[^$]*)\$\{(?P<dots>\.*)(?P<key>[\w.-]+)\}(?P<after>[^$]*)")
 
 
@@ -47,7 +50,7 @@ class _Resolver:
         try:
             target = _at(self.raw, parts)
         except KeyError:
-            hint = nearest(match["key"], _keys(self.raw))
+            hint = nearest(match["key"], _keys(self.raw)) if len(self.problems) < MAX_HINTS else ""
             return self._problem(path, f"there is no key {'.'.join(parts)}.", text, hint)
         size, refers = _size(target)
         self.copied += size

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.recipe import sources
 from largeforge.recipe.checks import check
+from largeforge.recipe.packs import installed
 from largeforge.recipe.schema import NAME_PATTERN, Recipe
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _RECIPE_PATH = "recipe:"
 _PATH_KEYS = ("path", "heldout_path")
 _ABSENT = object()
 
+MAX_PROBLEMS = 100
+"""Problems of form that are explained at once."""
+
 
 def validate(composition: Composition) -> Recipe:
     """Return the recipe of a composition, with the paths of its data made absolute.
@@ -37,7 +41,7 @@ def validate(composition: Composition) -> Recipe:
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        problems = [explain(detail, values, places) for detail in error.errors(include_url=False)]
+        problems = [explain(detail, values, places) for detail in error.errors(include_url=False)[:MAX_PROBLEMS]]
         raise RecipeError(_unique([*outside, *problems])) from None
     if outside:
         raise RecipeError(outside)
@@ -117,6 +121,8 @@ def absolute_paths(values: dict[str, Any], recipe_folder: str) -> dict[str, Any]
     def absolute(path: Any) -> Any:
         if not isinstance(path, str) or not path:
             return path
+        if path.startswith(installed.DATA) and (found := installed.data_folder(path)):
+            return str(_in_recipes(found[1], found[0]))
         if path.startswith(_RECIPE_PATH):
             return str(_in_recipes(path.removeprefix(_RECIPE_PATH), Path(recipe_folder or ".")))
         return str(Path.cwd() / Path(path).expanduser())
@@ -136,8 +142,11 @@ def _paths_outside(values: dict[str, Any]) -> list[Problem]:
     for prefix, section in _sections_with_data(values):
         for name in _PATH_KEYS:
             path = section["dataset"].get(name)
-            if isinstance(path, str) and path.startswith(_RECIPE_PATH):
-                inside = Path(path.removeprefix(_RECIPE_PATH))
+            if isinstance(path, str) and path.startswith(installed.DATA) and installed.data_folder(path) is None:
+                rule = "there is no such pack, or it is not fetched: python -m largeforge packs"
+                found.append(Problem(f"{prefix}dataset.{name}", f"{rule}.", given=_shown(path)))
+            if isinstance(path, str) and path.startswith((_RECIPE_PATH, installed.DATA)):
+                inside = Path(path.partition("/" if path.startswith(installed.DATA) else ":")[2])
                 if inside.is_absolute() or ".." in inside.parts:
                     rule = "leads out of the folder of recipes; a path elsewhere is written without recipe:."
                     found.append(Problem(f"{prefix}dataset.{name}", rule, given=_shown(path)))

@@ -22,6 +22,9 @@ MAX_BYTES = 2**20
 MAX_NODES = 100_000
 """Keys and values of one file, each alias counted in full."""
 MAX_DEPTH = 40
+MAX_PROBLEMS = 100
+MAX_NUMBER = 100
+"""Characters of a value that is not text: YAML's longer numbers take time with the square of their length."""
 
 INTERPOLATION = re.compile(r"[^$]*\$\{[\w.-]+\}[^$]*")
 """The one form that is allowed: a single reference to another key."""
@@ -56,6 +59,15 @@ class Vetted:
     package: str | None = None
     """The key below which Hydra puts the content, from the line `# @package …`."""
     choices: list[Choice] = field(default_factory=list)
+    """Entries of the defaults list that choose in a group, those that are optional left out."""
+    paths: list[Choice] = field(default_factory=list)
+    """Entries of the defaults list that are a bare name, such as `- base` or `- /topology/big`."""
+    optional: list[tuple[str, str]] = field(default_factory=list)
+    """Entries of the defaults list that need not exist, with their place."""
+    size: int = 0
+    """Number of keys and values, each alias counted in full."""
+    root: Any = None
+    """The YAML nodes of the file, with their lines."""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -65,8 +77,9 @@ def vet(path: Path) -> Vetted:
     try:
         vetted.text = _read(path)
         vetted.package = _package(vetted.text)
-        _measure(vetted.text)
-        _Walk(path, vetted).start(yaml.compose(vetted.text, Loader=_LOADER))
+        vetted.size = _measure(vetted.text)
+        vetted.root = yaml.compose(vetted.text, Loader=_LOADER)
+        _Walk(path, vetted).start(vetted.root)
     except yaml.MarkedYAMLError as error:
         vetted.problems.append(_syntax_problem(error, path, vetted.text))
     except yaml.YAMLError as error:
@@ -113,8 +126,11 @@ def _package(text: str) -> str | None:
     return None
 
 
-def _measure(text: str) -> None:
-    """Refuse a document that is nested too deeply or that aliases make too large, without building it."""
+def _measure(text: str) -> int:
+    """Return the number of keys and values of a document, without building it.
+
+    Refuses one that is nested too deeply, or that aliases make too large.
+    """
     anchors: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     count = 0
@@ -138,6 +154,7 @@ def _measure(text: str) -> None:
         if count > MAX_NODES or len(open_nodes) > MAX_DEPTH:
             what = f"nested deeper than {MAX_DEPTH} levels" if count <= MAX_NODES else f"more than {MAX_NODES} values"
             raise _Refused(f"{what}, aliases counted in full", event.start_mark.line + 1)
+    return count
 
 
 class _Walk:
@@ -163,8 +180,11 @@ class _Walk:
         self._node(root, ())
 
     def _problem(self, node: Any, key: str, rule: str, given: str = "") -> None:
-        where = f"{short(self.path)}:{node.start_mark.line + 1}"
-        self.vetted.problems.append(Problem(_printable(key), rule, where, given))
+        if len(self.vetted.problems) < MAX_PROBLEMS:
+            self.vetted.problems.append(Problem(_printable(key), rule, self._where(node), given))
+
+    def _where(self, node: Any) -> str:
+        return f"{short(self.path)}:{node.start_mark.line + 1}"
 
     def _node(self, node: Any, path: tuple[str, ...]) -> None:
         if id(node) in self.seen:
@@ -202,6 +222,9 @@ class _Walk:
             self._node(value, (*path, str(key.value)))
 
     def _scalar(self, node: Any, key: str) -> None:
+        if node.tag not in _TEXT_TAGS and len(node.value) > MAX_NUMBER:
+            rule = f"a number has at most {MAX_NUMBER} characters; text that looks like one is put in quotes."
+            self._problem(node, key, rule, _printable(node.value))
         if "${" in node.value and not INTERPOLATION.fullmatch(node.value):
             rule = "only one plain reference to another key is allowed, such as ${name}: a recipe is data."
             self._problem(node, key, rule, _printable(node.value))
@@ -219,6 +242,10 @@ class _Walk:
                 self._problem(item, "defaults", "each entry is one choice, such as `- /method: sft`.")
             elif _names_hydra(item.value):
                 self._problem(item, "defaults", "a recipe cannot configure Hydra: only the command line can.")
+            elif item.value.startswith("optional "):
+                self.vetted.optional.append((item.value, self._where(item)))
+            elif item.value != "_self_":
+                self.vetted.paths.append(Choice("", item.value, self._where(item)))
 
     def _entry(self, key: Any, value: Any) -> None:
         match = _ENTRY.fullmatch(key.value) if isinstance(key, yaml.ScalarNode) else None
@@ -240,9 +267,10 @@ class _Walk:
         if not isinstance(name, yaml.ScalarNode) or not CHOICE.fullmatch(name.value):
             rule = "a choice is the name of a file without .yaml, and cannot be computed."
             self._problem(name, f"defaults {match['group']}", rule, _printable(str(getattr(name, "value", ""))))
-        elif "optional" not in match["words"]:
-            where = f"{short(self.path)}:{name.start_mark.line + 1}"
-            self.vetted.choices.append(Choice(match["group"], name.value, where))
+        elif "optional" in match["words"]:
+            self.vetted.optional.append((name.value, self._where(name)))
+        else:
+            self.vetted.choices.append(Choice(match["group"], name.value, self._where(name)))
 
 
 def _names_hydra(text: str) -> bool:

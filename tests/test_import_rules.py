@@ -26,7 +26,7 @@ class Rule:
     """Packages imported only inside functions; `*` means all."""
 
 
-FOUNDATION = ("errors", "os_errors", "events", "artifacts", "reaper", "processor", "hardware", "estimate")
+FOUNDATION = ("errors", "os_errors", "events", "artifacts", "cache", "reaper", "processor", "hardware", "estimate")
 """Standard library only, each may import those before it; everybody may import them."""
 
 TRAINING = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers", "safetensors", "vllm")
@@ -35,13 +35,14 @@ _EXTENSION = Rule(own=("recipe",), top=("pydantic",), late=TRAINING)
 
 RULES = {
     **{name: Rule(own=FOUNDATION[:index]) for index, name in enumerate(FOUNDATION)},
+    "rates": Rule(),
     "recipe": Rule(top=("pydantic", "yaml"), late=("hydra", "omegaconf")),
     "methods": _EXTENSION,
     "adapters": _EXTENSION,
     "launchers": _EXTENSION,
     "evaluators": _EXTENSION,
     "quantizers": _EXTENSION,
-    "data": Rule(late=("pyarrow",)),
+    "data": Rule(late=("pyarrow", "tokenizers")),
     "identity": Rule(own=("recipe",)),
     "plan": Rule(own=("recipe", "identity")),
     "plan_view": Rule(own=("plan", "recipe"), top=("rich",)),
@@ -86,6 +87,7 @@ RULES = {
     "inspection": Rule(own=("plan", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data")),
     "commands": Rule(own=("*",), top=("rich",), late=("*",)),
+    "help": Rule(own=("recipe",), top=("yaml",)),
     "cli": Rule(own=("*",), late=("*",)),
     "__main__": Rule(own=("cli",)),
     "__init__": Rule(),

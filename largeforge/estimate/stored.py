@@ -24,12 +24,17 @@ al., arXiv:2210.17323); double quantization in blocks of 64 and 256 for NF4 (Det
 blocks of 32 for MXFP4 (OCP Microscaling Formats specification 1.0, section 5)."""
 
 
+SAME = {"bitsandbytes": "nf4", "awq_marlin": "awq", "gptq_marlin": "gptq"}
+"""Further names of a format, as `quant_method` of a config.json has them."""
+
+
 def linear_bytes(layer: Linear, weights: str) -> float:
     """Return the bytes of all layers of one kind, biases included.
 
     Quantizing leaves routers as they are, and MXFP4 as GPT-OSS has it all but the experts. Raises
     ValueError for a format that is not known.
     """
+    weights = SAME.get(weights, weights)
     if weights in BASES:
         return layer.parameters * BASES[weights]
     if weights not in BITS:

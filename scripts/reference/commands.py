@@ -40,9 +40,26 @@ def _section(name: str) -> Iterator[str]:
     import_module(f"largeforge.commands.{name.replace('-', '_')}").add_arguments(parser)
     yield f"## {name}\n\n{title}\n"
     yield _prose(rest)
-    rows = [(f"`{_spelled(action)}`", _meaning(action)) for action in parser._actions]
+    yield from _arguments(parser)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield a table of the arguments of a command, then one for each of its own commands."""
+    rows = [(f"`{_spelled(action)}`", _meaning(action)) for action in _own(parser)]
     if rows:
         yield table(("argument", "meaning"), rows)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            meanings = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, inner in action.choices.items():
+                yield f"### {parser.prog.removeprefix('python -m largeforge ')} {name}\n\n{meanings.get(name) or ''}\n"
+                yield from _arguments(inner)
+
+
+def _own(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments of a command that are no commands themselves, without `--help`."""
+    kinds = (argparse._SubParsersAction, argparse._HelpAction)
+    return [action for action in parser._actions if not isinstance(action, kinds)]
 
 
 def _prose(text: str) -> str:
@@ -59,8 +76,6 @@ def _prose(text: str) -> str:
 
 def _spelled(action: argparse.Action) -> str:
     """Return an option or argument as one types it."""
-    if isinstance(action, argparse._SubParsersAction):
-        return "{" + ",".join(action.choices) + "}"
     value = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else str(action.metavar or "")
     if not action.option_strings:
         value = value or action.dest

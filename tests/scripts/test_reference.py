@@ -55,10 +55,16 @@ def test_every_command_and_option_is_on_the_page() -> None:
         command.add_arguments(parser)
         section = text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert command.__doc__.partition("\n")[0] in section
+        parsers = [parser]
         for action in parser._actions:
-            assert all(option in section for option in action.option_strings)
-            assert action.help, f"{name}: {action.dest} has no help"
-            assert action.help in section
+            if isinstance(action, argparse._SubParsersAction):
+                assert all(f"### {name} {choice}\n" in section for choice in action.choices)
+                parsers += action.choices.values()
+        for action in (action for each in parsers for action in each._actions):
+            if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
+                assert all(option in section for option in action.option_strings)
+                assert action.help, f"{name}: {action.dest} has no help"
+                assert action.help in section
 
 
 def test_a_field_has_its_type_range_default_and_meaning() -> None:

@@ -101,6 +101,7 @@ def of_run(path: Path) -> Recorded:
         hint = f"; it holds {listed(runs[-_SHOWN:])}" if runs else ""
         raise RecipeError(f"{path} is no run directory: it has no {LOCK}{hint}")
     found = [manifest for folder in sorted(path.iterdir()) if (manifest := read_manifest(folder))]
+    found.sort(key=lambda manifest: manifest.started)
     stages = {
         manifest.stage: StageResult(manifest.kind, _hashes(manifest.files), manifest.metrics, manifest.seconds)
         for manifest in found

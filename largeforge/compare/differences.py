@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _REPEATED = re.compile(r"digest$|seed$|datasets\.|recipe\.hardware\.|models\..*\.lock$")
 """Keys that say again what another key says, and data, compared by what it is used for."""
 
+_LONGEST_VALUE = 60
 _PARTLY_KNOWN = ("origin.", "resolved.", "models.")
 """Sections that may lack what was not known when the lock was written: that is no difference."""
 
@@ -34,6 +36,9 @@ class Difference:
     def shown_key(self) -> str:
         """The key as it is overridden on a command line."""
         return self.key.removeprefix("recipe.")
+
+    def __str__(self) -> str:
+        return f"{self.shown_key} {shown(self.a)} → {shown(self.b)}: {self.why}"
 
     @property
     def decides(self) -> bool:
@@ -72,25 +77,35 @@ class Comparison:
         return [found for found in self.differences if found.decides]
 
     @property
+    def likely(self) -> Difference | None:
+        """The difference that explains other results best.
+
+        Where all weights are equal, what only training heeds is no explanation; where some differ,
+        how they are judged is none.
+        """
+        weights = [stage.weights for stage in self.stages if stage.weights is not None]
+        innocent = ("model", "method", "seed") if weights and all(weights) else ("evaluation",) if weights else ()
+        return next((found for found in self.deciding if found.kind not in innocent), None)
+
+    @property
     def verdict(self) -> str:
         """One sentence: the likely cause of a difference first."""
-        first = self.deciding[0] if self.deciding else None
         if self.same_results:
-            return self._without_other_results(first)
-        if first is None:
+            return self._without_other_results()
+        if self.likely is None:
             return (
                 "The results differ, and nothing that is recorded explains it: nondeterminism. On a GPU kernels may "
                 "add in another order each time; on a CPU look for data or code that changed outside of the recipe."
             )
         more = len(self.deciding) - 1
         others = f" ({more} more below)" if more else ""
-        return f"The results differ; likely cause: {first.shown_key}: {first.why}{others}."
+        return f"The results differ; likely cause: {self.likely}{others}."
 
-    def _without_other_results(self, first: Difference | None) -> str:
+    def _without_other_results(self) -> str:
         known = "equal weights and metrics" if self.stages else "no results to compare"
-        if first is not None:
+        if self.deciding:
             effect = "and yet the results are equal" if self.stages else "which would change the result"
-            return f"First difference that can matter: {first.shown_key}: {first.why}; {effect}."
+            return f"First difference that can matter: {self.deciding[0]}; {effect}."
         if self.differences:
             return f"Nothing that decides a result differs; {known}."
         return f"The same lock; {known}."
@@ -109,7 +124,8 @@ def _keys(a: Recorded, b: Recorded) -> list[Difference]:
     for key in dict.fromkeys([*left, *right]):
         before, after = left.get(key), right.get(key)
         unknown = key.startswith(_PARTLY_KNOWN) and (key not in left or key not in right)
-        if before == after or unknown or _REPEATED.match(key):
+        empty = {} in (before, after) and None in (before, after)  # a section without keys, and none
+        if before == after or unknown or empty or _REPEATED.match(key):
             continue
         kind = causes.kind_of(key)
         found.append(Difference(key, kind, before, after, causes.effect(key, kind, before, after)))
@@ -155,6 +171,15 @@ def data_of(lock: dict[str, Any]) -> dict[str, str]:
         for key in ("path", "heldout_path")
         if section and section.get(key)
     }
+
+
+def shown(value: Any) -> str:
+    """Return a value of a recipe on one line, cut where it is long."""
+    if value is None:
+        return "—"
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -58,8 +58,8 @@ class StagePair:
 
 
 def pairs(a: Recorded, b: Recorded) -> list[StagePair]:
-    """Return the stages that both sides have finished, in the order of their names."""
-    return [pair(name, a.stages[name], b.stages[name]) for name in sorted(a.stages) if name in b.stages]
+    """Return the stages that both sides have finished, in their order in the first."""
+    return [pair(name, a.stages[name], b.stages[name]) for name in a.stages if name in b.stages]
 
 
 def pair(name: str, a: StageResult, b: StageResult) -> StagePair:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+
+from largeforge.compare.differences import shown
+from largeforge.errors import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from largeforge.compare.differences import Comparison
     from largeforge.compare.results import Metric, StagePair
     from largeforge.recorded import Recorded
-
-_LONGEST_VALUE = 60
 
 
 def render(found: Comparison) -> RenderableType:
@@ -59,33 +59,27 @@ def as_dict(found: Comparison) -> dict[str, Any]:
     }
 
 
-def results(stages: Sequence[StagePair]) -> Table:
-    """Return weights and metrics of the stages, side by side."""
-    table = _table("stage", "result", "A", "B", "difference")
+def results(stages: Sequence[StagePair], a: str = "A", b: str = "B") -> Table:
+    """Return weights and metrics of the stages, side by side; `a` and `b` head the columns."""
+    table = _table("stage", "result", a, b, "difference")
     for stage in stages:
         name = stage.name
         if stage.weights is not None:
             word = Text("equal bytes", style="green") if stage.weights else Text("differ", style="yellow")
             table.add_row(name, "weights", "", "", word)
             name = ""
-        for metric in stage.metrics:
+        for metric in (metric for metric in stage.metrics if not metric.same):
             table.add_row(name, metric.name, number(metric.a), number(metric.b), _delta(metric))
             name = ""
+        equal = [metric.name for metric in stage.metrics if metric.same]
+        if equal:
+            table.add_row(name, listed(equal, 4), "", "", Text("equal", style="green"))
     return table
 
 
 def number(value: float | None) -> str:
     """Return a metric as a person reads it."""
     return "" if value is None else f"{value:.6g}"
-
-
-def value(item: Any) -> str:
-    """Return a value of a recipe on one line, cut where it is long."""
-    if item is None:
-        return "—"
-    text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def _head(found: Comparison) -> Table:
@@ -102,7 +96,7 @@ def _differences(found: Comparison) -> RenderableType:
     for each in found.differences:
         if each.kind != before:
             parts.append(Text(each.kind, style="bold" if each.decides else "dim"))
-        line = Text(f"{each.shown_key}  {value(each.a)} → {value(each.b)}")
+        line = Text(f"{each.shown_key}  {shown(each.a)} → {shown(each.b)}")
         why = Text(each.why, style="dim")
         parts += [Padding(line, (0, 0, 0, 2)), *([Padding(why, (0, 0, 0, 4))] if each.decides else [])]
         before = each.kind
@@ -116,8 +110,6 @@ def _durations(stages: Sequence[StagePair]) -> Text:
 
 
 def _delta(metric: Metric) -> Text:
-    if metric.same:
-        return Text("equal", style="green")
     if metric.delta is None:
         return Text("only one side has it", style="yellow")
     percent = f" ({metric.percent:+.3g} %)" if metric.percent is not None else ""

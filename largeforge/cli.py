@@ -1,6 +1,6 @@
 """From the words of a command line to one call; the only place that prints or exits.
 
-Hydra's own flags (`--help`, `--cfg job`, `--info`, `-m`, …) stay Hydra's. Everything else is
+Hydra's own flags (`--cfg job`, `--info`, `--help` with a recipe, …) stay Hydra's. Everything else is
 composed here directly, so that every mistake becomes one message and the right exit code:
 0 done, 1 a stage failed, 2 the recipe or command line is wrong, 3 a gate refused, 130 interrupted.
 """
@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _version()
         if words and _WORD.fullmatch(words[0]) and _is_command(words[0]):
             return _command(words[0], words[1:])
+        if reproduced := [word for word in words if word.startswith("reproduce=")]:
+            others = [word for word in words if word not in reproduced]
+            return _command("reproduce", [reproduced[-1].removeprefix("reproduce="), *others])
+        if words in (["--help"], ["-h"]):
+            return _help()
         if any(word.startswith("-") for word in words):
             return _hydra(words)
         if not words:
@@ -85,21 +90,22 @@ def _run(words: Sequence[str]) -> int:
     from largeforge.recipe.validate import validate
 
     composition = compose(words)
-    return _carry_out(validate(composition), composition.recipe_folder, words)
+    return _carry_out(validate(composition), composition, words)
 
 
-def _carry_out(recipe: Any, recipe_folder: str, words: Sequence[str]) -> int:
+def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
     from largeforge.plan import make_plan
 
-    plan = make_plan(recipe, recipe_folder=recipe_folder)
+    plan = make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs)
     if recipe.mode == "plan":
         return _show_plan(plan, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
     from largeforge.console import make_console
+    from largeforge.events import copied
     from largeforge.execute import execute
 
     with make_console() as console:
         try:
-            execute(plan, _typed(words), console.show)
+            execute(plan, _typed(words), copied(console.show))
         except LargeForgeError as error:
             if error.was_shown and sys.stdout.isatty() and sys.stderr.isatty():
                 return error.exit_code  # the terminal has it already, from the console
@@ -145,6 +151,10 @@ def _hydra(words: Sequence[str]) -> int:
             raise
 
     flags, overrides = _flags_and_overrides(words)
+    if flags and set(flags) <= {"-m", "--multirun"}:
+        from largeforge.sweep.command import sweep
+
+        return sweep(overrides)
     if "--resolve" in flags:
         compose(overrides)
     check_words(overrides, sweep=True)
@@ -189,6 +199,13 @@ def _list_recipes() -> int:
         "Choose a recipe:  python -m largeforge +recipe=NAME \\[mode=plan] \\[key=value …]\n", highlight=False
     )
     console.print(table)
+    return 0
+
+
+def _help() -> int:
+    from largeforge import help as help_text
+
+    print(_printable(help_text.text()))
     return 0
 
 

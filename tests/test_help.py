@@ -1,0 +1,52 @@
+"""`--help` says what Hydra's would, and with Hydra out of the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from largeforge import help as help_text
+from largeforge.cli import main
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A working directory with a recipe and choices of its own."""
+    for name in ("recipes/mine.yaml", "conf/method/mine.yaml", "conf/method/more/inner.yaml", "recipes/data/rows.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("name: mine\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_it_is_the_text_that_hydra_prints(own):
+    ended = subprocess.run(
+        [sys.executable, "-m", "largeforge", "--help", "hydra.verbose=false"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == help_text.text() + "\n"
+    assert "method: dpo, mine, sft\n" in ended.stdout
+    assert "method/more: inner\n" in ended.stdout
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_printed_without_composing_anything(own, flag):
+    program = (
+        f"import sys\nfrom largeforge.cli import main\ncode = main([{flag!r}])\n"
+        "sys.exit(code or any(name in sys.modules for name in ('hydra', 'omegaconf', 'pydantic', 'rich')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "mine" in ended.stdout
+
+
+def test_a_recipe_in_a_folder_is_named_as_it_is_chosen(own, capsys):
+    (own / "recipes" / "team").mkdir()
+    (own / "recipes" / "team" / "support.yaml").write_text("name: support\n")
+    assert main(["--help"]) == 0
+    assert "team/support" in capsys.readouterr().out

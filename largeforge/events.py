@@ -26,7 +26,13 @@ import os
 import sys
 import threading
 import time
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COPY = "LARGEFORGE_EVENTS"
+"""Environment variable with a file that a whole run appends its events to, for the program that started it."""
 
 
 class Events:
@@ -43,6 +49,20 @@ class Events:
         with self._lock:
             self._stream.write(encode(event) + "\n")
             self._stream.flush()
+
+
+def copied(show: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """Return `show`, which also appends each event to the file that `COPY` names in the environment, if any."""
+    path = os.environ.get(COPY)
+    if not path:
+        return show
+
+    def both(event: dict[str, Any]) -> None:
+        with open(path, "a", encoding="utf-8") as stream:  # noqa: PTH123 - pathlib takes longer to import
+            stream.write(encode(event) + "\n")
+        show(event)
+
+    return both
 
 
 def take_stdout() -> IO[str]:

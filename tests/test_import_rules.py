@@ -86,6 +86,11 @@ RULES = {
     "deploy": Rule(own=("recipe", "serving", "registry"), top=("pydantic",), late=("pyinfra",)),
     "inspection": Rule(own=("plan", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data")),
+    "sweep": Rule(
+        own=("plan", "recipe", "runs", "preflight", "console", "report", "registry"),
+        top=("pydantic",),
+        late=("hydra", "mlflow", "optuna", "rich"),
+    ),
     "commands": Rule(own=("*",), top=("rich",), late=("*",)),
     "help": Rule(own=("recipe",), top=("yaml",)),
     "cli": Rule(own=("*",), late=("*",)),

@@ -13,7 +13,7 @@ from typing import IO
 
 from largeforge.console.base import Console
 
-__all__ = ["Console", "make_console"]
+__all__ = ["Console", "is_capable", "make_console"]
 
 
 def make_console(stream: IO[str] | None = None, *, plain: bool | None = None) -> Console:
@@ -24,7 +24,7 @@ def make_console(stream: IO[str] | None = None, *, plain: bool | None = None) ->
     """
     stream = stream if stream is not None else sys.stdout
     if plain is None:
-        plain = not _is_capable(stream)
+        plain = not is_capable(stream)
     if plain:
         from largeforge.console.plain import PlainConsole
 
@@ -36,7 +36,8 @@ def make_console(stream: IO[str] | None = None, *, plain: bool | None = None) ->
     return LiveConsole(rich.console.Console(file=stream, force_terminal=True, legacy_windows=False))
 
 
-def _is_capable(stream: IO[str]) -> bool:
+def is_capable(stream: IO[str]) -> bool:
+    """Tell whether a live view can be shown: a terminal that moves its cursor, and colour is not refused."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
         return False
     return stream.isatty()

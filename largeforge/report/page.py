@@ -53,18 +53,32 @@ def render(run_dir: Path) -> str:
         appendix.environment(files.lock),
         appendix.recipe(files.recipe),
     ]
-    body = "".join(parts)
+    return fill(
+        title=f"{facts.recipe} · LargeForge",
+        header=sections.header(facts),
+        navigation=_NAVIGATION,
+        body="".join(parts),
+        footer="Written by LargeForge from the events and manifests of this run.",
+    )
+
+
+def fill(*, title: str, header: str, navigation: dict[str, str], body: str, footer: str, style: str = "") -> str:
+    """Return a whole page; `title` and `footer` are text, the rest is HTML, `style` is more CSS.
+
+    The navigation names sections by their id; those that the body lacks are left out.
+    """
     script = _asset("hover.js")
     return Template(_asset("page.html")).substitute(
-        title=esc(f"{facts.recipe} · LargeForge"),
-        style=_asset("style.css"),
+        title=esc(title),
+        style=f"{_asset('style.css')}\n{style}".rstrip(),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        header=sections.header(facts),
+        header=header,
         navigation="".join(
-            f'<a href="#{name}">{title}</a>' for name, title in _NAVIGATION.items() if f'<section id="{name}">' in body
+            f'<a href="#{name}">{text}</a>' for name, text in navigation.items() if f'<section id="{name}">' in body
         ),
         body=body,
+        footer=esc(footer),
     )
 
 

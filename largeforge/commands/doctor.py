@@ -57,12 +57,14 @@ def _require_known(wanted: Sequence[str]) -> None:
 
 
 def _plan(words: Sequence[str]) -> Plan:
+    from largeforge.forecast.plan import with_forecasts
     from largeforge.plan import make_plan
     from largeforge.recipe.compose import compose
     from largeforge.recipe.validate import validate
 
     composition = compose([*(word for word in words if not word.lstrip("+").startswith("mode=")), "mode=plan"])
-    return make_plan(validate(composition), recipe_folder=composition.recipe_folder)
+    recipe = validate(composition)
+    return with_forecasts(make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs))
 
 
 def _show(findings: Sequence[Finding], plan: Plan | None) -> None:

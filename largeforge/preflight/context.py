@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from largeforge import runs
 from largeforge.preflight import nvidia
 
 if TYPE_CHECKING:
+    from largeforge.forecast.stage import Forecast
     from largeforge.plan import Plan, Stage
     from largeforge.preflight.web import Web
     from largeforge.recipe.schema import Recipe
@@ -65,10 +66,10 @@ class Context:
         """Whether the plan still starts servers."""
         return any(stage.kind == "serve" for stage in self.pending)
 
-    def forecast(self, stage: Stage) -> Any:
-        """Return what the plan foresees for a stage (`memory`, `disk_bytes`), or None."""
-        found = getattr(self.plan, "forecast", None)
-        return found.get(stage.name) if isinstance(found, Mapping) else None
+    def forecasts(self, stage: Stage) -> list[Forecast]:
+        """Return what the plan foresees for a stage; of a serving stage one for each server."""
+        found = self.plan.forecasts if self.plan else {}
+        return [forecast for name, forecast in found.items() if name.partition("/")[0] == stage.name]
 
     @property
     def runs_root(self) -> Path:

@@ -77,10 +77,16 @@ def registry_folders(context: Context) -> list[Path]:
 
 
 def peak(context: Context) -> tuple[float, str]:
-    """Return the bytes that the largest pending stage needs at once, and its name; (0, "") when it is not known."""
-    sizes = [(float(found.memory.total), stage.name) for stage in context.pending
-             if (found := context.forecast(stage)) is not None and found.memory]  # fmt: skip
-    return max(sizes, default=(0.0, ""))
+    """Return the bytes that the largest pending stage needs at once, and its name; (0, "") when it is not known.
+
+    On GPUs it is the need of one GPU; servers on a CPU share its memory.
+    """
+    sizes = []
+    for stage in context.pending:
+        needed = [forecast.memory.total for forecast in context.forecasts(stage) if forecast.memory]
+        sizes.append((max(needed, default=0.0) if context.wants_gpu else sum(needed), stage.name))
+    size, name = max(sizes, default=(0.0, ""))
+    return (size, name) if size else (0.0, "")
 
 
 def serving_share(context: Context) -> float:
@@ -93,8 +99,7 @@ def serving_share(context: Context) -> float:
 def written(context: Context) -> Iterator[Written]:
     """Yield what pending stages write and downloads need, as far as the sizes of models are known."""
     for stage in context.pending:
-        found = context.forecast(stage)
-        size = float(found.disk_bytes) if found is not None else 0.0
+        size = sum(forecast.disk_bytes for forecast in context.forecasts(stage))
         size = size or _own_estimate(context, stage)
         if stage.kind == "register" and context.recipe:
             artifacts = _artifacts(context.recipe.registry.artifacts)

@@ -1,4 +1,4 @@
-"""How long a command takes before it does anything, beside a Python that does nothing.
+"""How long a command takes before it does anything, beside a Python that does nothing and, if asked for, peers.
 
 The commands take turns, so that a busy moment of the machine falls on all of them. The first
 round warms the disk cache and does not count.
@@ -17,12 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.benchmarks import _fleet, _peers
 from scripts.tables import columns
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
-SUMMARY = "medians of --help, mode=plan and a typo, beside a bare Python"
+SUMMARY = "medians of --help, mode=plan and a typo, beside a bare Python and other toolkits"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Command:
     label: str
     arguments: tuple[str, ...]
     exit_code: int = 0
+    program: str = sys.executable
+    says: str = ""
+    """What its output must have; checked in every round."""
 
 
 _PLAN = ("-m", "largeforge", "+recipe=sft_qwen7b", "dataset.path=rows.jsonl", "mode=plan")
@@ -40,9 +45,12 @@ COMMANDS = (
     Command("python -c pass", ("-c", "pass")),
     Command("--help", ("-m", "largeforge", "--help")),
     Command("+recipe=sft_qwen7b mode=plan", _PLAN),
-    Command("+recipe=sft_qwen7b method.learning_rte=1 mode=plan", (*_PLAN, "method.learning_rte=1"), exit_code=2),
+    Command("a misspelt learning rate", (*_PLAN, "method.learning_rte=1"), exit_code=2, says="learning_rte"),
+    Command("50 experts on 100 hosts, mode=plan", ("-m", "largeforge", "+recipe=fleet", "mode=plan")),
 )
 """The first is what the others are compared with."""
+
+_EXPERTS, _HOSTS = 50, 100
 
 
 @dataclass(frozen=True)
@@ -61,15 +69,25 @@ class Timing:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--runs", type=int, default=10, help="counted rounds (default: %(default)s)")
+    parser.add_argument("--peers", default="", metavar="NAMES", help=f"of {','.join(_peers.PEERS)}; installs them once")
+    parser.add_argument(
+        "--cache", type=Path, default=_peers.cache_folder(), metavar="FOLDER", help="their environments (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all timings as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the table, and return 1 when a command ended otherwise than it should."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "rows.jsonl").write_text('{"prompt": "1 + 1 =", "response": "2"}\n' * 40)
         try:
-            timings = measure(COMMANDS, rounds=max(options.runs, 1), folder=Path(folder))
+            peers = [_peers.PEERS[name] for name in options.peers.split(",") if name]
+        except KeyError as error:
+            print(f"no such peer: {error}; there is: {', '.join(_peers.PEERS)}", file=sys.stderr)
+            return 2
+        _fleet.write(Path(folder), experts=_EXPERTS, hosts=_HOSTS)
+        commands = [*COMMANDS, *(command for peer in peers for command in _commands(peer, Path(folder), options.cache))]
+        try:
+            timings = measure(commands, rounds=max(options.runs, 1), folder=Path(folder))
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 1
@@ -85,20 +103,42 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure(commands: tuple[Command, ...], *, rounds: int, folder: Path) -> list[Timing]:
+def _commands(peer: _peers.Peer, folder: Path, cache: Path) -> list[Command]:
+    """Return a peer's commands, or none, with the reason on stderr, when it cannot be installed."""
+    try:
+        programs = _peers.install(peer, cache)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return []
+    (folder / f"{peer.name}.yaml").write_text(peer.config, encoding="utf-8")
+    (name, *arguments), (checker, *options) = peer.help, peer.check
+    return [
+        Command(f"{peer.name}: help", tuple(arguments), program=str(programs / name)),
+        Command(
+            f"{peer.name}: a misspelt learning rate", tuple(options), exit_code=1, program=str(programs / checker),
+            says=peer.complaint,
+        ),
+    ]  # fmt: skip
+
+
+def measure(commands: Sequence[Command], *, rounds: int, folder: Path) -> list[Timing]:
     """Start every command once per round and return the seconds of each.
 
-    Raises RuntimeError when one ends with another exit code than its own.
+    Raises RuntimeError when one ends with another exit code than its own, or without its words.
     """
     seconds: dict[str, list[float]] = {command.label: [] for command in commands}
+    environment = _peers.environment()
     for number in range(rounds + 1):
         for command in commands:
             started = time.perf_counter()
-            ended = subprocess.run([sys.executable, *command.arguments], cwd=folder, capture_output=True, text=True)
+            words = [command.program, *command.arguments]
+            ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
             taken = time.perf_counter() - started
+            text = (ended.stderr + ended.stdout).strip()
             if ended.returncode != command.exit_code:
-                text = (ended.stderr or ended.stdout).strip()
                 raise RuntimeError(f"{command.label}: exit code {ended.returncode}, not {command.exit_code}:\n{text}")
+            if command.says not in text:
+                raise RuntimeError(f"{command.label}: it does not speak of {command.says}:\n{text}")
             if number:
                 seconds[command.label].append(taken)
     return [Timing(label, taken) for label, taken in seconds.items()]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -46,9 +47,8 @@ def test_fewer_gpus_than_the_plan_uses_are_an_error(look, nvidia_smi):
 
 def test_memory_that_other_processes_hold_is_an_error_that_names_them(look, nvidia_smi):
     apps = "GPU-0, 4711, python3, 20480\nGPU-1, 1, other, 5\n"
-    plan = plan_of(*TRAIN)
-    memory = SimpleNamespace(memory=SimpleNamespace(total=15 * GIB), disk_bytes=0)
-    object.__setattr__(plan, "forecast", {"train": memory})
+    forecast = SimpleNamespace(memory=SimpleNamespace(total=15 * GIB), disk_bytes=0)
+    plan = replace(plan_of(*TRAIN), forecasts={"train": forecast})
     finding = only(look("gpu_memory", plan=plan, PATH=nvidia_smi([("RTX", 24564, 4084)], apps)))
     assert finding.level == "error"
     assert "GPU 0: 4.0 of 24.0 GiB free, 15.0 GiB needed by train" in finding.text

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -25,8 +26,7 @@ def with_forecast(plan, **stages):
         name: SimpleNamespace(memory=SimpleNamespace(total=memory_bytes), disk_bytes=disk_bytes)
         for name, (memory_bytes, disk_bytes) in stages.items()
     }
-    object.__setattr__(plan, "forecast", found)
-    return plan
+    return replace(plan, forecasts=found)
 
 
 def test_a_disk_without_room_for_checkpoints_merge_and_download_is_an_error(look, monkeypatch):
@@ -107,6 +107,13 @@ def test_memory_that_others_hold_is_an_error_for_a_plan_that_needs_it(look, memi
     assert levels(look("memory", plan=with_forecast(plan_of(*ON_CPU), train=(12 * GIB, 0)))) == ["warning"]
     meminfo(16)
     assert levels(look("memory", plan=with_forecast(plan_of(*ON_CPU), train=(12 * GIB, 0)))) == ["ok"]
+
+
+def test_servers_on_a_cpu_share_its_memory(look, meminfo):
+    meminfo(8)
+    plan = with_forecast(plan_of(*SERVE), **{"serve/general": (5 * GIB, 0), "serve/other": (5 * GIB, 0)})
+    finding = only(look("memory", plan=plan))
+    assert (finding.level, "10.0 GiB needed by serve" in finding.text) == ("error", True)
 
 
 def test_a_containers_limit_counts(look, meminfo, folder):

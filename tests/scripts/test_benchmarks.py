@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.benchmarks import quickstart, startup
+from scripts.benchmarks import _peers, quickstart, startup
 from scripts.benchmarks.startup import Command, Timing
 from scripts.tables import columns
 
@@ -81,6 +81,31 @@ def test_commands_take_turns_and_the_first_round_does_not_count(tmp_path: Path) 
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="exit code 3, not 0"):
         startup.measure((Command("bad", ("-c", "raise SystemExit(3)")),), rounds=1, folder=tmp_path)
+
+
+def test_a_command_that_does_not_find_the_mistake_is_no_measurement(tmp_path: Path) -> None:
+    quiet = Command("quiet", ("-c", "print('all is well')"), says="learning_rte")
+    with pytest.raises(RuntimeError, match="does not speak of learning_rte"):
+        startup.measure((quiet,), rounds=1, folder=tmp_path)
+
+
+def test_a_peer_has_an_environment_of_its_own_that_is_made_once(tmp_path: Path) -> None:
+    peer = _peers.Peer("oumi", (), ("python", "-c", "pass"), ("python", "-c", "1 / 0"), "ZeroDivisionError")
+    programs = _peers.install(peer, tmp_path)
+    made = (programs / "python").lstat().st_mtime_ns
+    assert _peers.install(peer, tmp_path) == programs
+    assert (programs / "python").lstat().st_mtime_ns == made
+    commands = startup._commands(peer, tmp_path, tmp_path)
+    assert [len(timing.seconds) for timing in startup.measure(commands, rounds=1, folder=tmp_path)] == [1, 1]
+    assert (tmp_path / "oumi.yaml").read_text() == peer.config
+
+
+def test_a_peer_that_cannot_be_installed_says_why_and_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer = _peers.Peer("oumi", (str(tmp_path / "no.whl"),), ("oumi",), ("oumi",), "")
+    assert startup._commands(peer, tmp_path, tmp_path) == []
+    assert "oumi cannot be installed" in capsys.readouterr().err
 
 
 def test_columns_align() -> None:

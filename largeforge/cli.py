@@ -94,11 +94,16 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
+    from largeforge.forecast.plan import refuse_what_does_not_fit, with_forecasts
     from largeforge.plan import make_plan
 
-    plan = make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs)
+    plan = with_forecasts(make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs))
     if recipe.mode == "plan":
-        return _show_plan(plan, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
+        _show_plan(plan, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
+    if recipe.memory_check == "refuse":
+        refuse_what_does_not_fit(plan)
+    if recipe.mode == "plan":
+        return 0
     from largeforge.console import make_console
     from largeforge.events import copied
     from largeforge.execute import execute
@@ -113,7 +118,7 @@ def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
     return 0
 
 
-def _show_plan(plan: Any, command: str) -> int:
+def _show_plan(plan: Any, command: str) -> None:
     from rich.console import Console
 
     from largeforge.plan_view import render, summary
@@ -123,7 +128,6 @@ def _show_plan(plan: Any, command: str) -> int:
     found = statuses(plan)
     console.print(render(plan, found))
     console.print(summary(plan, found, command), soft_wrap=True)
-    return 0
 
 
 def _hydra(words: Sequence[str]) -> int:

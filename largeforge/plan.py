@@ -18,6 +18,9 @@ from largeforge.recipe import extensions, model_ref, profiles
 from largeforge.recipe.lock import dataset_hashes, lock, portable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from largeforge.forecast.stage import Forecast
     from largeforge.recipe.schema import Job, Recipe
 
 
@@ -57,6 +60,8 @@ class Plan:
     stages: tuple[Stage, ...]
     lock: dict[str, Any]
     machine: Machine
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    """What stages will need, by name; of a serving stage one for each server (`forecast.plan`)."""
 
     @property
     def digest(self) -> str:
@@ -66,14 +71,20 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for `plan.json`."""
         stages = [asdict(stage) for stage in self.stages]
-        return {"recipe": self.recipe.name, "digest": self.digest, "machine": self.machine.as_dict(), "stages": stages}
+        forecasts = {name: forecast.as_dict() for name, forecast in self.forecasts.items()}
+        return {
+            "recipe": self.recipe.name, "digest": self.digest, "machine": self.machine.as_dict(), "stages": stages,
+            **({"forecasts": forecasts} if forecasts else {}),
+        }  # fmt: skip
 
 
-def make_plan(recipe: Recipe, *, recipe_folder: str = "") -> Plan:
-    """Return the plan of a validated recipe."""
+def make_plan(recipe: Recipe, *, recipe_folder: str = "", packs: dict[str, Any] | None = None) -> Plan:
+    """Return the plan of a validated recipe; `packs` are those that it was composed from, for the lock."""
     found, hashes = machine(profiles.completed(recipe.hardware)), dataset_hashes(recipe)
     fixed, floating = identity.of_models(recipe)
-    locked = lock(recipe, found, recipe_folder=recipe_folder, hashes=hashes, models=fixed, resolved=floating)
+    locked = lock(
+        recipe, found, recipe_folder=recipe_folder, hashes=hashes, models=fixed, resolved=floating, packs=packs
+    )
     recipe_digest, depths = digest(locked["recipe"]), _depths(recipe)
     stages: list[Stage] = []
     for name, depth in depths.items():

@@ -8,6 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from largeforge import forecast_view
+from largeforge.forecast.text import duration
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,17 +27,20 @@ def render(plan: Plan, statuses: Mapping[str, str]) -> RenderableType:
     table.add_column("does", ratio=3, overflow="fold")
     table.add_column("uses", ratio=4, overflow="fold")
     table.add_column("makes", ratio=3, overflow="fold")
+    table.add_column("takes", no_wrap=True, justify="right")
     table.add_column("state", no_wrap=True)
     for stage in plan.stages:
         state = statuses.get(stage.name, "to do")
+        forecast = plan.forecasts.get(stage.name)
         table.add_row(
             stage.name,
             Text(stage.title),
             Text(stage.uses),
             Text(stage.produces),
+            duration(forecast.hours) if forecast and forecast.hours else "",
             Text(state, "green" if state != "to do" else ""),
         )
-    return Group(head, Text(), table, Text())
+    return Group(head, Text(), table, Text(), *forecast_view.render(plan.forecasts))
 
 
 def summary(plan: Plan, statuses: Mapping[str, str], command: str) -> Text:

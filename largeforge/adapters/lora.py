@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from largeforge.estimate.footprints import AdapterFootprint
 from largeforge.recipe.base import Extension
 
 
@@ -21,6 +22,16 @@ class Config(Extension):
     """Dropout on the input of the additions."""
     lora_target_modules: list[str] | Literal["all-linear"] = "all-linear"
     """Names of the layers that get an addition."""
+
+
+def footprint(config: Config) -> AdapterFootprint:
+    """Return what is trained instead of the weights."""
+    targets = config.lora_target_modules
+    return AdapterFootprint(
+        rank=config.lora_r,
+        targets="all-linear" if targets == "all-linear" else tuple(targets),
+        dropout=config.lora_dropout > 0,
+    )
 
 
 def peft_config(config: Config) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from largeforge.estimate import footprints
 from largeforge.recipe.base import Extension
 
 
@@ -11,6 +12,11 @@ class Config(Extension):
     """All weights are trained."""
 
     name: Literal["none"] = "none"
+
+
+def footprint(config: Config) -> footprints.AdapterFootprint:
+    """Return what is trained instead of the weights: nothing."""
+    return footprints.FULL
 
 
 def peft_config(config: Config) -> None:

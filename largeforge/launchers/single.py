@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from largeforge.estimate import sharding as estimate
 from largeforge.recipe.base import Extension
 
 
@@ -16,6 +17,11 @@ class Config(Extension):
 def world_size(config: Config) -> int:
     """Return how many processes the worker must find itself among."""
     return 1
+
+
+def sharding(config: Config) -> estimate.Sharding:
+    """Return how training is spread over GPUs: not at all."""
+    return estimate.SINGLE
 
 
 def command(config: Config, module_args: list[str], *, python: str, device: str) -> list[str]:

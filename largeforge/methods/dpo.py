@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from largeforge.estimate import footprints
 from largeforge.recipe.training import Training, TrainingMethod
 
 DATA_KIND = "preference"
@@ -23,6 +24,11 @@ class Config(TrainingMethod):
     """Loss, as trl names it; `sigmoid` is the paper's."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Probability that a preference is the wrong way round (`robust` and `sigmoid`)."""
+
+
+def footprint(config: Config) -> footprints.MethodFootprint:
+    """Return what a step needs beyond a plain forward and backward pass."""
+    return footprints.DPO
 
 
 def run(config: Config, training: Training) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from largeforge.estimate import footprints
 from largeforge.recipe.training import Training, TrainingMethod
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ def run(config: Config, training: Training) -> dict[str, float]:
         peft_config=training.peft_config,
     )
     return training.fit(trainer)
+
+
+def footprint(config: Config) -> footprints.MethodFootprint:
+    """Return what a step needs beyond a plain forward and backward pass."""
+    return footprints.SFT
 
 
 def examples(config: Config, rows: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -3,7 +3,7 @@
 The digest covers what the plan knew and what decides the result. Two parts stand beside it,
 since they may change between two sittings of one run, or become known only in a stage:
 
-    origin      git commit of the recipe, driver, processor: where the run began
+    origin      git commits of the recipe and of its packs, driver, processor: where the run began
     resolved    what floating references turned out to mean; added by the stages
 """
 
@@ -41,7 +41,7 @@ BESIDE = ("digest", "origin", "resolved")
 MAX_BYTES = 16 * 2**20
 """Longest lock that is read; one of a recipe with a hundred experts has some 200 KB."""
 
-_NOT_LOCKED = {"mode", "runs", "sweep"}
+_NOT_LOCKED = {"mode", "memory_check", "runs", "sweep"}
 
 
 def versions() -> dict[str, str]:
@@ -75,7 +75,6 @@ def lock(
         "recipe": _without_passwords(portable(recipe.model_dump(mode="json", exclude=_NOT_LOCKED), recipe_folder)),
         "models": {str(portable(ref, recipe_folder)): found for ref, found in (models or {}).items()},
         "datasets": {portable(path, recipe_folder): sha256 for path, sha256 in hashes.items()},
-        "packs": packs or {},
         "packages": versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -83,7 +82,7 @@ def lock(
         "seed": recipe.seed,
     }
     beside = {
-        "origin": _surroundings(machine, recipe_folder),
+        "origin": _surroundings(machine, recipe_folder, packs or {}),
         "resolved": {"models": resolved} if resolved else {},
     }
     return {"digest": digest(content), **content, **beside}
@@ -103,13 +102,29 @@ def parse(text: str, *, source: str) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{source} is no lock: {error}") from None
-    sections = ("recipe", "datasets", "packages", "hardware")
+    sections = ("recipe", "models", "datasets", "packages", "hardware")
     if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in sections):
         raise RecipeError(f"{source} is no lock: it lacks {', '.join(sections)}")
     if digest_of(found) != found.get("digest"):
         rule = "its content does not have its digest. Take the one of the run or of the registry again."
         raise RecipeError(f"{source} was changed after it was written: {rule}")
-    return found
+    return {**found, "origin": _origin_of(found), "resolved": _resolved_of(found)}
+
+
+def _origin_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the origin that a file states, without what is malformed: no digest protects it."""
+    stated = found.get("origin") if isinstance(found.get("origin"), dict) else {}
+    return {key: value for key, value in (stated or {}).items() if isinstance(value, dict) == (key in ("git", "packs"))}
+
+
+def _resolved_of(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file says of its references, without what is malformed."""
+    stated = found.get("resolved") if isinstance(found.get("resolved"), dict) else {}
+    return {
+        key: {name: entry for name, entry in section.items() if isinstance(entry, dict)}
+        for key, section in (stated or {}).items()
+        if isinstance(section, dict)
+    }
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -142,17 +157,20 @@ def portable(value: Any, recipe_folder: str) -> Any:
     if not isinstance(value, str) or not value.startswith("/"):
         return value
     path = Path(value)
+    if inside := installed.portable(path):
+        return inside
     for folder in (recipe_folder, sources.recipe_folder(None)):
         if folder and path.is_relative_to(folder):
             return f"recipe:{path.relative_to(folder).as_posix()}"
-    if inside := installed.portable(path):
-        return inside
     return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else value
 
 
-def _surroundings(machine: Machine, recipe_folder: str) -> dict[str, Any]:
+def _surroundings(machine: Machine, recipe_folder: str, packs: dict[str, Any]) -> dict[str, Any]:
+    """Return where a run begins; a recipe of a pack has the pack's commit and no repository here."""
+    here = recipe_folder and not installed.portable(Path(recipe_folder))
     found = {
-        "git": origin.git(Path(recipe_folder)) if recipe_folder else {},
+        "git": origin.git(Path(recipe_folder)) if here else {},
+        "packs": _without_passwords(packs),
         "processor": processor.name(),
         "driver": machine.driver,
     }

@@ -482,6 +482,9 @@ class Recipe(Strict):
     """What it is for, in a few words."""
     mode: Literal["run", "plan"] = "run"
     """`plan` prints what would be done and stops."""
+    memory_check: Literal["refuse", "warn"] = "refuse"
+    """What happens to a plan with a stage that would not fit into memory: `refuse` ends with exit code 2 before
+    anything starts, `warn` shows it and goes on."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Seed of everything random."""
     model: Model | None = None

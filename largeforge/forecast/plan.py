@@ -1,0 +1,126 @@
+"""Forecast every stage of a plan, and refuse a plan that cannot run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from largeforge.errors import FitError
+from largeforge.forecast import serving, training
+from largeforge.forecast.fixes import Change, ranked
+from largeforge.forecast.models import Models
+from largeforge.forecast.text import fixes_text, gib
+from largeforge.hardware import machine
+from largeforge.recipe.profiles import profiles
+
+if TYPE_CHECKING:
+    from largeforge.forecast.stage import Forecast
+    from largeforge.hardware import Machine
+    from largeforge.plan import Plan, Stage
+    from largeforge.recipe.schema import Recipe
+
+SERVER = "/"
+"""Between `serve` and the expert in the name of one server's forecast."""
+
+
+def with_forecasts(plan: Plan) -> Plan:
+    """Return the plan with a forecast for each stage that needs memory or time worth a word."""
+    forecaster = Forecaster(plan.recipe, plan.machine)
+    found: dict[str, Forecast] = {}
+    for stage in plan.stages:
+        found.update(forecaster.of(stage))
+    return replace(plan, forecasts=found)
+
+
+def refuse_what_does_not_fit(plan: Plan) -> None:
+    """Raise FitError when a stage does not fit, with what would help, best first."""
+    texts = [
+        _explained(plan, name, forecast) for name, forecast in plan.forecasts.items() if forecast.verdict == "too big"
+    ]
+    if not texts and (side_by_side := _side_by_side(plan)):
+        texts.append(side_by_side)
+    if texts:
+        raise FitError("\n".join(texts))
+
+
+class Forecaster:
+    """Forecasts the stages of one recipe on one machine."""
+
+    def __init__(self, recipe: Recipe, found: Machine, models: Models | None = None):
+        self.recipe, self.machine = recipe, found
+        self.models = models or Models(recipe)
+
+    def of(self, stage: Stage) -> dict[str, Forecast]:
+        """Return the forecast of a stage under its name; of a serving stage one for each server."""
+        if stage.kind == "serve":
+            found = serving.servers(self.recipe, self.machine, self.models)
+            return {f"{stage.name}{SERVER}{expert}": forecast for expert, forecast in found.items()}
+        compute = training.BY_KIND.get(stage.kind)
+        return {stage.name: compute(self.recipe, stage.job, self.machine, self.models)} if compute else {}
+
+
+def _explained(plan: Plan, name: str, forecast: Forecast) -> str:
+    """Return why a stage does not fit and what to paste."""
+    stage = next(stage for stage in plan.stages if stage.name == name.partition(SERVER)[0])
+
+    models = Models(plan.recipe)
+
+    def measure(recipe: Recipe) -> Forecast:
+        return Forecaster(recipe, plan.machine, models).of(stage)[name]
+
+    found = ranked(plan.recipe, forecast, _candidates(plan, stage, forecast), measure)
+    lines = [f"{name} does not fit: {_reason(plan, forecast)}."]
+    if found:
+        lines += ["Overrides that help, each recomputed:", fixes_text(found)]
+    if larger := _larger_hardware(plan, stage, name, models):
+        lines.append(f"As it is, it would fit on {larger}.")
+    return "\n".join(lines)
+
+
+def _reason(plan: Plan, forecast: Forecast) -> str:
+    if forecast.refusal or forecast.memory is None:
+        return forecast.refusal
+    parts = ", ".join(f"{part.replace('_', ' ')} {gib(size)}" for part, size in forecast.memory.parts.items())
+    what = f"{gib(forecast.memory.total)} GiB at its peak ({parts})"
+    where = "this machine" if plan.machine.device == "cpu" else plan.machine.gpu
+    return f"it needs {what}, and {where} has {gib(forecast.usable_bytes)} GiB that can be used"
+
+
+def _candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Change]]:
+    if stage.kind == "serve":
+        return serving.candidates(plan.recipe, plan.machine, forecast)
+    return training.candidates(plan.recipe, stage.job, plan.machine)
+
+
+def _larger_hardware(plan: Plan, stage: Stage, name: str, models: Models) -> str:
+    """Return the smallest profiles on which the stage would fit unchanged, as overrides; empty when none is known."""
+    if plan.machine.device == "cpu":
+        return ""
+    fitting = []
+    for profile in profiles():
+        if profile.device == "cuda" and profile.memory_gib > plan.machine.memory_gib:
+            there = machine(profile.model_copy(update={"num_gpus": plan.machine.num_gpus}))
+            if Forecaster(plan.recipe, there, models).of(stage)[name].verdict == "fits":
+                fitting.append((profile.memory_gib, profile.name))
+    return " or ".join(f"hardware={profile}" for _, profile in sorted(fitting)[:2])
+
+
+def _side_by_side(plan: Plan) -> str:
+    """Return why the stages that run at the same time on a CPU do not fit together; empty when they do."""
+    if plan.machine.device != "cpu":
+        return ""
+    known = {
+        stage.name: forecast.memory.total
+        for stage in plan.stages
+        if stage.threads and (forecast := plan.forecasts.get(stage.name)) and forecast.memory
+    }
+    trains = [stage for stage in plan.stages if stage.kind == "train" and stage.name in known]
+    beside = max((plan.machine.cores // max(1, stage.threads) for stage in trains), default=1)
+    largest = sorted((known[stage.name] for stage in trains), reverse=True)[:beside]
+    if sum(largest) <= plan.machine.usable_bytes:
+        return ""
+    needs = " + ".join(gib(size) for size in largest)
+    return (
+        f"{len(largest)} trainings run side by side and need {needs} GiB together, and this machine has "
+        f"{gib(plan.machine.usable_bytes)} GiB that can be used.\nhardware.cores=1 runs one after the other."
+    )

@@ -1,0 +1,154 @@
+"""What the vLLM servers of a topology need, and what would make them need less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from largeforge.estimate.memory import GIB
+from largeforge.estimate.serving import Server, refuses_together, serving_memory
+from largeforge.estimate.stored import BASES, BITS
+from largeforge.estimate.targets import check
+from largeforge.estimate.throughput import Load, Speed, in_flight_limit
+from largeforge.forecast.fixes import Change
+from largeforge.forecast.stage import Forecast, ServingForecast
+from largeforge.recipe import model_ref
+
+if TYPE_CHECKING:
+    from largeforge.forecast.models import Models
+    from largeforge.hardware import Machine
+    from largeforge.recipe.schema import Expert, Model, Recipe
+
+_DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3", "fp8_e5m2")
+
+
+def servers(recipe: Recipe, machine: Machine, models: Models) -> dict[str, Forecast]:
+    """Return a forecast for each vLLM server of the recipe's topology, by the expert whose model it loads."""
+    assert recipe.topology is not None
+    experts = recipe.topology.experts
+    planned: dict[str, Server] = {}
+    found: dict[str, Forecast] = {}
+    for name, expert in experts.items():
+        if expert.adapter_on:
+            continue
+        adapters = [other for other in experts.values() if other.adapter_on == name]
+        known = models.of(_model(recipe, expert))
+        weights = _weights(recipe, machine, known.weights)
+        notes = (known.note,) if known.note else ()
+        if known.shape is None:
+            found[name] = Forecast(assumptions=notes)
+        elif weights not in BASES and weights not in BITS:
+            found[name] = Forecast(assumptions=(*notes, f"memory of {name} is not known: its weights are {weights}"))
+        else:
+            planned[name] = Server(known.shape, weights=weights, **_options(recipe, machine, adapters))
+            found[name] = _forecast(recipe, machine, planned[name], notes)
+    if together := refuses_together(list(planned.items())):
+        found = {name: replace(forecast, refusal=together) for name, forecast in found.items()}
+    return found
+
+
+def candidates(recipe: Recipe, machine: Machine, forecast: Forecast) -> list[list[Change]]:
+    """Return kinds of changes that may make a server fit, what costs the user least first."""
+    serving = recipe.serving
+    longest = forecast.serving.memory.longest // 256 * 256 if forecast.serving else 0
+    shorter = [Change((("serving.max_model_len", longest),), "longer conversations are refused")] if longest else []
+    if machine.device == "cpu":
+        return [[Change((("serving.cpu_kvcache_gib", 1),))] if serving.cpu_kvcache_gib > 1 else [], shorter]
+    sizes = [2**power for power in range(1, 9) if serving.tensor_parallel_size < 2**power <= machine.num_gpus]
+    return [
+        [
+            Change((("serving.gpu_memory_utilization", share),), "nothing else may use the GPU")
+            for share in (0.92, 0.95)
+            if serving.gpu_memory_utilization < share
+        ],
+        [
+            Change((("serving.max_num_seqs", number),), f"{number} requests in flight")
+            for number in (128, 64, 32, 16)
+            if serving.max_num_seqs > number
+        ],
+        [Change((("serving.tensor_parallel_size", size),), f"over {size} GPUs") for size in sizes],
+        [Change((("serving.extra.kv-cache-dtype", "fp8"),), "keys and values in 8 bits")]
+        if "kv-cache-dtype" not in serving.extra
+        else [],
+        [] if serving.enforce_eager else [Change((("serving.enforce_eager", True),), "no CUDA graphs: slower answers")],
+        shorter,
+    ]
+
+
+def _model(recipe: Recipe, expert: Expert) -> Model | str:
+    """Return an expert's model; that of the job that will register it, where the recipe itself does."""
+    if ":" not in expert.model:
+        return recipe.models[expert.model]
+    ref = model_ref.parse(expert.model)
+    jobs = {job.register_as: job for job in recipe.training_jobs.values()}
+    return jobs[ref.target].model if ref.scheme == "registry" and ref.target in jobs else expert.model
+
+
+def _weights(recipe: Recipe, machine: Machine, stored: str) -> str:
+    """Return the format that vLLM holds the weights in: as stored where they are quantized, else `serving.dtype`."""
+    if stored not in BASES:
+        return stored
+    if recipe.serving.dtype != "auto":
+        return _DTYPES[recipe.serving.dtype]
+    if machine.device == "cpu":
+        return "fp32"
+    return (
+        "bf16" if stored == "fp32" else stored
+    )  # vLLM's `auto` halves fp32 (vllm/config/model.py, `_get_and_verify_dtype`)
+
+
+def _options(recipe: Recipe, machine: Machine, adapters: list[Expert]) -> dict[str, Any]:
+    serving = recipe.serving
+    kv = str(serving.extra.get("kv-cache-dtype", "auto"))
+    batched = serving.extra.get("max-num-batched-tokens", 0)
+    return {
+        "kv_cache_dtype": kv if kv in _KV_CACHE_DTYPES else "auto",
+        "max_model_len": serving.max_model_len,
+        "max_num_seqs": serving.max_num_seqs,
+        "max_num_batched_tokens": batched if isinstance(batched, int) else 0,
+        "tensor_parallel_size": serving.tensor_parallel_size,
+        "gpu_memory_utilization": serving.gpu_memory_utilization,
+        "max_loras": len(adapters),
+        "max_lora_rank": _rank(recipe, adapters) if adapters else 0,
+        "enforce_eager": serving.enforce_eager,
+        "device": machine.device,
+        "cpu_kvcache_bytes": serving.cpu_kvcache_gib * GIB,
+    }
+
+
+def _rank(recipe: Recipe, adapters: list[Expert]) -> int:
+    """Return the largest rank among the adapters that this recipe trains; `max_lora_rank` where another makes one."""
+    ranks = []
+    for expert in adapters:
+        ref = model_ref.parse(expert.model) if ":" in expert.model else None
+        job = recipe.training_jobs.get(ref.target) if ref and ref.scheme == "job" else None
+        ranks.append(
+            getattr(job.adapter, "lora_r", recipe.serving.max_lora_rank) if job else recipe.serving.max_lora_rank
+        )
+    return max(ranks)
+
+
+def _forecast(recipe: Recipe, machine: Machine, server: Server, notes: tuple[str, ...]) -> Forecast:
+    found = serving_memory(server, usable_bytes=machine.usable_bytes, gpu=machine.gpu)
+    blocks = found.cache.blocks(found.max_model_len)
+    speed = Speed(server, machine.rates, in_flight_limit(server, found.sequences(_load(recipe).length)))
+    targets = recipe.serving.targets
+    findings = (
+        check(speed, _load(recipe), ttft_p95_ms=targets.ttft_p95_ms, tokens_per_second=targets.tokens_per_second)
+        if speed.is_known
+        else []
+    )
+    return Forecast(
+        memory=found.memory,
+        usable_bytes=found.budget_bytes,
+        spare_bytes=(found.num_blocks - 1 - blocks) * found.cache.block_bytes,
+        refusal=found.problem,
+        assumptions=notes,
+        serving=ServingForecast(found, speed if speed.is_known else None, _load(recipe), tuple(findings)),
+    )
+
+
+def _load(recipe: Recipe) -> Load:
+    targets = recipe.serving.targets
+    return Load(targets.prompt_tokens, targets.completion_tokens, targets.requests_per_second)

@@ -1,0 +1,212 @@
+"""What training a job needs on one GPU and how long it takes, and what would make it need less."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from largeforge import rates
+from largeforge.data import token_counts
+from largeforge.errors import DataError
+from largeforge.estimate.duration import cost, shape_key, training_flops, training_hours
+from largeforge.estimate.schedule import RowLengths, Schedule, schedule
+from largeforge.estimate.training import TrainingLoad, training_memory
+from largeforge.forecast.fixes import Change
+from largeforge.forecast.stage import Forecast, TrainingForecast
+from largeforge.rates import Achieved
+from largeforge.recipe import extensions
+from largeforge.recipe.tokenizer_file import tokenizer_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from largeforge.data.token_counts import TokenCounts
+    from largeforge.estimate.shape import Shape
+    from largeforge.forecast.models import Models
+    from largeforge.hardware import Machine
+    from largeforge.recipe.schema import Job, Recipe
+
+TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 16
+"""How much longer than counted the longest row may be, since the count does not render the chat template."""
+
+
+def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
+    """Return what the training of a job needs."""
+    job = recipe.training_jobs[name]
+    known = models.of(job.model)
+    notes = [known.note] if known.note else []
+    counts, reason = _counts(recipe, job)
+    if reason:
+        notes.append(reason)
+    if known.shape is None:
+        return Forecast(usable_bytes=machine.usable_bytes, assumptions=tuple(notes))
+    load = training_load(recipe, job, machine, known.shape, longest=_longest(counts))
+    done = _schedule(job, load, counts) if counts else None
+    found = rates.known(_runs(recipe), achieved(recipe, job, machine, load)) if done else None
+    hours = training_hours(load, done, machine.rates, achieved=found.flops_per_s if found else None) if done else None
+    flops = training_flops(load, tokens=done.tokens, length=done.length) if done else 0.0
+    price = cost(hours, machine.rates, gpus=load.sharding.gpus) if hours else None
+    return Forecast(
+        memory=training_memory(load),
+        usable_bytes=machine.usable_bytes,
+        assumptions=(*notes, *_assumptions(job, load, counts)),
+        hours=hours,
+        cost=price,
+        training=TrainingForecast(load, done, flops, _basis(found, machine) if hours else ""),
+    )
+
+
+def training_load(recipe: Recipe, job: Job, machine: Machine, shape: Shape, *, longest: int = 0) -> TrainingLoad:
+    """Return a job's training as one GPU sees it.
+
+    `longest` is the longest row in tokens where all rows were counted, else 0: then every row may
+    have `max_length`.
+    """
+    method = job.method
+    on_gpu = machine.device == "cuda"
+    packed = getattr(method, "packing", False) or not longest
+    automatic: Literal["bf16", "fp32"] = "bf16" if on_gpu else "fp32"
+    precision = automatic if method.precision == "auto" else method.precision
+    return TrainingLoad(
+        shape=shape,
+        method=extensions.load("method", method.name).footprint(method),
+        adapter=extensions.load("adapter", job.adapter.name).footprint(job.adapter),
+        sharding=extensions.load("launcher", recipe.launcher.name).sharding(recipe.launcher),
+        batch=method.per_device_train_batch_size,
+        length=method.max_length if packed else min(longest, method.max_length),
+        weights=precision,
+        compute=precision,
+        optimizer=method.optim,
+        checkpointing={"auto": on_gpu, "on": True, "off": False}[method.gradient_checkpointing],
+        device=machine.device,
+        rows="packed" if getattr(method, "packing", False) else "padded",
+        accumulation=method.gradient_accumulation_steps,
+    )
+
+
+def achieved(
+    recipe: Recipe, job: Job, machine: Machine, load: TrainingLoad, *, flops: float = 0, seconds: float = 0
+) -> Achieved:
+    """Return a training as `rates` remembers it; `seconds` are those of its steps."""
+    kept = load.adapter.base_weights
+    return Achieved(
+        device=machine.name,
+        model=shape_key(load.shape),
+        method=job.method.name,
+        adapter=job.adapter.name if kept == "as_precision" else f"{job.adapter.name}-{kept}",
+        precision=load.compute,
+        gpus=load.sharding.gpus,
+        flops=flops,
+        seconds=seconds,
+    )
+
+
+def candidates(recipe: Recipe, name: str, machine: Machine) -> list[list[Change]]:
+    """Return kinds of changes that may make a job's training fit, what costs the user least first."""
+    job = recipe.training_jobs[name]
+    prefix = f"jobs.{name}." if recipe.jobs else ""
+    method, on_gpu = job.method, machine.device == "cuda"
+    recomputing = method.gradient_checkpointing == "on" or (method.gradient_checkpointing == "auto" and on_gpu)
+    checkpointing = Change(((f"{prefix}method.gradient_checkpointing", "on"),), "steps take about a third longer")
+    bf16 = Change(((f"{prefix}method.precision", "bf16"),), "computes in bf16")
+    return [
+        list(_smaller_batches(prefix, job)),
+        [] if recomputing else [checkpointing],
+        list(_sharded(recipe, machine)),
+        [bf16] if method.precision == "fp32" and on_gpu else [],
+        list(_adapters(prefix, job)),
+        list(_shorter(prefix, job)),
+    ]
+
+
+def _runs(recipe: Recipe) -> Path:
+    return Path(recipe.runs.root).expanduser().absolute()
+
+
+def _counts(recipe: Recipe, job: Job) -> tuple[TokenCounts | None, str]:
+    """Return what the data holds, or why that is not known."""
+    data = job.dataset
+    kind = extensions.load("method", job.method.name).DATA_KIND
+    try:
+        return token_counts.count(
+            Path(data.path), kind=kind, form=data.format, system=data.system, max_rows=data.max_rows,
+            tokenizer=tokenizer_file(job.model.ref, recipe.registry),
+        ), ""  # fmt: skip
+    except DataError as error:
+        return None, f"how long training takes is not known: {error}"
+
+
+def _longest(counts: TokenCounts | None) -> int:
+    return math.ceil(counts.max * TEMPLATE_SHARE) + TEMPLATE_TOKENS if counts and counts.is_exact else 0
+
+
+def _schedule(job: Job, load: TrainingLoad, counts: TokenCounts) -> Schedule:
+    method, data = job.method, job.dataset
+    held_out = 0.0 if data.heldout_path else data.heldout_fraction
+    longest = float(method.max_length)
+    lengths = RowLengths(*(min(float(size), longest) for size in (counts.mean, counts.p50, counts.p95, counts.max)))
+    return schedule(
+        lengths,
+        rows=max(1, round(counts.rows * (1 - held_out))),
+        batch=load.batch,
+        accumulation=method.gradient_accumulation_steps,
+        gpus=load.sharding.gpus,
+        epochs=method.num_train_epochs,
+        max_steps=method.max_steps,
+        packed_length=method.max_length if getattr(method, "packing", False) else 0,
+        sequences_per_row=load.method.sequences_per_row,
+    )
+
+
+def _assumptions(job: Job, load: TrainingLoad, counts: TokenCounts | None) -> Iterator[str]:
+    if counts and counts.counted == "bytes":
+        yield f"tokens are counted by bytes (±{counts.error:.0%}), since no tokenizer of {job.model.ref} is here"
+    elif counts and counts.sampled:
+        yield f"tokens are counted in a sample of {Path(job.dataset.path).name} (±{counts.error:.0%})"
+    if load.length == job.method.max_length and not getattr(job.method, "packing", False):
+        yield f"memory is for rows of max_length = {load.length} tokens"
+
+
+def _basis(found: rates.Known | None, machine: Machine) -> str:
+    if found is None:
+        return "the processor's peak rate" if machine.device == "cpu" else "the hardware profile"
+    runs = "an earlier run" if found.runs == 1 else f"{found.runs} earlier runs"
+    return f"{runs} of {found.of} on this kind of machine"
+
+
+def _smaller_batches(prefix: str, job: Job) -> Iterator[Change]:
+    """Yield smaller batches with as much more accumulation, so that a step still sees as many rows."""
+    rows, accumulated = job.method.per_device_train_batch_size, job.method.gradient_accumulation_steps
+    sizes = [rows // 2**halvings for halvings in range(1, 12) if rows % 2**halvings == 0] or [1]
+    for size in sizes if rows > 1 else []:
+        yield Change((
+            (f"{prefix}method.per_device_train_batch_size", size),
+            (f"{prefix}method.gradient_accumulation_steps", accumulated * rows // size),
+        ))  # fmt: skip
+
+
+def _sharded(recipe: Recipe, machine: Machine) -> Iterator[Change]:
+    if machine.num_gpus > 1:
+        for launcher in ("fsdp2", "deepspeed"):
+            if launcher in extensions.names("launcher") and recipe.launcher.name != launcher:
+                yield Change((("launcher", launcher),), f"spreads the model over {machine.num_gpus} GPUs")
+
+
+def _adapters(prefix: str, job: Job) -> Iterator[Change]:
+    cheaper = {"none": ("lora", "qlora"), "lora": ("qlora",)}.get(job.adapter.name, ())
+    effects = {"lora": "trains an adapter instead of all weights", "qlora": "keeps the frozen weights in 4 bits"}
+    for adapter in cheaper:
+        if adapter in extensions.names("adapter"):
+            yield Change(((f"{prefix}adapter", adapter),), effects[adapter])
+
+
+def _shorter(prefix: str, job: Job) -> Iterator[Change]:
+    length = job.method.max_length
+    while length > 512:
+        length = max(512, length // 2 // 64 * 64)
+        yield Change(((f"{prefix}method.max_length", length),), f"rows over {length} tokens must go")
+
+
+BY_KIND = {"train": forecast}
+"""Kind of stage to what forecasts it."""

@@ -1,0 +1,115 @@
+"""Show forecasts to a person: where the memory goes, hours and cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from largeforge.estimate.memory import PARTS
+from largeforge.forecast.text import count, dollars, duration, gib, span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from largeforge.estimate.targets import Finding
+    from largeforge.forecast.stage import Forecast
+
+STYLES = {"fits": "green", "tight": "yellow", "too big": "red", "unknown": "dim"}
+_TITLES = {
+    "gradients": "grads", "optimizer": "optim", "activations": "activ", "kv_cache": "KV", "reference": "ref",
+    "overhead": "other",
+}  # fmt: skip
+
+
+def render(forecasts: Mapping[str, Forecast]) -> list[RenderableType]:
+    """Return what is known of memory, speed, time and cost, with an empty line after each part."""
+    parts = [_memory(forecasts), _serving(forecasts), _totals(forecasts), _assumptions(forecasts)]
+    return [Group(part, Text()) for part in parts if part is not None]
+
+
+def _memory(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
+    """Return a table of where the memory of each stage goes at its peak, with a bar of what is usable."""
+    known = {name: found for name, found in forecasts.items() if found.memory is not None}
+    if not known:
+        return None
+    used = [part for part in PARTS if any(part in found.memory.parts for found in known.values() if found.memory)]
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("GiB", style="bold", no_wrap=True)
+    for part in used:
+        table.add_column(_TITLES.get(part, part), justify="right", no_wrap=True)
+    table.add_column("peak", justify="right", no_wrap=True, style="bold")
+    table.add_column("", no_wrap=True)
+    for name, found in known.items():
+        assert found.memory is not None
+        parts = [gib(found.memory.parts[part]) if part in found.memory.parts else "" for part in used]
+        table.add_row(name, *parts, gib(found.memory.total), _answer(found))
+    return table
+
+
+def _serving(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
+    """Return a table of what each server has room for and how fast it will be, and whether targets are met."""
+    servers = {name: found.serving for name, found in forecasts.items() if found.serving}
+    if not servers:
+        return None
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("serving", style="bold", no_wrap=True)
+    for title in ("KV tokens", "sequences that fit", "tok/s alone", "at full load"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, found in servers.items():
+        length, load = found.memory.max_model_len, found.load
+        fitting = f"{found.memory.sequences(load.length)} × {load.length}, {found.memory.sequences(length)} × {length}"
+        speeds = ["", ""]
+        if found.speed:
+            alone, full = found.speed.tokens_per_second_alone(), found.speed.requests_per_second(load)
+            speeds = [span(alone), span(full * load.completion_tokens)]
+        table.add_row(name, f"{found.memory.kv_tokens}", fitting, *speeds)
+    lines = [_finding(name, finding) for name, found in servers.items() for finding in found.findings]
+    return Group(table, *lines)
+
+
+def _finding(name: str, finding: Finding) -> Text:
+    styles = {"met": "green", "likely": "green", "unlikely": "yellow", "missed": "red"}
+    sign = "≥" if finding.at_least else "≤"
+    found = "cannot carry the load" if finding.found.expected == float("inf") else span(finding.found)
+    return Text.assemble(
+        f"{name}: {finding.target} {sign} {finding.wanted:g}: ", (finding.answer, styles[finding.answer]), f" ({found})"
+    )
+
+
+def _totals(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
+    """Return hours and price of all trainings, with what they rest on."""
+    timed = [found for found in forecasts.values() if found.hours and found.training]
+    if not timed:
+        return None
+    hours = [found.hours for found in timed if found.hours]
+    whole = sum(hours[1:], hours[0])
+    costs = [found.cost for found in timed if found.cost]
+    price = f", {dollars(sum(costs[1:], costs[0]))}" if costs else ""
+    schedules = [found.training.schedule for found in timed if found.training and found.training.schedule]
+    tokens = sum(done.tokens for done in schedules)
+    flops = sum(found.training.flops for found in timed if found.training)
+    bases = dict.fromkeys(found.training.basis for found in timed if found.training)
+    return Text.assemble(
+        ("training ", "bold"), (duration(whole), "bold"), (price, "bold"),
+        f": {count(tokens)} tokens in {sum(done.steps for done in schedules)} steps, {flops:.1e} FLOPs; ",
+        f"by {' and '.join(bases)}",
+    )  # fmt: skip
+
+
+def _assumptions(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
+    """Return what the numbers rest on, each sentence once."""
+    found = dict.fromkeys(text for forecast in forecasts.values() for text in forecast.assumptions)
+    return Group(*(Text(f"· {text}", "dim") for text in found)) if found else None
+
+
+def _answer(forecast: Forecast) -> Text:
+    """Return the verdict with what share of the usable memory is needed."""
+    style = STYLES[forecast.verdict]
+    if forecast.verdict == "unknown" or forecast.refusal:
+        return Text(forecast.verdict, style)
+    return Text.assemble(f"{forecast.share:.0%} of {gib(forecast.usable_bytes)}: ", (forecast.verdict, style))

@@ -33,6 +33,16 @@ class Sharding:
         """Share of the optimizer states that one GPU keeps."""
         return 1 / self.gpus if self.strategy in ("fsdp2", "zero1", "zero2", "zero3") else 1.0
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether DeepSpeed does it; its optimizer works on fp32 copies of the weights."""
+        return self.strategy.startswith("zero")
+
 
 SINGLE = Sharding()
 """One process on one device."""
+
+ZERO_BUCKET = 5e8
+"""Values of DeepSpeed's `reduce_bucket_size` and `allgather_bucket_size` (its defaults; docs, "ZeRO")."""
+ZERO3_LIVE = 1e9
+"""Values of `stage3_max_live_parameters`, the most that ZeRO-3 keeps gathered (its default)."""

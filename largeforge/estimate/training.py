@@ -1,14 +1,25 @@
-"""Memory of training: what one GPU holds at the worst moment of a step."""
+"""Memory of training: what one GPU holds at each moment of a step, and so at the worst.
+
+Gradients and activations do not live at the same time: those of the last layer's weights appear while most
+activations still wait, those of the first layer's when nearly all are gone. So the backward pass is looked
+at where it starts, where it ends, and at the loss between forward and backward.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+from largeforge.estimate.activations import Layer, layer, masked_values
 from largeforge.estimate.footprints import FULL, SFT, AdapterFootprint, MethodFootprint
-from largeforge.estimate.memory import Memory
-from largeforge.estimate.shape import Shape
+from largeforge.estimate.loss import loss_bytes
+from largeforge.estimate.memory import Memory, bytes_per_value
+from largeforge.estimate.overhead import overhead
 from largeforge.estimate.sharding import SINGLE, Sharding
+from largeforge.estimate.states import States, states
+
+if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -18,7 +29,7 @@ class TrainingLoad:
     shape: Shape
     method: MethodFootprint = SFT
     adapter: AdapterFootprint = FULL
-    sharding: Sharding = field(default=SINGLE)
+    sharding: Sharding = SINGLE
     batch: int = 1
     """Rows per GPU and forward pass."""
     length: int = 1024
@@ -32,6 +43,27 @@ class TrainingLoad:
     checkpointing: bool = True
     """Whether layers recompute their activations in the backward pass."""
     device: Literal["cuda", "cpu"] = "cuda"
+    rows: Literal["equal", "padded", "packed"] = "padded"
+    """Whether rows of a batch differ in length, which takes an attention mask of tokens × tokens; `packed`: all
+    of them in one row without padding."""
+    accumulation: int = 1
+    """Forward passes per optimizer step; from two on, gradients outlive the backward pass."""
+
+    @property
+    def sequences(self) -> int:
+        """Sequences in the trained forward pass."""
+        return self.batch * self.method.sequences_per_row
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the trained forward pass."""
+        return self.sequences * self.length
+
+    @property
+    def casts_adapter(self) -> bool:
+        """Whether the adapter is fp32 on a model in bf16, as peft makes it unless the model is quantized."""
+        plain = self.adapter.base_weights == "as_precision"
+        return not self.adapter.trains_all and plain and self.compute == "bf16"
 
 
 def training_memory(load: TrainingLoad) -> Memory:
@@ -39,5 +71,58 @@ def training_memory(load: TrainingLoad) -> Memory:
 
     Raises ValueError for an optimizer that is not known here.
     """
-    shape = load.shape
-    return Memory({"optimizer step": {"weights": shape.parameters * 2.0, "optimizer": shape.parameters * 4.0}})
+    held, one = states(load), layer(load)
+    waiting = _waiting(load, one)
+    steady = {
+        "weights": held.weights, "adapter": held.adapter, "optimizer": held.optimizer, "reference": held.reference,
+        "overhead": overhead(load),
+    }  # fmt: skip
+    before = held.gradients if load.accumulation > 1 else held.buckets
+    phases = {
+        "loss": _moment(steady, before, waiting + _final_norm(load), loss_bytes(load)),
+        "backward starts": _moment(steady, max(before, held.head_gradient), waiting + _running(load, one)),
+        "backward ends": _moment(steady, _late(held, before), _last(load, one)),
+        "embedding": _moment(steady, held.gradients + held.embedding_again, load.tokens * _hidden(load)),
+        "optimizer step": _moment(steady, held.gradients + held.step_scratch, 0.0),
+    }
+    if load.method.reference or load.method.teacher:
+        kept = waiting + _final_norm(load)
+        phases["reference layers"] = _moment(steady, before, kept + one.frozen)
+        phases["reference loss"] = _moment(steady, before, kept, loss_bytes(load, forward_only=True))
+    return Memory(phases)
+
+
+def _moment(steady: dict[str, float], gradients: float, activations: float, logits: float = 0.0) -> dict[str, float]:
+    return {**steady, "gradients": gradients, "activations": activations, "logits": logits}
+
+
+def _hidden(load: TrainingLoad) -> float:
+    return load.shape.hidden_size * bytes_per_value(load.compute)
+
+
+def _waiting(load: TrainingLoad, one: Layer) -> float:
+    """Return what all layers keep between the forward and the backward pass."""
+    if not load.checkpointing:
+        return load.shape.layers * one.kept
+    return load.shape.layers * one.input + masked_values(load)
+
+
+def _running(load: TrainingLoad, one: Layer) -> float:
+    """Return what the layer whose turn it is needs: with checkpointing, all that it would have kept."""
+    return (one.kept if load.checkpointing else 0.0) + one.backward
+
+
+def _last(load: TrainingLoad, one: Layer) -> float:
+    first_inputs = one.input + masked_values(load) if load.checkpointing else 0.0
+    return first_inputs + one.kept + one.backward
+
+
+def _late(held: States, before: float) -> float:
+    """Return the gradients when the first layer's turn has come; its own are the last."""
+    return max(before, held.gradients - held.last_gradients)
+
+
+def _final_norm(load: TrainingLoad) -> float:
+    """Return what the norm before the output head keeps: its input in fp32, the normalized values, its output."""
+    size = bytes_per_value(load.compute)
+    return load.tokens * load.shape.hidden_size * (4 + (2 * size if load.adapter.trains_all else 0))

@@ -49,6 +49,7 @@ def compose(overrides: Sequence[str], *, partial: bool = False) -> Composition:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    installed.forget()
     check_words(overrides)
     _require_recipe(overrides)
     sources.register()

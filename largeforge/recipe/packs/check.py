@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from largeforge.errors import PackError, Problem, RecipeError
@@ -11,6 +10,9 @@ from largeforge.recipe.places import short
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+UNNAMED = "this"
+"""Name of a pack that nobody has given one yet."""
 
 
 def problems(folder: Path, *, alias: str = "", is_working_copy: bool = True) -> list[Problem]:
@@ -23,7 +25,7 @@ def problems(folder: Path, *, alias: str = "", is_working_copy: bool = True) -> 
     except PackError as error:
         return [Problem("pack", f"{error}.", short(folder))]
     found = list(manifest.read(folder)[1])
-    pack = installed.Pack(alias or _alias(folder), folder)
+    pack = installed.Pack(alias or UNNAMED, folder)
     with installed.using(pack):
         found += _files(pack, files)
         for name in pack.groups.get("recipe", {}):
@@ -57,9 +59,3 @@ def _recipe(name: str) -> list[Problem]:
     except RecipeError as error:
         return [problem for problem in error.problems if not problem.rule.startswith("is required: give it with")]
     return []
-
-
-def _alias(folder: Path) -> str:
-    """Return a name for a pack that nobody has named yet."""
-    name = re.sub("[^a-z0-9_-]", "", folder.resolve().name.lower()).lstrip("-_0123456789")
-    return name[:40] or "pack-here"

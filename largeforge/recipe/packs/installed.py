@@ -98,6 +98,11 @@ def packs() -> Mapping[str, Pack]:
     return _packs(here, stamps, cache.root(), _stamp(cache.root())) if stamps[0] else {}
 
 
+def forget() -> None:
+    """Look at the packs' files again when they are next used."""
+    _packs.cache_clear()
+
+
 @contextmanager
 def using(pack: Pack) -> Iterator[None]:
     """Let this pack, wherever it lies, be the only one."""

@@ -74,11 +74,9 @@ def check(sources: Iterable[Source]) -> list[Problem]:
         if pack is not None:
             section = tuple(source.package.split(".")) if source.package else ()
             problems += _Walk(short(source.path)).problems(pack.vet(source.path).root, section)
-        elif (
-            source.package and installed.choice_file(source.parent) and not _leads_somewhere(source.package.split("."))
-        ):
+        elif (parent := installed.choice_file(source.parent)) and not _leads_somewhere(source.package):
             rule = f"a pack cannot put {short(source.path)} there."
-            problems.append(Problem(source.package, rule, installed.external(source.parent)))
+            problems.append(Problem(source.package, rule, short(parent[2])))
         if len(problems) > MAX_PROBLEMS:
             break
     return problems[:MAX_PROBLEMS]
@@ -212,8 +210,11 @@ def _matches(path: tuple[str, ...] | list[str], pattern: list[str]) -> bool:
     return all(want in ("*", given) for given, want in zip(path, fixed, strict=False))
 
 
-def _leads_somewhere(section: list[str]) -> bool:
-    """Tell whether a section holds keys that a pack may set."""
+def _leads_somewhere(package: str) -> bool:
+    """Tell whether a section, or the whole recipe, holds keys that a pack may set."""
+    if not package:
+        return True
+    section = package.split(".")
     heads = [pattern[: len(section)] for pattern in _ALLOWED]
     within = any(len(head) == len(section) and _matches(section, [*head]) for head in heads if head[-1:] != ["**"])
     return within or _allows(section)

@@ -33,7 +33,21 @@ MAX_PACKS = 50
 
 _KEYS = ("git", "rev", "as")
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-_RESERVED = {"hub", "path", "run", "registry", "tiny", "job", "recipe", "pack", "data", "hydra"}
+_RESERVED = {
+    "hub",
+    "path",
+    "run",
+    "registry",
+    "tiny",
+    "job",
+    "recipe",
+    "pack",
+    "data",
+    "hydra",
+    "conf",
+    "recipes",
+    "hosts",
+}
 """Words that have a meaning of their own before a `:` or as a folder."""
 
 _NEW = "# The packs that are used here, pinned in packs.lock. See `python -m largeforge packs --help`.\npacks:\n"

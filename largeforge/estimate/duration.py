@@ -15,13 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from largeforge.estimate.adapters import adapter_parameters
+from largeforge.estimate.adapters import adapter_parameters, base_bytes
 from largeforge.estimate.flops import (
     attention_flops_per_token,
     decode_flops,
     forward_flops_per_token,
     matmul_flops_per_token,
 )
+from largeforge.estimate.memory import bytes_per_value
 from largeforge.estimate.ranges import Range
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def training_hours(
         working = [_steps_s(load, done, rates, case) for case in cases]
     else:
         return None
-    weights = load.shape.stored_bytes("bf16")
+    weights = _weights_bytes(load)
     moved = weights + checkpoint_bytes * num_checkpoints
     slow, expected, fast = (
         (seconds + case.start_s + moved / case.disk_bytes_per_s) / 3600
@@ -135,7 +136,7 @@ def _steps_s(load: TrainingLoad, done: Schedule, rates: Rates, case: Utilization
     passes = 3 + load.checkpointing + load.method.reference
     launching = done.micro_steps * passes * load.shape.layers * case.launch_s
     bandwidth = (rates.bandwidth_gb_per_s or 50.0) * 1e9 * case.bandwidth
-    reading = done.micro_steps * passes * load.shape.stored_bytes("bf16") / bandwidth
+    reading = done.micro_steps * passes * _weights_bytes(load) / bandwidth
     computing = max(arithmetic, launching, reading)
     exchange = _exchange_s(load, done, rates)
     exposed = max(0.0, exchange - case.hidden * computing)
@@ -157,7 +158,7 @@ def _exchange_s(load: TrainingLoad, done: Schedule, rates: Rates) -> float:
     gradients = 2 * share * _trained(load) * 2 * done.steps
     gathered = 0.0
     if load.sharding.weights_share < 1:
-        gathered = (2 + load.checkpointing) * share * load.shape.stored_bytes("bf16") * done.micro_steps
+        gathered = (2 + load.checkpointing) * share * _weights_bytes(load) * done.micro_steps
     return (gradients + gathered) / link
 
 
@@ -168,11 +169,15 @@ def _generation_s(load: TrainingLoad, done: Schedule, rates: Rates, case: Utiliz
         return 0.0
     bandwidth = (rates.bandwidth_gb_per_s or 50.0) * 1e9 * case.bandwidth
     cache = load.shape.kv_bytes(round(done.length), 2.0) * done.batch
-    reading = (load.shape.stored_bytes("bf16") + cache) / bandwidth
+    reading = (_weights_bytes(load) + cache) / bandwidth
     flops = done.batch * decode_flops(load.shape, round(done.length))
     arithmetic = flops / (_peak_tflops(load, rates) * 1e12 * case.arithmetic)
     step = max(reading, arithmetic, load.shape.layers * case.launch_s)
     return done.micro_steps * method.completion_length * step
+
+
+def _weights_bytes(load: TrainingLoad) -> float:
+    return base_bytes(load.shape, load.adapter, bytes_per_value(load.weights))
 
 
 def _trained(load: TrainingLoad) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
+
+POINTS = 64
+"""Points at which the distribution of row lengths is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +22,17 @@ class RowLengths:
     def padded(self, batch: int) -> float:
         """Return the expected length of the longest of `batch` rows, to which the others are padded.
 
-        The expected maximum lies near the quantile b / (b + 1); the quantiles between those that are
-        known are taken as straight lines.
+        Lengths are taken to be log-normal with the median and the 95th percentile that were counted, and
+        cut at the longest. The longest of b rows lies below a quantile u with probability u to the b.
         """
-        if batch == 1:
-            return self.mean
-        points = ((0.0, self.p50 / 2), (0.5, self.p50), (0.95, self.p95), (1.0, self.max))
-        wanted = batch / (batch + 1)
-        for (low, from_), (high, to) in itertools.pairwise(points):
-            if wanted <= high:
-                return max(self.mean, from_ + (to - from_) * (wanted - low) / (high - low))
-        return self.max
+        if batch == 1 or self.p95 <= max(self.p50, 1.0):
+            return max(self.mean, self.p95 if batch > 1 else 0.0)
+        normal = NormalDist(
+            math.log(max(self.p50, 1.0)), math.log(self.p95 / max(self.p50, 1.0)) / NormalDist().inv_cdf(0.95)
+        )
+        middles = ((2 * point + 1) / (2 * POINTS) for point in range(POINTS))
+        longest = (min(self.max, math.exp(normal.inv_cdf(middle ** (1 / batch)))) for middle in middles)
+        return max(self.mean, sum(longest) / POINTS)
 
 
 def at_most(max_length: int) -> RowLengths:

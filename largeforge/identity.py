@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest, file_sha256, read_manifest
+from largeforge.cache import cached_sha256
 from largeforge.recipe import model_ref
 from largeforge.recipe.hub import cache_folder
 
@@ -140,7 +141,7 @@ def _version(database: sqlite3.Connection, ref: ModelRef) -> Iterator[tuple[str,
 def _content(folder: Path) -> str:
     """Return a digest of names and contents of the files of a model folder; hidden ones are no part of it."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return digest({path.name: file_sha256(path) for path in files})
+    return digest({path.name: cached_sha256(path) for path in files})
 
 
 def hub_commit(ref: ModelRef) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 
 import pytest
 from rich.console import Console
@@ -157,3 +158,27 @@ def test_a_plan_writes_nothing(tmp_path, monkeypatch):
 
 def test_the_checkout_is_not_named_in_a_lock():
     assert str(shipped_root()) not in str(quickstart().lock)
+
+
+def test_the_content_of_a_base_model_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    (tmp_path / "model").mkdir()
+    weights = tmp_path / "model" / "model.safetensors"
+    words = ("+recipe=sft_qwen7b", "dataset.path=rows.jsonl", f"model.ref=path:{tmp_path}/model", "hardware.cores=4")
+    weights.write_bytes(b"a")
+    before = plan(*words)
+    weights.write_bytes(b"b")
+    after = plan(*words)
+    assert changed(before, after) == {stage.name for stage in before.stages if stage.kind != "prepare"}
+    assert before.digest != after.digest
+
+
+def test_a_commit_of_the_recipes_changes_no_digest(tmp_path, monkeypatch):
+    write_jobs(tmp_path, monkeypatch, {"a": "hub:m/a"})
+    before = plan("+recipe=jobs", *CPU)
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    after = plan("+recipe=jobs", *CPU)
+    assert (before.lock["origin"].get("git"), after.lock["origin"]["git"]["dirty"]) == (None, False)
+    assert before.digest == after.digest

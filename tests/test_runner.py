@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from largeforge import runner, runs
+from largeforge.artifacts import Manifest, read_manifest
 from largeforge.errors import GateError, Interrupted, StageError
 from largeforge.hardware import Machine
 from largeforge.plan import Plan, Stage
@@ -272,3 +274,36 @@ t.go(t.plan(Path({str(tmp_path / "runs")!r}), t.stage("a", write="A", fingerprin
     path, events = go(plan(tmp_path / "runs", first, second))
     assert finished(events) == {"a": True, "b": False}
     assert (path / "b" / "out" / "artifact.txt").read_text() == "BA"
+
+
+def test_what_a_stage_resolved_ends_in_the_lock_and_stays_when_the_run_continues(tmp_path: Path) -> None:
+    digest = "abcdef0123456789"
+    wanted = plan(tmp_path, stage("a", write="A"), stage("b", "a", write="B"))
+    first = replace(wanted, lock={**wanted.lock, "origin": {"git": {"commit": "one"}}})
+    path, _ = go(first)
+    with runs.opened(first) as run:
+        run.seal(replace(_manifest(run, "a"), info={"resolved": {"revision": "r1"}}))
+    second = replace(wanted, lock={**wanted.lock, "origin": {"git": {"commit": "two"}}})
+    with runs.opened(second) as run:
+        runs.describe(run.path, second)
+    found = json.loads((path / "lock.json").read_text())
+    assert run.path == path
+    assert found["digest"] == digest
+    assert found["origin"] == {"git": {"commit": "one"}}
+    assert found["resolved"] == {"stages": {"a": {"revision": "r1"}}}
+
+
+def test_a_stage_taken_from_another_run_brings_what_it_resolved(tmp_path: Path) -> None:
+    shared = stage("a", write="A")
+    first = plan(tmp_path, shared)
+    go(first)
+    with runs.opened(first) as run:
+        run.seal(replace(_manifest(run, "a"), info={"resolved": {"revision": "r1"}}))
+    path, _ = go(plan(tmp_path, shared, digest="fedcba9876543210"))
+    assert json.loads((path / "lock.json").read_text())["resolved"] == {"stages": {"a": {"revision": "r1"}}}
+
+
+def _manifest(run: runs.Run, name: str) -> Manifest:
+    manifest = read_manifest(run.stage_dir(name))
+    assert manifest is not None
+    return manifest

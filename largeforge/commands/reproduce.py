@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show what matches, run the plan again, compare the results; return the exit code."""
     from rich.console import Console
 
+    from largeforge.forecast.plan import refuse_what_does_not_fit, with_forecasts
     from largeforge.plan_view import render
     from largeforge.recipe.schema import Registry
     from largeforge.recorded import find
@@ -47,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     registry = Registry(**{key.removeprefix("registry."): value for key, value in given.items() if _is_registry(key)})
     recorded = find(arguments.target, root=Path(arguments.runs), registry=registry)
     wanted = prepare(recorded, arguments.words)
+    wanted = replace(wanted, plan=with_forecasts(wanted.plan))
     console = Console()
     console.print(f"Reproduces {recorded.label}, lock {recorded.digest[:12]}", highlight=False, markup=False)
     console.print(view.table(wanted.matches), highlight=False)
@@ -54,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     if wanted.mode == "plan":
         console.print(render(wanted.plan, {}))
     wanted.check()
+    if wanted.plan.recipe.memory_check == "refuse":
+        refuse_what_does_not_fit(wanted.plan)
     if wanted.mode == "plan":
         return 0
     return _carried_out(wanted, _command(arguments), console)

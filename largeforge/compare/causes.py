@@ -115,9 +115,9 @@ def kind_of(key: str) -> str:
         return "serving" if ".experts." in key else "model"
     by_section = {
         "models": "model", "python": "packages", "platform": "packages", "largeforge": "packages",
-        "hardware": "hardware", "seed": "seed", "packs": "cosmetic",
+        "hardware": "hardware", "seed": "seed",
     }  # fmt: skip
-    if key in ("hardware.memory_gib", "origin.git.commit", "origin.git.dirty"):
+    if key == "hardware.memory_gib":
         return "cosmetic"
     return "hardware" if key in ("origin.processor", "origin.driver") else by_section.get(section, "cosmetic")
 

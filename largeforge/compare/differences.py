@@ -163,7 +163,7 @@ def _more(before: int | None, after: int | None) -> str:
 def data_of(lock: dict[str, Any]) -> dict[str, str]:
     """Return the sha256 of each data file by the recipe's key that names it, such as `jobs.mapper.dataset.path`."""
     recipe, hashes = lock["recipe"], lock["datasets"]
-    jobs = {f"jobs.{name}.dataset": job["dataset"] for name, job in (recipe.get("jobs") or {}).items()}
+    jobs = {f"jobs.{name}.dataset": job.get("dataset") for name, job in (recipe.get("jobs") or {}).items()}
     sections = {"dataset": recipe.get("dataset"), **jobs}
     return {
         f"{prefix}.{key}": hashes.get(section[key], "missing")

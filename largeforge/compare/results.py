@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from largeforge.recorded import Recorded, StageResult
 
-_DURATION = ("_seconds", "_ms", "_s", "_per_s")
-"""Endings of metrics that tell how fast something was: they differ between any two runs."""
+_EFFORT = ("_seconds", "_ms", "_s", "_per_s", "_gib")
+"""Endings of metrics that tell how fast something was or how much it took: they differ between any two runs."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def pairs(a: Recorded, b: Recorded) -> list[StagePair]:
 def pair(name: str, a: StageResult, b: StageResult) -> StagePair:
     """Compare two results of one stage; a side that kept no metrics at all has none to compare."""
     names = list(dict.fromkeys([*a.metrics, *b.metrics])) if a.metrics and b.metrics else []
-    metrics = [Metric(each, a.metrics.get(each), b.metrics.get(each)) for each in names if not is_duration(each)]
+    metrics = [Metric(each, a.metrics.get(each), b.metrics.get(each)) for each in names if not is_effort(each)]
     weights = a.weights == b.weights if a.weights and b.weights else None
     return StagePair(name, a.kind, weights, metrics, (a.seconds, b.seconds))
 
 
-def is_duration(metric: str) -> bool:
-    """Tell whether a metric is a time or a rate rather than a result."""
-    return metric.endswith(_DURATION)
+def is_effort(metric: str) -> bool:
+    """Tell whether a metric is a time, a rate or an amount of memory rather than a result."""
+    return metric.endswith(_EFFORT)

@@ -44,7 +44,7 @@ def of_recipe(words: list[str]) -> Recorded:
     from largeforge.recipe.validate import validate
 
     composition = compose([f"+recipe={recipe_name(words[0])}", *words[1:]])
-    plan = make_plan(validate(composition), recipe_folder=composition.recipe_folder)
+    plan = make_plan(validate(composition), recipe_folder=composition.recipe_folder, packs=composition.packs)
     return Recorded(" ".join(["recipe", *words]), plan.lock)
 
 

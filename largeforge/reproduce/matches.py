@@ -54,16 +54,31 @@ def used(reference: str, lock: dict[str, Any], job: str = "") -> dict[str, str]:
     resolved = lock.get("resolved") or {}
     planned = lock.get("models", {}).get(reference) or (resolved.get("models") or {}).get(reference) or {}
     in_stage = (resolved.get("stages") or {}).get(f"{job}.train" if job else "train") or {}
-    return {**planned, **({"reference": in_stage["model"]} if "model" in in_stage else {}), **in_stage}
+    reference = {"reference": in_stage["model"]} if "model" in in_stage else {}
+    return {key: text for key, text in {**planned, **reference, **in_stage}.items() if isinstance(text, str)}
 
 
 def _recipe(lock: dict[str, Any], here: dict[str, Any]) -> Iterator[Match]:
     before, now = flatten(lock["recipe"]), flatten(here["recipe"])
     changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
     for key in changed:
-        yield Match(f"recipe.{key}", shown(before.get(key)), shown(now.get(key)), "differs")
+        is_pinned = _is_pinned(key, before.get(key), now.get(key), lock)
+        verdict: Verdict = "exact" if is_pinned else "differs"
+        note = "pinned to what it meant then" if is_pinned else ""
+        yield Match(f"recipe.{key}", shown(before.get(key)), shown(now.get(key)), verdict, note)
     if not changed:
         yield Match("recipe", lock["recipe"]["name"], here["recipe"]["name"], "exact")
+
+
+def _is_pinned(key: str, before: Any, now: Any, lock: dict[str, Any]) -> bool:
+    """Tell whether a key only says what it meant for the locked run."""
+    *path, last = key.split(".")
+    if path == ["hardware"]:
+        return bool(lock["hardware"].get(last) == now)
+    if last != "ref" or not path or path[-1] != "model" or not isinstance(before, str):
+        return False
+    known = used(before, lock, path[1] if path[0] == "jobs" else "")
+    return now in (known.get("reference"), f"{before.partition('@')[0]}@{known.get('revision')}")
 
 
 def _datasets(lock: dict[str, Any], here: dict[str, Any], allow: frozenset[str]) -> Iterator[Match]:
@@ -122,11 +137,15 @@ def _model(
 
 
 def _packs(lock: dict[str, Any], here: dict[str, Any]) -> Iterator[Match]:
-    before, now = flatten(lock.get("packs", {})), flatten(here.get("packs", {}))
-    for key in before:
-        if key and now.get(key) != before[key]:
-            note = "the recipe is the locked one whatever the pack says"
-            yield Match(f"pack {key}", shown(before[key]), shown(now.get(key)), "unknown", note)
+    before, now = _packs_of(lock), _packs_of(here)
+    for name, commit in before.items():
+        verdict: Verdict = "exact" if now.get(name) == commit else "unknown"
+        yield Match(f"pack {name}", commit[:12], now.get(name, "")[:12], verdict, "the recipe is the locked one")
+
+
+def _packs_of(lock: dict[str, Any]) -> dict[str, str]:
+    found = lock.get("origin", {}).get("packs") or {}
+    return {name: str(pack.get("commit", "")) for name, pack in found.items()}
 
 
 def _software(lock: dict[str, Any], here: dict[str, Any]) -> Iterator[Match]:

@@ -12,6 +12,7 @@ from largeforge.errors import LargeForgeError, Problem, RecipeError
 from largeforge.plan import Plan, make_plan
 from largeforge.recipe import model_ref, sources
 from largeforge.recipe.compose import Composition
+from largeforge.recipe.packs import installed
 from largeforge.recipe.places import Places
 from largeforge.recipe.schema import Registry
 from largeforge.recipe.validate import validate
@@ -56,13 +57,16 @@ def prepare(recorded: Recorded, words: Sequence[str]) -> Reproduction:
     Raises RecipeError when a word is wrong, the lock's recipe is not valid here, or it trained nothing.
     """
     asked = overrides.parse(words)
-    recipe = pinned(recorded.lock)
-    recipe["runs"] = {"root": ROOT}
-    recipe["mode"] = asked.mode
+    folder = str(_recipe_folder())
+    recipe = {**copy.deepcopy(recorded.lock["recipe"]), "runs": {"root": ROOT}, "mode": asked.mode}
     overrides.apply(recipe, asked)
-    folder = _recipe_folder()
-    places = Places(tuple(words), recorded.path)
-    plan = make_plan(validate(Composition(recipe, places, str(folder))), recipe_folder=str(folder))
+    composition = Composition(recipe, Places(tuple(words), recorded.path), folder)
+    validate(composition)
+    _pin_models(recipe, recorded.lock)
+    if not any(key.startswith("hardware") for key in asked.values):
+        _pin_hardware(recipe, recorded.lock["hardware"])
+    packs = {name: pack for name, pack in _packs().items() if name in recorded.lock["origin"].get("packs", {})}
+    plan = make_plan(validate(composition), recipe_folder=folder, packs=packs)
     origin = {**plan.lock["origin"], "reproduces": recorded.digest}
     plan = replace(plan, stages=_wanted(plan, recorded), lock={**plan.lock, "origin": origin})
     if "runs.resume" not in asked.values:
@@ -70,19 +74,23 @@ def prepare(recorded: Recorded, words: Sequence[str]) -> Reproduction:
     return Reproduction(recorded, plan, matches(recorded.lock, plan, allow=asked.allow), asked.mode)
 
 
-def pinned(lock: dict[str, Any]) -> dict[str, Any]:
-    """Return the locked recipe, in which whatever would mean something else today is written out.
+def _pin_models(recipe: dict[str, Any], lock: dict[str, Any]) -> None:
+    """Write out each reference that would mean another model today than it did then.
 
-    Where all still means the same, it is the recipe as it was, so that the digest is too.
+    Where all still mean the same, the recipe stays as it was, so that the digest does too. A
+    reference that was overridden stays as it is.
     """
-    recipe: dict[str, Any] = copy.deepcopy(lock["recipe"])
     registry = Registry(**recipe.get("registry", {}))
-    jobs = recipe.get("jobs") or {}
-    for job, section in {"": recipe, **jobs}.items():
-        if section.get("model"):
-            section["model"]["ref"] = _pinned(section["model"]["ref"], lock, registry, job)
-    _pin_hardware(recipe, lock["hardware"])
-    return recipe
+    locked = lock["recipe"]
+    jobs = {"": (recipe, locked), **{name: (job, (locked.get("jobs") or {}).get(name)) for name, job in _jobs(recipe)}}
+    for name, (section, before) in jobs.items():
+        model = section.get("model")
+        if model and before and model["ref"] == (before.get("model") or {}).get("ref"):
+            model["ref"] = _pinned(model["ref"], lock, registry, name)
+
+
+def _jobs(recipe: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return list((recipe.get("jobs") or {}).items())
 
 
 def _pinned(text: str, lock: dict[str, Any], registry: Registry, job: str) -> str:
@@ -106,6 +114,12 @@ def _pin_hardware(recipe: dict[str, Any], locked: dict[str, Any]) -> None:
     for key in ("device", "cores"):
         if here[key] != locked.get(key, here[key]):
             recipe["hardware"][key] = locked[key]
+
+
+def _packs() -> dict[str, dict[str, str]]:
+    """Return commit and hash of the packs that are installed here."""
+    found = {name: pack.pinned for name, pack in installed.packs().items()}
+    return {name: {"commit": pin.commit, "sha256": pin.sha256} for name, pin in found.items() if pin}
 
 
 def _recipe_folder() -> Path:

@@ -83,6 +83,17 @@ def test_the_model_is_registered_with_its_lineage(settings: Registry, context: C
     assert "registered registry:mapper/1 as @champion" in written(context)
 
 
+def test_the_lock_of_the_run_goes_with_the_model(settings: Registry, context: Context) -> None:
+    content = {"recipe": {}, "models": {}, "datasets": {}, "packages": {}, "hardware": {}}
+    beside = {"origin": {"processor": "p"}, "resolved": {"stages": {"train": {"revision": "r"}}}}
+    lock = {**content, "digest": artifacts.digest(content), **beside}
+    artifacts.write_json(context.out.parents[1] / "lock.json", lock)
+    register.run(config(settings), replace(context, lock=lock["digest"]))
+    version = registered(settings)
+    assert ModelRegistry(settings).lock(version) == lock
+    assert version.lock == lock["digest"], "what served answers carry names the run"
+
+
 def test_a_refused_model_is_not_registered(settings: Registry, context: Context) -> None:
     judge(
         context.inputs["evaluation"], GATE, {**GATE, "metric": "loss", "condition": "< 1", "value": 3, "passed": False}

@@ -32,6 +32,12 @@ def test_the_same_twice_and_in_another_mode(digest_of):
     assert digest_of() == digest_of() == digest_of("mode=plan") == digest_of("runs.root=elsewhere")
 
 
+def test_prices_and_targets_decide_no_result(digest_of):
+    assert digest_of("hardware.price_per_hour=2") == digest_of()
+    serving = ("+serving=vllm_cpu", "serving.targets.requests_per_second=3")
+    assert digest_of(*serving) == digest_of("+serving=vllm_cpu")
+
+
 def test_the_place_does_not_matter(folder, digest_of, monkeypatch):
     (folder.path / "rows.jsonl").write_text("{}\n")
     first = digest_of()

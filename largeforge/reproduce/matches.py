@@ -54,8 +54,8 @@ def used(reference: str, lock: dict[str, Any], job: str = "") -> dict[str, str]:
     resolved = lock.get("resolved") or {}
     planned = lock.get("models", {}).get(reference) or (resolved.get("models") or {}).get(reference) or {}
     in_stage = (resolved.get("stages") or {}).get(f"{job}.train" if job else "train") or {}
-    reference = {"reference": in_stage["model"]} if "model" in in_stage else {}
-    return {key: text for key, text in {**planned, **reference, **in_stage}.items() if isinstance(text, str)}
+    version = {"reference": in_stage["model"]} if "model" in in_stage else {}
+    return {key: text for key, text in {**planned, **version, **in_stage}.items() if isinstance(text, str)}
 
 
 def _recipe(lock: dict[str, Any], here: dict[str, Any]) -> Iterator[Match]:

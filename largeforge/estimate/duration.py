@@ -58,11 +58,11 @@ GPU = (
 arXiv:2407.21783, table 4) and 46 % of a TPU's (Chowdhery et al. 2022, section 4.1), recomputation not
 counted; fine-tuning with unfused kernels and short rows stays below."""
 CPU = (
-    Utilization(0.08, 0.3, launch_s=6e-3, hidden=0.0, start_s=20, disk_bytes_per_s=0.2e9),
-    Utilization(0.30, 0.5, launch_s=2e-3, hidden=0.0, start_s=10, disk_bytes_per_s=0.5e9),
-    Utilization(0.60, 0.8, launch_s=1e-3, hidden=0.0, start_s=6, disk_bytes_per_s=2.0e9),
+    Utilization(0.06, 0.3, launch_s=6e-3, hidden=0.0, start_s=20, disk_bytes_per_s=0.2e9),
+    Utilization(0.18, 0.5, launch_s=2e-3, hidden=0.0, start_s=10, disk_bytes_per_s=0.5e9),
+    Utilization(0.50, 0.8, launch_s=1e-3, hidden=0.0, start_s=6, disk_bytes_per_s=2.0e9),
 )
-"""Fitted to models of 0.8 and 48 million parameters trained on two cores of a server (docs/hardware.md)."""
+"""Fitted to a model of 0.8 million parameters that is trained on one and on two cores (docs/hardware.md)."""
 DEQUANTIZE = 1.5
 """Times as long as in bf16 that arithmetic with 4-bit weights takes, since each pass unpacks them first (Dettmers
 et al., arXiv:2305.14314, section 3); an allowance."""

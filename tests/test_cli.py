@@ -180,24 +180,6 @@ def test_a_wrong_flag_is_no_crash(own, words):
     assert "Traceback" not in ended.stderr
 
 
-def test_a_sweep_plans_each_value(own):
-    ended = run("-m", "+recipe=mine", "mode=plan", "method.max_steps=11,22", cwd=own)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    for steps in (11, 22):
-        assert f"{steps} steps × 8 rows" in ended.stdout
-        assert f"Run it: python -m largeforge +recipe=mine method.max_steps={steps}\n" in ended.stdout
-    assert ended.stdout.count("recipe:data/rows.jsonl") == 2
-
-
-def test_a_sweep_goes_on_after_a_wrong_value(own):
-    ended = run("-m", "+recipe=mine", "mode=plan", "method.max_steps=11,many,22", cwd=own)
-    assert ended.returncode == 2
-    assert "11 steps" in ended.stdout
-    assert "22 steps" in ended.stdout
-    assert "command line: method.max_steps = 'many': " in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
 @pytest.mark.parametrize(
     "words",
     [["mode=plan"], ["-m", "mode=plan"], ["--cfg", "job"], ["--cfg", "all", "--resolve"], ["--info", "all"]],

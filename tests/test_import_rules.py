@@ -69,7 +69,7 @@ RULES = {
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),
     "preflight": Rule(own=("plan", "recipe", "runs", "data", "stages"), late=("packaging",)),
-    "execute": Rule(own=("plan", "recipe", "runs", "runner", "console", "report", "preflight")),
+    "execute": Rule(own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast")),
     "gateway": Rule(
         own=("recipe", "monitoring"),
         top=(

@@ -462,8 +462,8 @@ class Sweep(Strict):
     """Optuna's sampler; `tpe` learns from the trials before, after ten random ones."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the sampler; the trials' own seed is the recipe's `seed`."""
-    params: dict[str, str] = {}
-    """Key to what `-m` gives it, for example `method.learning_rate: tag(log, interval(1e-4, 1e-2))`; the words of
+    params: dict[str, str | list[str | int | float]] = {}
+    """Key to what `-m` gives it: a list of values, or for example `tag(log, interval(1e-4, 1e-2))`; the words of
     the command line come first."""
     trial: bool = False
     """Set by a sweep for each of its trials: nothing is registered or served."""

@@ -8,9 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Interrupted, LargeForgeError, RecipeError
-from largeforge.preflight import needs
 from largeforge.preflight import run as preflight
-from largeforge.preflight.context import Context
 from largeforge.runs import relative
 from largeforge.sweep import leaderboard, page, plan_view, tracking
 from largeforge.sweep.folder import FINISHED, About, Folder, Trial
@@ -25,7 +23,7 @@ from largeforge.sweep.view import make_view
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from largeforge.plan import Plan
+    from largeforge.recipe.schema import Registry
 
 
 def sweep(typed: Sequence[str]) -> int:
@@ -43,8 +41,7 @@ def sweep(typed: Sequence[str]) -> int:
     checked = _planned(request, share, total)
     about = _about(request, checked, share, total)
     if request.is_plan:
-        assert first.plan is not None
-        places = room(first.plan, total, request.settings.jobs)
+        places = _room(checked, total, request.settings.jobs)
         return plan_view.show(request, checked, about, places, folder)
     assert first.plan is not None
     for warning in preflight.require(first.plan):
@@ -93,13 +90,13 @@ def _share(request: Request, first: Planned, before: About | None, total: int) -
     if before is not None and before.jobs == jobs:
         return before.share
     assert first.plan is not None
-    return tuple(words(first.plan, room(first.plan, total, jobs)))
+    return tuple(words(first.plan, _room([first], total, jobs)))
 
 
-def room(plan: Plan, total: int, jobs: int) -> list[Slot]:
-    """Return the room for trials like this one on this machine, now."""
-    peak_bytes, _ = needs.peak(Context(plan))
-    return slots(plan, total, jobs, this_machine(), memory_gib=peak_bytes / 2**30)
+def _room(checked: Sequence[Planned], total: int, jobs: int) -> list[Slot]:
+    """Return the room for these trials on this machine, now; the largest of them says how much memory each gets."""
+    plan = next(planned.plan for planned in checked if planned.plan is not None)
+    return slots(plan, total, jobs, this_machine(), memory_gib=max(planned.peak_gib for planned in checked))
 
 
 def _planned(request: Request, share: tuple[str, ...], total: int) -> list[Planned]:
@@ -124,8 +121,7 @@ def _run(request: Request, folder: Folder, about: About, checked: list[Planned])
     for trial in known.values():
         if trial.state == "invalid":
             folder.write(trial)
-    plan = next(planned.plan for planned in checked if planned.plan is not None)
-    places = room(plan, about.num_trials, request.settings.jobs)
+    places = _room(checked, about.num_trials, request.settings.jobs)
     plan_view.announce(request, about, checked, kept, places, folder)
     interrupted: LargeForgeError | None = None
 
@@ -144,9 +140,13 @@ def _run(request: Request, folder: Folder, about: About, checked: list[Planned])
     if interrupted is not None:
         print(f"{interrupted}:\n  {shlex.join(['python', '-m', 'largeforge', '-m', *request.words])}", file=sys.stderr)
         return interrupted.exit_code
-    if problem := tracking.record(folder, plan.recipe.registry):
+    if problem := tracking.record(folder, _registry(checked)):
         print(f"warning: the sweep could not be written to MLflow: {problem}", file=sys.stderr)
     return 0 if all(trial.state == "done" for trial in trials) else 1
+
+
+def _registry(checked: Sequence[Planned]) -> Registry:
+    return next(planned.recipe for planned in checked if planned.recipe is not None).registry
 
 
 def _source(

@@ -7,7 +7,9 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from largeforge.console.text import clean
+from largeforge.console.text import clean, clean_lines
+from largeforge.errors import listed
+from largeforge.forecast.text import dollars, duration
 from largeforge.runs import relative, statuses
 from largeforge.sweep.view import clean_reason, short_keys
 
@@ -45,6 +47,8 @@ def show(request: Request, checked: Sequence[Planned], about: About, room: Seque
     console.print(table)
     if len(checked) > _MAX_ROWS:
         console.print(Text(f"and {len(checked) - _MAX_ROWS} more"))
+    if total := _total(request, checked):
+        console.print(Text(f"\n{total}"))
     command = shlex.join(["python", "-m", "largeforge", "-m", *(w for w in request.words if not _is_mode(w))])
     console.print(Text(f"\nResults: {relative(folder.path)}\nRun it: {command}"), soft_wrap=True)
     return 2 if complain(checked) else 0
@@ -70,8 +74,13 @@ def complain(checked: Sequence[Planned]) -> int:
     if not invalid:
         return 0
     print(f"{len(invalid)} of {len(checked)} trials are invalid and will not run:", file=sys.stderr)
-    for planned in invalid[:_MAX_ROWS]:
-        print(f"  #{planned.number:03} " + "\n       ".join(clean_reason(planned.problem)), file=sys.stderr)
+    groups: dict[str, list[str]] = {}
+    for planned in invalid:
+        groups.setdefault(planned.problem, []).append(f"#{planned.number:03}")
+    for problem, names in list(groups.items())[:_MAX_ROWS]:
+        lines = clean_lines(problem)
+        kept = [line.removeprefix("  - ") for line in lines if line and not line.endswith("in the recipe:")]
+        print(f"  {listed(names, 8)}: " + "\n    ".join(kept), file=sys.stderr)
     sys.stderr.flush()
     return len(invalid)
 
@@ -93,7 +102,19 @@ def _what(planned: Planned) -> str:
     found = statuses(planned.plan)
     states = Counter(found.get(stage.name, "to run") for stage in planned.plan.stages)
     told = ", ".join(f"{states[state]} {state}" for state in ("to run", "reusable", "done") if states[state])
-    return f"{len(planned.plan.stages)} stages: {told}"
+    expected = f"; {duration(planned.hours)}" if planned.hours and states["to run"] else ""
+    price = f", {dollars(planned.cost)}" if planned.cost and expected else ""
+    return f"{len(planned.plan.stages)} stages: {told}{expected}{price}"
+
+
+def _total(request: Request, checked: Sequence[Planned]) -> str:
+    """Return hours and price of all trials of a grid one after the other; empty where they are not known."""
+    hours = [planned.hours for planned in checked if planned.hours]
+    if request.settings.name != "grid" or not hours:
+        return ""
+    costs = [planned.cost for planned in checked if planned.cost]
+    price = f", {dollars(sum(costs[1:], costs[0]))}" if costs else ""
+    return f"Working time of all trials: {duration(sum(hours[1:], hours[0]))}{price}"
 
 
 def _is_mode(word: str) -> bool:

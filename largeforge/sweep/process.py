@@ -113,4 +113,5 @@ def _last_words(log: Path, code: int) -> str:
     how = (
         f"its process was killed by {killers[code]}" if code in killers else f"its process ended with exit code {code}"
     )
-    return told or f"{how}; see {log}"
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    return told or f"{how}{f': {last}' if last else ''}; see {log}"

@@ -6,6 +6,7 @@ names for the Optuna sweeper (`hydra/sweeper=optuna`, `hydra.sweeper.n_trials=â€
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,11 @@ _HYDRA_NAMES = {
 _HYDRA_VALUES = {"sweep": {"basic": "grid"}}
 _NOT_SWEPT = ("sweep", "mode", "runs", "hydra", "serve")
 """First parts of keys that cannot take several values: they say how a sweep runs."""
+_RECIPE_MAY_SWEEP = re.compile(
+    r"seed|((jobs\.[\w-]+\.)?(method|adapter|evaluation)(\.[\w.]+)?)|model|dataset|(method|adapter|model|dataset)@[\w.-]+"
+)
+"""Keys of `sweep.params`. A recipe may come from a stranger, and what it sweeps becomes words of the command line,
+which are trusted: so no paths, interpreters or addresses, which would be refused in a file of a pack."""
 _IDENTITY = ("name", "sampler", "seed")
 """Settings that decide which trials there are; other ones may change when a sweep goes on."""
 
@@ -82,7 +88,8 @@ def read_request(words: Sequence[str]) -> Request:
     typed = [listed_choices(_translated(word)) for word in words]
     check_words(typed, sweep=True)
     own = [word for word in typed if _is_about_sweep(word)]
-    fixed, spaces = _divided(word for word in typed if word not in own and _key(word) != "mode")
+    fixed, spaces = _divided(word for word in typed if word not in own)
+    fixed = [word for word in fixed if _key(word) != "mode"]
     probe = compose([*own, *fixed, *(space.word(space.probes[0]) for space in spaces)])
     settings = _settings(probe)
     spaces += _of_recipe(settings, probe, {*map(_key, fixed), *(space.key for space in spaces)})
@@ -145,10 +152,11 @@ def _of_recipe(settings: Sweep, probe: Composition, given: set[str]) -> list[Spa
     problems, words = [], []
     for key, value in settings.params.items():
         where = probe.places.of_key("sweep.params")
-        if key.replace("/", ".").partition(".")[0] in (*_NOT_SWEPT, "recipe"):
-            problems.append(Problem(f"sweep.params.{key}", "takes one value in a sweep.", where))
+        if not _RECIPE_MAY_SWEEP.fullmatch(key):
+            rule = "a recipe may sweep over method, adapter, evaluation, seed, or choices of model and dataset."
+            problems.append(Problem(f"sweep.params.{key}", rule, where))
         elif key not in given:
-            words.append(f"{key}={value}")
+            words.append(f"{key}={value if isinstance(value, str) else ','.join(map(str, value))}")
     if problems:
         raise RecipeError(problems)
     check_words(words, sweep=True)

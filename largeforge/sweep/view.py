@@ -177,7 +177,7 @@ class LiveView(_Counts):
             bar: RenderableType = Text("")
             if stage and stage.total and stage.step is not None:
                 bar = ProgressBar(total=stage.total, completed=stage.step, complete_style="cyan")
-            told = _where(stage) if stage else "starting"
+            told = _where(stage) if stage else "" if running.trial.run_dir else "starting"
             values = Text(short_values(running.trial.values), "dim")
             table.add_row(Text(f"#{running.trial.name}", "bold"), values, bar, Text(told))
         return Group(table, Text(f"  {self.summary()}", "dim"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from largeforge.estimate.adapters import is_target
 from largeforge.estimate.families import FAMILIES, LLAMA
+from largeforge.estimate.inference import frozen_layer_bytes
 from largeforge.estimate.memory import bytes_per_value
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from largeforge.estimate.training import TrainingLoad
 
 _FP32 = 4
-_GEMMA = ("gemma", "gemma2", "gemma3_text")
-"""Families whose RMSNorm keeps its result in fp32 before the weight is multiplied in."""
+_FP32_NORM = ("gemma", "gemma2", "gemma3_text", "gpt_oss", "olmo2")
+"""Families whose RMSNorm multiplies by its weight in fp32, and so keeps the normalized values in fp32."""
 _EAGER = ("gpt_oss",)
 """Families with attention sinks: no fused kernel of PyTorch has them, so the scores are written out."""
 
@@ -48,7 +49,7 @@ def layer(load: TrainingLoad) -> Layer:
     hidden = size * load.shape.hidden_size
     return Layer(
         kept=kept,
-        frozen=tokens * (size * 3 * load.shape.mlp_width + 2 * hidden) + 3 * widths.scores,
+        frozen=frozen_layer_bytes(load.shape, tokens, size) + 3 * widths.scores,
         backward=tokens * widths.backward + 3 * widths.scores,
         input=tokens * hidden,
     )
@@ -85,7 +86,7 @@ class _Widths:
         self.hidden, self.mlp_width = shape.hidden_size, shape.mlp_width
         self.queries, self.keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         self.trained = load.adapter.trains_all
-        self.gemma = shape.model_type in _GEMMA
+        self.fp32_norm = shape.model_type in _FP32_NORM
         self.routed = shape.experts_per_token * self.hidden if shape.experts else 0
         self.eager = shape.model_type in _EAGER
 
@@ -102,7 +103,7 @@ class _Widths:
         normalized values that it is multiplied with."""
         if not self.trained:
             return _FP32 * self.hidden
-        return (_FP32 + (_FP32 if self.gemma or self.eager else self.size)) * self.hidden
+        return (_FP32 + (_FP32 if self.fp32_norm else self.size)) * self.hidden
 
     @property
     def norms(self) -> float:
@@ -128,7 +129,7 @@ class _Widths:
 
     @property
     def mlp(self) -> float:
-        """Gate, its activation, up, and their product where down_proj learns; experts: also their inputs and outputs."""
+        """Gate, its activation, up, and their product where down_proj learns; experts: their inputs and outputs too."""
         return self.size * ((4 if self.trained or self.routed else 3) * self.mlp_width + 2 * self.routed)
 
     @property

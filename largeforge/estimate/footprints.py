@@ -6,9 +6,10 @@ Each method and adapter module returns its own footprint; the constants here are
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from largeforge.estimate.shape import Shape
+if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
 
 
 @dataclass(frozen=True)

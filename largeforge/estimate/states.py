@@ -114,7 +114,7 @@ def _gathered(load: TrainingLoad) -> float:
     """Return the weights that a GPU has gathered at a time.
 
     FSDP2: the layer that runs and the next one, and the root (embedding, head, last norm), which stays gathered
-    (PyTorch `fully_shard`: implicit prefetch, `reshard_after_forward` of the root). ZeRO-3: `stage3_max_live_parameters`.
+    (PyTorch `fully_shard`: implicit prefetch, `reshard_after_forward` of the root). ZeRO-3: its `ZERO3_LIVE`.
     """
     shape, sharding = load.shape, load.sharding
     if sharding.weights_share == 1 and sharding.offload != "all":
@@ -130,7 +130,7 @@ def _buckets(load: TrainingLoad, gradient_bytes: float) -> float:
     """Return the buffers in which gradients travel.
 
     DDP: a copy of all gradients (PyTorch `DistributedDataParallel`, `gradient_as_bucket_view=False`). FSDP2: those of a
-    layer, whole, and their copy for reduce-scatter. ZeRO: a bucket that fills and one that travels (`overlap_comm`).
+    layer, whole, and their copy for reduce-scatter. ZeRO: a bucket that fills, one that travels (`overlap_comm`).
     """
     shape, sharding = load.shape, load.sharding
     if sharding.gpus == 1 or sharding.strategy == "none":

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from largeforge.estimate.activations import Layer, layer, masked_values
 from largeforge.estimate.footprints import FULL, SFT, AdapterFootprint, MethodFootprint
+from largeforge.estimate.inference import generation_parts
 from largeforge.estimate.loss import loss_bytes
 from largeforge.estimate.memory import Memory, bytes_per_value
-from largeforge.estimate.overhead import overhead
+from largeforge.estimate.overhead import lost_bytes, process_bytes
 from largeforge.estimate.sharding import SINGLE, Sharding
 from largeforge.estimate.states import States, states
 
@@ -75,25 +76,41 @@ def training_memory(load: TrainingLoad) -> Memory:
     waiting = _waiting(load, one)
     steady = {
         "weights": held.weights, "adapter": held.adapter, "optimizer": held.optimizer, "reference": held.reference,
-        "overhead": overhead(load),
+        "overhead": process_bytes(load.device),
     }  # fmt: skip
     before = held.gradients if load.accumulation > 1 else held.buckets
     phases = {
-        "loss": _moment(steady, before, waiting + _final_norm(load), loss_bytes(load)),
-        "backward starts": _moment(steady, max(before, held.head_gradient), waiting + _running(load, one)),
-        "backward ends": _moment(steady, _late(held, before), _last(load, one)),
-        "embedding": _moment(steady, held.gradients + held.embedding_again, load.tokens * _hidden(load)),
-        "optimizer step": _moment(steady, held.gradients + held.step_scratch, 0.0),
+        "loss": _moment(before, waiting + _final_norm(load), loss_bytes(load)),
+        "backward starts": _moment(max(before, held.head_gradient), waiting + _running(load, one)),
+        "backward ends": _moment(_late(held, before), _last(load, one)),
+        "embedding": _moment(held.gradients + held.embedding_again, load.tokens * _hidden(load)),
+        "optimizer step": _moment(held.gradients + held.step_scratch, 0.0),
     }
     if load.method.reference or load.method.teacher:
         kept = waiting + _final_norm(load)
-        phases["reference layers"] = _moment(steady, before, kept + one.frozen)
-        phases["reference loss"] = _moment(steady, before, kept, loss_bytes(load, forward_only=True))
-    return Memory(phases)
+        phases["reference layers"] = _moment(before, kept + one.frozen)
+        phases["reference loss"] = _moment(before, kept, loss_bytes(load, forward_only=True))
+    if load.method.completion_length:
+        phases["generation"] = _generation(load)
+    return Memory({name: _with(steady, parts, load) for name, parts in phases.items()})
 
 
-def _moment(steady: dict[str, float], gradients: float, activations: float, logits: float = 0.0) -> dict[str, float]:
-    return {**steady, "gradients": gradients, "activations": activations, "logits": logits}
+def _moment(gradients: float, activations: float, logits: float = 0.0) -> dict[str, float]:
+    return {"gradients": gradients, "activations": activations, "logits": logits}
+
+
+def _with(steady: dict[str, float], parts: dict[str, float], load: TrainingLoad) -> dict[str, float]:
+    lost = lost_bytes(load.device, sum(parts.values()))
+    return {**steady, **parts, "overhead": steady["overhead"] + lost}
+
+
+def _generation(load: TrainingLoad) -> dict[str, float]:
+    """Return what answering needs: trl generates those of all the forward passes of a step at once."""
+    new_tokens = min(load.method.completion_length, load.length - 1)
+    return generation_parts(
+        load.shape, sequences=load.sequences * load.accumulation, prompt=load.length - new_tokens,
+        new_tokens=new_tokens, size=bytes_per_value(load.compute),
+    )  # fmt: skip
 
 
 def _hidden(load: TrainingLoad) -> float:

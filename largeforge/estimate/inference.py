@@ -1,0 +1,74 @@
+"""Memory of answering and judging with plain transformers, and of merging an adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from largeforge.estimate.adapters import adapter_parameters
+from largeforge.estimate.memory import Memory, bytes_per_value
+from largeforge.estimate.overhead import process_bytes
+
+if TYPE_CHECKING:
+    from largeforge.estimate.footprints import AdapterFootprint
+    from largeforge.estimate.shape import Shape
+
+Device = Literal["cuda", "cpu"]
+
+
+def frozen_layer_bytes(shape: Shape, tokens: float, size: int) -> float:
+    """Return what a forward pass without gradients needs beside weights: three values of the MLP's width per token
+    (gate's activation, up, their product), the layer's input, and what it is normalized to."""
+    return tokens * size * (3 * shape.mlp_width + 2 * shape.hidden_size)
+
+
+def generation_parts(shape: Shape, *, sequences: int, prompt: int, new_tokens: int, size: int) -> dict[str, float]:
+    """Return the parts of memory that `generate` adds to weights.
+
+    The cache of a layer is made anew by each token (`DynamicLayer.update` in transformers `cache_utils.py`
+    concatenates), so that one layer's keys or values are there twice; logits are of the last position only, in fp32
+    beside what they were computed in.
+    """
+    cache = sequences * shape.kv_bytes(prompt + new_tokens, size)
+    return {
+        "kv_cache": cache * (1 + 0.5 / shape.layers),
+        "activations": frozen_layer_bytes(shape, sequences * prompt, size),
+        "logits": sequences * shape.vocab_size * (size + 4.0),
+    }
+
+
+def evaluation_memory(
+    shape: Shape, *, adapter: AdapterFootprint, batch: int, prompt: int, new_tokens: int, weights: str, device: Device
+) -> Memory:
+    """Return what judging a model beside its base needs, in answers and in log-probabilities of whole rows.
+
+    A model with all weights trained is loaded beside its base; an adapter is put on it. Log-probabilities take all
+    logits of a batch: as computed, in fp32, and their exponentials.
+    """
+    size = bytes_per_value(weights)
+    own = shape.parameters * float(size)
+    second = own if adapter.trains_all else 0.0
+    steady = {
+        "weights": own, "adapter": 4.0 * adapter_parameters(shape, adapter), "reference": second,
+        "overhead": process_bytes(device),
+    }  # fmt: skip
+    tokens = batch * (prompt + new_tokens)
+    scores = {
+        "activations": frozen_layer_bytes(shape, tokens, size),
+        "logits": tokens * shape.vocab_size * (size + 8.0),
+    }
+    answers = generation_parts(shape, sequences=batch, prompt=prompt, new_tokens=new_tokens, size=size)
+    return Memory({"generation": {**steady, **answers}, "log-probabilities": {**steady, **scores}})
+
+
+def merge_memory(shape: Shape, adapter: AdapterFootprint, *, stored: str = "bf16") -> Memory:
+    """Return what merging an adapter into its base needs of the host's memory.
+
+    `safe_merge` of peft copies a layer's weights and computes its change in fp32 before it is added.
+    """
+    size = bytes_per_value(stored)
+    widest = max((linear.inputs * linear.outputs for linear in shape.linears), default=0)
+    parts = {
+        "weights": shape.parameters * float(size), "adapter": 4.0 * adapter_parameters(shape, adapter),
+        "activations": widest * (size + 8.0), "overhead": process_bytes("cpu"),
+    }  # fmt: skip
+    return Memory({"merging": parts})

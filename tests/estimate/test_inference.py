@@ -1,0 +1,38 @@
+"""Memory of judging and merging."""
+
+from __future__ import annotations
+
+import pytest
+
+from largeforge.estimate.footprints import FULL, AdapterFootprint
+from largeforge.estimate.inference import evaluation_memory, merge_memory
+from largeforge.estimate.shape import shape
+
+QWEN = shape({
+    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+    "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
+})  # fmt: skip
+LORA = AdapterFootprint(rank=16)
+SIZES = {"batch": 8, "prompt": 256, "new_tokens": 64}
+
+
+def test_a_model_with_all_weights_trained_is_judged_beside_its_base() -> None:
+    full = evaluation_memory(QWEN, adapter=FULL, weights="bf16", device="cuda", **SIZES)
+    lora = evaluation_memory(QWEN, adapter=LORA, weights="bf16", device="cuda", **SIZES)
+    assert full.parts["reference"] == full.parts["weights"] == 2 * QWEN.parameters
+    assert "reference" not in lora.parts
+    assert lora.parts["adapter"] < 0.1 * lora.parts["weights"]
+
+
+def test_log_probabilities_of_whole_rows_cost_more_than_answers() -> None:
+    memory = evaluation_memory(QWEN, adapter=LORA, weights="fp32", device="cpu", **SIZES)
+    assert memory.peak_phase == "log-probabilities"
+    assert memory.parts["logits"] == pytest.approx(8 * 320 * 151936 * 12)
+    cache = memory.phases["generation"]["kv_cache"]
+    assert cache == pytest.approx(8 * 320 * QWEN.kv_bytes_per_token(4), rel=0.03)
+
+
+def test_merging_holds_the_model_once_with_the_adapter() -> None:
+    memory = merge_memory(QWEN, LORA)
+    assert memory.parts["weights"] == 2 * QWEN.parameters
+    assert memory.total < 2 * 2 * QWEN.parameters + memory.parts["overhead"]

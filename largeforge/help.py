@@ -11,6 +11,7 @@ import string
 import yaml
 
 from largeforge.recipe import sources
+from largeforge.recipe.packs import installed
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -26,6 +27,7 @@ def _lines() -> list[str]:
     """Return one line a group; what stands in a folder of a group is a group of its own, except with recipes."""
     found = []
     for group in sources.groups():
-        names = [name for name in sources.choices(group) if "/" not in name or group in sources.GROUP_FOLDERS]
+        in_folders = group in sources.GROUP_FOLDERS
+        names = [n for n in sources.choices(group) if in_folders or "/" not in n or installed.of_choice(n)]
         found += [f"{group}: {', '.join(names)}\n"] if names else []
     return found

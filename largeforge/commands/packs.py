@@ -65,7 +65,7 @@ def _list() -> int:
     for entry in entries:
         pack = packs[entry.alias]
         commit = pack.pinned.commit[:12] if pack.pinned else "-" * 12
-        state = pack.problem.partition(": ")[0].removeprefix(f"pack {entry.alias} ") or _content(pack)
+        state = pack.problem.partition(": python")[0].removeprefix(f"pack {entry.alias} ") or _content(pack)
         print(f"{entry.alias}  {commit}  {entry.rev}  {entry.git}\n    {state}")
     return 0
 

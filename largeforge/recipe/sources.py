@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 import largeforge
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.recipe.hydra_speed import as_config, plain, speed_up
@@ -136,6 +138,10 @@ def check_file(path: Path) -> list[Problem]:
         problems.append(Problem("@package", "of a recipe is _global_.", short(path), repr(vetted.package)))
     if pack:
         return problems
+    for key, _ in vetted.root.value if isinstance(vetted.root, yaml.MappingNode) else ():
+        if key.value == "packs":
+            rule = "stands in largeforge.yaml, beside the folder of recipes: python -m largeforge packs add."
+            problems.append(Problem("packs", rule, f"{short(path)}:{key.start_mark.line + 1}"))
     for choice in vetted.choices:
         if not choice.group.startswith("/"):
             problems.append(Problem("defaults", f"a group begins with a slash: `/{choice.group}`.", choice.where))

@@ -11,6 +11,9 @@ from largeforge.recipe.places import short
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LEFT_OPEN = ("is required", "nothing to do")
+"""How problems begin that the user of a recipe solves, or another recipe that builds on it."""
+
 UNNAMED = "this"
 """Name of a pack that nobody has given one yet."""
 
@@ -57,5 +60,5 @@ def _recipe(name: str) -> list[Problem]:
         composition = compose([f"+recipe={name}"], partial=True)
         validate(composition)
     except RecipeError as error:
-        return [problem for problem in error.problems if not problem.rule.startswith("is required: give it with")]
+        return [problem for problem in error.problems if not problem.rule.startswith(_LEFT_OPEN)]
     return []

@@ -187,8 +187,8 @@ def _pack(entry: project.Entry, pinned: lockfile.Pinned | None) -> Pack:
     if pinned is None:
         problem = f"pack {entry.alias} is not in {lockfile.NAME}: python -m largeforge packs update {entry.alias}"
     elif (pinned.git, pinned.rev) != (entry.git, entry.rev):
-        asks = f"{lockfile.NAME} pins another address or revision than {entry.where} asks for"
-        problem = f"pack {entry.alias}: {asks}: python -m largeforge packs update {entry.alias}"
+        asks = f"is pinned at another address or revision than {entry.where} asks for"
+        problem = f"pack {entry.alias} {asks}: python -m largeforge packs update {entry.alias}"
     elif not cache.folder_of(pinned.sha256).is_dir():
         problem = f"pack {entry.alias} is not fetched: {_FETCH}"
     folder = cache.folder_of(pinned.sha256) if pinned else Path()

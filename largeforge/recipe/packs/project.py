@@ -104,7 +104,7 @@ def add(folder: Path, entry: Entry) -> None:
         changed = re.sub(r"^packs:.*$", lambda _: f"packs:\n  - {line}", text, count=1, flags=re.MULTILINE)
     elif isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
         lines = text.splitlines(keepends=True)
-        last = _item_lines(node, len(node.value) - 1, lines)[1]
+        last = _item_lines(node, len(node.value) - 1)[1]
         if not lines[last - 1].endswith("\n"):
             lines[last - 1] += "\n"
         changed = "".join([*lines[:last], f"{' ' * node.start_mark.column}- {line}\n", *lines[last:]])
@@ -126,7 +126,7 @@ def remove(folder: Path, alias: str) -> None:
     if node is None or node.flow_style:
         raise PackError(f"{short(path)}: `packs` is not a list with one pack a line; take {alias} out yourself")
     lines = text.splitlines(keepends=True)
-    first, last = _item_lines(node, index, lines)
+    first, last = _item_lines(node, index)
     del lines[first:last]
     if len(entries) == 1:
         key_line = next(number for number in range(first - 1, -1, -1) if lines[number].startswith("packs:"))
@@ -197,14 +197,18 @@ def _packs_node(text: str) -> Any:
     return next((value for key, value in root.value if key.value == "packs"), None) if root else None
 
 
-def _item_lines(node: Any, index: int, lines: list[str]) -> tuple[int, int]:
-    """Return the first line of an item of a block list and the line after its last one, comments left to the next."""
-    first = node.value[index].start_mark.line
-    last = node.value[index].end_mark
-    end = last.line + (1 if last.column or last.line == first else 0)
-    while end - 1 > first and not lines[end - 1].split("#")[0].strip():
-        end -= 1
-    return first, end
+def _item_lines(node: Any, index: int) -> tuple[int, int]:
+    """Return the first line of an item of a block list, and the line after its last one."""
+    return node.value[index].start_mark.line, _last_line(node.value[index]) + 1
+
+
+def _last_line(node: Any) -> int:
+    """Return where a node ends; a block of keys ends with its last value, and not where the next thing begins."""
+    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        return _last_line(node.value[-1][1])
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
+        return _last_line(node.value[-1])
+    return int(node.end_mark.line)
 
 
 def _replace(folder: Path, before: str, after: str, wanted: list[Entry]) -> None:

@@ -13,12 +13,12 @@ RECIPE = """\
 # @package _global_
 # A support bot.
 defaults:
-  - /model: qwen2_5_7b_instruct
+  - /model: tiny_general
   - /dataset: shop
   - /method: short
-  - /adapter: lora
+  - /adapter: none
   - /evaluation: loss
-  - override /hardware: rtx_4090
+  - override /hardware: cpu
   - _self_
 name: support_bot
 """

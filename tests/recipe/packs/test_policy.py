@@ -151,8 +151,8 @@ def test_a_package_line_leads_to_no_forbidden_section(compose_hostile):
 
 def test_the_command_line_and_own_recipes_may_say_what_a_pack_may_not(using):
     using.write("recipes/mine.yaml", "# @package _global_\ndefaults: [acme/support_bot, _self_]\nruns: {root: mine}\n")
-    assert "3 of 3 stages" in using.ok("+recipe=mine", "mode=plan", "gateway.host=0.0.0.0", "environment.python=/x")
-    assert "3 of 3 stages" in using.ok("+recipe=acme/support_bot", "mode=plan", "dataset.path=rows.jsonl")
+    assert "to do" in using.ok("+recipe=mine", "mode=plan", "gateway.host=0.0.0.0", "environment.python=/x")
+    assert "to do" in using.ok("+recipe=acme/support_bot", "mode=plan", "dataset.path=rows.jsonl")
 
 
 def test_the_shipped_recipes_and_choices_are_within_what_a_pack_may_say(work, author, tmp_path):

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from largeforge import events, report, runner, runs
 from largeforge.errors import LargeForgeError
+from largeforge.forecast import training
 from largeforge.preflight import run as preflight
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
     """
     warnings = preflight.require(plan)
     with runs.opened(plan) as run, (run.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-        sink = _tee(stream, show)
+        sink = _remembering(plan, _tee(stream, show))
         started = time.monotonic()
         sink(_event("run_started", **_described(plan, run, command)))
         for warning in warnings:
@@ -77,6 +78,17 @@ def _tee(stream: IO[str], show: Sink) -> Sink:
         show(event)
 
     return sink
+
+
+def _remembering(plan: Plan, sink: Sink) -> Sink:
+    """Return a sink that keeps the rate of each training that has finished, for later plans."""
+
+    def remembering(event: dict[str, Any]) -> None:
+        if event["kind"] == "finished" and not event.get("reused") and event["stage"] in plan.forecasts:
+            training.remember(plan, event["stage"], event.get("metrics", {}))
+        sink(event)
+
+    return remembering
 
 
 def _event(kind: str, **fields: Any) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from largeforge.estimate.memory import PARTS
 from largeforge.forecast.text import count, dollars, duration, gib, span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
     from largeforge.estimate.targets import Finding
     from largeforge.forecast.stage import Forecast
+    from largeforge.forecast.whatif import Case
 
 STYLES = {"fits": "green", "tight": "yellow", "too big": "red", "unknown": "dim"}
 _TITLES = {
@@ -32,18 +33,60 @@ def render(forecasts: Mapping[str, Forecast]) -> list[RenderableType]:
     return [Group(part, Text()) for part in parts if part is not None]
 
 
+def training_cases(cases: Sequence[Case]) -> Table:
+    """Return a table of hardware against ways to train."""
+    titles = list(dict.fromkeys(case.title for case in cases))
+    table = _table("hardware", "usable", *titles)
+    rows: dict[str, dict[str, Forecast]] = {}
+    for case in cases:
+        rows.setdefault(case.hardware, {})[case.title] = case.forecast
+    for hardware, found in rows.items():
+        usable = gib(next(iter(found.values())).usable_bytes)
+        table.add_row(hardware, f"{usable} GiB", *(_peak(found[title]) for title in titles))
+    return table
+
+
+def serving_cases(cases: Sequence[Case]) -> Table:
+    """Return a table of what a server has room for on some hardware, and how fast it answers."""
+    table = _table("hardware", "usable", "vLLM", "side by side", "tok/s in all", "for one")
+    for case in cases:
+        found, forecast = case.forecast.serving, case.forecast
+        numbers = ["", "", ""]
+        if found and forecast.verdict != "too big":
+            numbers[0] = str(found.memory.sequences(found.memory.max_model_len))
+            if found.speed:
+                full = found.speed.requests_per_second(found.load) * found.load.completion_tokens
+                numbers[1:] = [span(full), span(found.speed.tokens_per_second_alone())]
+        verdict = Text(forecast.verdict, STYLES[forecast.verdict])
+        table.add_row(case.hardware, f"{gib(forecast.usable_bytes)} GiB", verdict, *numbers)
+    return table
+
+
+def _peak(forecast: Forecast) -> Text:
+    if forecast.memory is None:
+        return Text("?")
+    return Text.assemble(f"{gib(forecast.memory.total)} GiB ", (forecast.verdict, STYLES[forecast.verdict]))
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for place, title in enumerate(titles):
+        table.add_column(title, style="" if place else "bold", no_wrap=True)
+    return table
+
+
 def _memory(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
     """Return a table of where the memory of each stage goes at its peak, with a bar of what is usable."""
     known = {name: found for name, found in forecasts.items() if found.memory is not None}
     if not known:
         return None
     used = [part for part in PARTS if any(part in found.memory.parts for found in known.values() if found.memory)]
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("GiB", style="bold", no_wrap=True)
     for part in used:
         table.add_column(_TITLES.get(part, part), justify="right", no_wrap=True)
     table.add_column("peak", justify="right", no_wrap=True, style="bold")
-    table.add_column("", no_wrap=True)
+    table.add_column("of usable", no_wrap=True)
     for name, found in known.items():
         assert found.memory is not None
         parts = [gib(found.memory.parts[part]) if part in found.memory.parts else "" for part in used]
@@ -56,13 +99,13 @@ def _serving(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
     servers = {name: found.serving for name, found in forecasts.items() if found.serving}
     if not servers:
         return None
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("serving", style="bold", no_wrap=True)
+    table = _table("serving")
     for title in ("KV tokens", "sequences that fit", "tok/s alone", "at full load"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, found in servers.items():
         length, load = found.memory.max_model_len, found.load
-        fitting = f"{found.memory.sequences(load.length)} × {load.length}, {found.memory.sequences(length)} × {length}"
+        lengths = sorted({min(load.length, length), length})
+        fitting = ", ".join(f"{found.memory.sequences(tokens)} × {tokens}" for tokens in lengths)
         speeds = ["", ""]
         if found.speed:
             alone, full = found.speed.tokens_per_second_alone(), found.speed.requests_per_second(load)
@@ -112,4 +155,4 @@ def _answer(forecast: Forecast) -> Text:
     style = STYLES[forecast.verdict]
     if forecast.verdict == "unknown" or forecast.refusal:
         return Text(forecast.verdict, style)
-    return Text.assemble(f"{forecast.share:.0%} of {gib(forecast.usable_bytes)}: ", (forecast.verdict, style))
+    return Text.assemble(f"{gib(forecast.usable_bytes)} {forecast.share:.0%} ", (forecast.verdict, style))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -83,6 +83,13 @@ class Machine:
     def name(self) -> str:
         """What earlier runs on the same kind of device are known by."""
         return self.gpu if self.device == "cuda" else f"{processor.name()} x{self.cores}"
+
+    def share(self, cores: int) -> Machine:
+        """Return what a stage sees of the machine that keeps so many of its cores busy; a GPU is not divided."""
+        if self.device == "cuda" or not 0 < cores < self.cores:
+            return self
+        rates = replace(self.rates, fp32_tflops=self.rates.fp32_tflops * cores / self.cores)
+        return replace(self, cores=cores, rates=rates)
 
     def __str__(self) -> str:
         if self.device == "cpu":

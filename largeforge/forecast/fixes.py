@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from largeforge.recipe import extensions
 from largeforge.recipe.checks import check
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ def changed(recipe: Recipe, change: Change) -> Recipe | None:
         for name in parents:
             section = section[name]
         if isinstance(section.get(last), dict) and isinstance(value, str):
-            section, last = section[last], "name"
-        section[last] = value
+            known = extensions.load(last, value).Config.model_fields
+            section[last] = {name: kept for name, kept in section[last].items() if name in known} | {"name": value}
+        else:
+            section[last] = value
     try:
         new = type(recipe).model_validate(values)
     except ValidationError:

@@ -56,7 +56,8 @@ class Forecaster:
             found = serving.servers(self.recipe, self.machine, self.models)
             return {f"{stage.name}{SERVER}{expert}": forecast for expert, forecast in found.items()}
         compute = training.BY_KIND.get(stage.kind)
-        return {stage.name: compute(self.recipe, stage.job, self.machine, self.models)} if compute else {}
+        share = self.machine.share(stage.threads)
+        return {stage.name: compute(self.recipe, stage.job, share, self.models)} if compute else {}
 
 
 def _explained(plan: Plan, name: str, forecast: Forecast) -> str:

@@ -130,7 +130,7 @@ def _rank(recipe: Recipe, adapters: list[Expert]) -> int:
 
 
 def _forecast(recipe: Recipe, machine: Machine, server: Server, notes: tuple[str, ...]) -> Forecast:
-    found = serving_memory(server, usable_bytes=machine.usable_bytes, gpu=machine.gpu)
+    found = serving_memory(server, usable_bytes=machine.usable_bytes, gpu=machine.gpu, num_gpus=machine.num_gpus)
     blocks = found.cache.blocks(found.max_model_len)
     speed = Speed(server, machine.rates, in_flight_limit(server, found.sequences(_load(recipe).length)))
     targets = recipe.serving.targets

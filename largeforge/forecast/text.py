@@ -33,7 +33,7 @@ def span(found: Range) -> str:
 
 def count(number: float) -> str:
     """Return a large number with its power of a thousand, for example `1.2 M`."""
-    for size, name in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+    for size, name in ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k")):
         if number >= size:
             return f"{_digits(number / size)}{name}"
     return f"{number:.0f}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from largeforge import rates
+from largeforge import processor, rates
 from largeforge.data import token_counts
 from largeforge.errors import DataError
 from largeforge.estimate.duration import cost, shape_key, training_flops, training_hours
+from largeforge.estimate.inference import evaluation_memory, merge_memory
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
 from largeforge.estimate.training import TrainingLoad, training_memory
 from largeforge.forecast.fixes import Change
@@ -19,12 +21,13 @@ from largeforge.recipe import extensions
 from largeforge.recipe.tokenizer_file import tokenizer_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from largeforge.data.token_counts import TokenCounts
     from largeforge.estimate.shape import Shape
     from largeforge.forecast.models import Models
     from largeforge.hardware import Machine
+    from largeforge.plan import Plan
     from largeforge.recipe.schema import Job, Recipe
 
 TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 16
@@ -43,7 +46,7 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
         return Forecast(usable_bytes=machine.usable_bytes, assumptions=tuple(notes))
     load = training_load(recipe, job, machine, known.shape, longest=_longest(counts))
     done = _schedule(job, load, counts) if counts else None
-    found = rates.known(_runs(recipe), achieved(recipe, job, machine, load)) if done else None
+    found = rates.known(_runs(recipe), achieved(job, machine, load)) if done else None
     hours = training_hours(load, done, machine.rates, achieved=found.flops_per_s if found else None) if done else None
     flops = training_flops(load, tokens=done.tokens, length=done.length) if done else 0.0
     price = cost(hours, machine.rates, gpus=load.sharding.gpus) if hours else None
@@ -85,9 +88,7 @@ def training_load(recipe: Recipe, job: Job, machine: Machine, shape: Shape, *, l
     )
 
 
-def achieved(
-    recipe: Recipe, job: Job, machine: Machine, load: TrainingLoad, *, flops: float = 0, seconds: float = 0
-) -> Achieved:
+def achieved(job: Job, machine: Machine, load: TrainingLoad, *, flops: float = 0, seconds: float = 0) -> Achieved:
     """Return a training as `rates` remembers it; `seconds` are those of its steps."""
     kept = load.adapter.base_weights
     return Achieved(
@@ -100,6 +101,23 @@ def achieved(
         flops=flops,
         seconds=seconds,
     )
+
+
+def remember(plan: Plan, stage: str, metrics: Mapping[str, float]) -> None:
+    """Keep the rate that a finished training reached, for the plans after it; a rate that cannot be kept is let go."""
+    forecast = plan.forecasts.get(stage)
+    tokens_per_s = metrics.get("tokens_per_s", 0.0)
+    if forecast is None or forecast.training is None or forecast.training.schedule is None or not tokens_per_s:
+        return
+    planned = next(found for found in plan.stages if found.name == stage)
+    job = plan.recipe.training_jobs[planned.job]
+    load, done = forecast.training.load, forecast.training.schedule
+    flops = training_flops(load, tokens=metrics["tokens"], length=done.length)
+    run = achieved(
+        job, plan.machine.share(planned.threads), load, flops=flops, seconds=metrics["tokens"] / tokens_per_s
+    )
+    with suppress(OSError):
+        rates.record(_runs(plan.recipe), run)
 
 
 def candidates(recipe: Recipe, name: str, machine: Machine) -> list[list[Change]]:
@@ -208,5 +226,40 @@ def _shorter(prefix: str, job: Job) -> Iterator[Change]:
         yield Change(((f"{prefix}method.max_length", length),), f"rows over {length} tokens must go")
 
 
-BY_KIND = {"train": forecast}
+def evaluation(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
+    """Return what judging a job's model beside its base needs, by the evaluation that needs most."""
+    job = recipe.training_jobs[name]
+    shape = models.of(job.model).shape
+    if shape is None:
+        return Forecast(usable_bytes=machine.usable_bytes)
+    counts, _ = _counts(recipe, job)
+    longest = min(_longest(counts) or job.method.max_length, job.method.max_length)
+    memories = [
+        evaluation_memory(
+            shape,
+            adapter=extensions.load("adapter", job.adapter.name).footprint(job.adapter),
+            batch=getattr(evaluator, "batch_size", 1),
+            prompt=longest,
+            new_tokens=getattr(evaluator, "max_new_tokens", 0),
+            weights="fp32" if machine.device == "cpu" else "bf16",
+            device=machine.device,
+        )
+        for evaluator in job.evaluation.values()
+    ]
+    return Forecast(memory=max(memories, key=lambda memory: memory.total), usable_bytes=machine.usable_bytes)
+
+
+def merging(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
+    """Return what merging a job's adapter into its base needs of the host's memory."""
+    job = recipe.training_jobs[name]
+    known = models.of(job.model)
+    if known.shape is None:
+        return Forecast()
+    adapter = extensions.load("adapter", job.adapter.name).footprint(job.adapter)
+    stored = known.weights if known.weights in ("fp32", "bf16", "fp16") else "bf16"
+    host = machine.usable_bytes if machine.device == "cpu" else processor.memory_limit_gib() * 2**30
+    return Forecast(memory=merge_memory(known.shape, adapter, stored=stored), usable_bytes=host)
+
+
+BY_KIND = {"train": forecast, "evaluate": evaluation, "merge": merging}
 """Kind of stage to what forecasts it."""

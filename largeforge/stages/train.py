@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,18 @@ class Training:
             "steps": float(trainer.state.global_step),
             "train_seconds": round(seconds, 3),
             "tokens": float(trainer.state.num_input_tokens_seen),
+            "tokens_per_s": round(watcher.tokens_per_s(trainer.state), 1),
+            "peak_memory_gib": round(_peak_memory_bytes(self.config.device) / 2**30, 3),
         }
+
+
+def _peak_memory_bytes(device: str) -> float:
+    """Return the most memory that this process has held: what torch reserved of a GPU, or resident on a CPU."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    import torch
+
+    return float(torch.cuda.max_memory_reserved())
 
 
 def _verify_world_size(config: Config) -> None:
@@ -165,15 +177,22 @@ def _watcher(context: Context) -> Any:
                     f"the loss became {loss} at step {state.global_step}: lower method.learning_rate "
                     "or method.max_grad_norm; the last checkpoint is kept"
                 )
-            seconds = max(time.monotonic() - self.started, 1e-6)
+            seconds = self._seconds()
             steps = max(state.global_step - self.first_step, 1)
             context.events.emit(
                 "progress", step=state.global_step, total=state.max_steps, unit="steps", loss=loss,
                 learning_rate=float(logs.get("learning_rate", 0.0)), grad_norm=float(logs.get("grad_norm", 0.0)),
                 epoch=round(float(state.epoch or 0), 3),
-                tokens_per_s=round((state.num_input_tokens_seen - self.first_tokens) / seconds, 1),
+                tokens_per_s=round(self.tokens_per_s(state), 1),
                 seconds_left=round(seconds / steps * (state.max_steps - state.global_step), 1),
             )  # fmt: skip
+
+        def tokens_per_s(self, state: Any) -> float:
+            """Return the tokens learnt from in a second since this process began or continued."""
+            return float(state.num_input_tokens_seen - self.first_tokens) / self._seconds()
+
+        def _seconds(self) -> float:
+            return max(time.monotonic() - self.started, 1e-6)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:

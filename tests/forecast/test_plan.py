@@ -1,0 +1,182 @@
+"""Plans are forecast stage by stage, and one that does not fit is refused with what to paste."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from largeforge.errors import FitError
+from largeforge.estimate.memory import GIB
+from largeforge.forecast.plan import refuse_what_does_not_fit
+from largeforge.hardware import Machine
+
+SFT = "+recipe=sft_qwen7b"
+TOO_MANY_ROWS = ("method.per_device_train_batch_size=16", "method.gradient_checkpointing=off")
+
+
+def refusal(plan):
+    with pytest.raises(FitError) as caught:
+        refuse_what_does_not_fit(plan)
+    return str(caught.value)
+
+
+def pasted(message):
+    """Return the overrides of each fix of a message that says how many GiB it would need, and that it fits."""
+    lines = re.findall(r"^  (\S.*?)  +saves .*?: ([\d.]+) GiB, (?:just )?fits", message, flags=re.MULTILINE)
+    return [(shlex.split(words), float(size)) for words, size in lines]
+
+
+def test_a_recipe_for_a_24_gb_card_fits_one_and_says_where_the_memory_goes(forecast_of):
+    found = forecast_of(SFT).forecasts["train"]
+    assert found.verdict == "fits"
+    parts = found.memory.parts
+    assert parts["weights"] == pytest.approx(7_615_616_512 * 2, rel=0.01)
+    assert parts["optimizer"] < parts["weights"] / 20  # an adapter alone is trained
+    assert sum(parts.values()) == pytest.approx(found.memory.total)
+
+
+def test_every_shipped_recipe_fits_the_hardware_that_it_names(forecast_of):
+    for recipe in ("sft_qwen7b", "dpo_qwen7b", "serve_qwen7b", "serve_gpt_oss_20b", "quickstart"):
+        for name, found in forecast_of(f"+recipe={recipe}").forecasts.items():
+            assert found.verdict in ("fits", "tight"), f"{recipe}: {name}: {found.as_dict()}"
+
+
+def test_what_does_not_fit_is_refused_with_overrides_that_make_it_fit_when_they_are_pasted(forecast_of):
+    fixes = pasted(refusal(forecast_of(SFT, *TOO_MANY_ROWS)))
+    assert fixes
+    for words, size in fixes:
+        found = forecast_of(SFT, *TOO_MANY_ROWS, *words).forecasts["train"]
+        assert found.verdict in ("fits", "tight")
+        assert found.memory.total / GIB == pytest.approx(size, abs=0.06)  # as printed, with one decimal
+
+
+def test_a_combination_is_offered_where_no_single_change_is_enough_and_is_no_stronger_than_needed(forecast_of):
+    words, _ = pasted(refusal(forecast_of(SFT, *TOO_MANY_ROWS)))[0]
+    keys = dict(word.split("=") for word in words)
+    assert keys["method.gradient_checkpointing"] == "on"
+    rows = int(keys["method.per_device_train_batch_size"])
+    assert rows > 1
+    twice = (f"method.per_device_train_batch_size={2 * rows}", "method.gradient_checkpointing=on")
+    assert forecast_of(SFT, *twice).forecasts["train"].verdict == "too big"
+    assert rows * int(keys["method.gradient_accumulation_steps"]) == 16 * 16  # a step sees as many rows as before
+
+
+def test_training_all_weights_is_answered_with_an_adapter_and_the_hardware_that_would_do(forecast_of):
+    message = refusal(forecast_of(SFT, "adapter=none", "merge=false"))
+    assert "adapter=lora" in message
+    assert "it would fit on hardware=h100" in message
+    assert forecast_of(SFT, "adapter=none", "merge=false", "hardware=h100").forecasts["train"].verdict == "fits"
+
+
+def test_fixes_of_a_job_among_several_carry_its_name(forecast_of):
+    big = ("jobs.mapper.method.per_device_train_batch_size=64", "jobs.mapper.method.max_length=512")
+    message = refusal(forecast_of("+recipe=quickstart", *big, "hardware=cpu", "hardware.memory_gib=1.5"))
+    assert message.startswith("mapper.train does not fit")
+    words, _ = pasted(message)[0]
+    assert all(word.startswith("jobs.mapper.") for word in words)
+
+
+def test_a_server_that_cannot_hold_one_long_conversation_is_refused_as_vllm_would(forecast_of):
+    plan = forecast_of("+recipe=serve_qwen7b", "serving.max_model_len=32768", "hardware=rtx_4060_ti_16gb")
+    message = refusal(plan)
+    assert "serve/general does not fit" in message
+    assert "would fit on hardware=" in message
+    longer = forecast_of("+recipe=serve_qwen7b", "serving.max_model_len=131072")
+    words = next(words for words, _ in pasted(refusal(longer)) if words[0].startswith("serving.max_model_len"))
+    assert forecast_of("+recipe=serve_qwen7b", *words).forecasts["serve/general"].verdict in ("fits", "tight")
+
+
+def test_the_expert_that_a_recipe_itself_registers_has_a_shape_before_it_is_trained(forecast_of):
+    found = forecast_of("+recipe=quickstart").forecasts["serve/general"]
+    assert found.serving.memory.sequences(128) > 100
+
+
+def test_trainings_side_by_side_on_a_cpu_count_together(forecast_of):
+    wide = [f"jobs.{name}.method.per_device_train_batch_size=2048" for name in ("mapper", "support")]
+    words = ("+recipe=quickstart", "hardware=cpu", "hardware.cores=2", *wide)
+    one = forecast_of(*words).forecasts["mapper.train"].memory.total / GIB
+    plan = forecast_of(*words, f"hardware.memory_gib={one * 1.5}")
+    message = refusal(plan)
+    assert "2 trainings run side by side" in message
+    refuse_what_does_not_fit(forecast_of(*words, f"hardware.memory_gib={one * 2.5}"))
+
+
+def test_what_is_not_known_is_said_and_refuses_nothing(forecast_of):
+    plan = forecast_of(SFT, "model.ref=hub:nobody/unheard-of", "~model.architecture")
+    found = plan.forecasts["train"]
+    assert found.verdict == "unknown"
+    assert any("hub:nobody/unheard-of" in text for text in found.assumptions)
+    refuse_what_does_not_fit(plan)
+
+
+def test_time_and_price_come_from_the_profile_and_scale_with_the_work(forecast_of):
+    once = forecast_of(SFT, "method.num_train_epochs=100").forecasts["train"]
+    twice = forecast_of(SFT, "method.num_train_epochs=200").forecasts["train"]
+    assert once.hours.low < once.hours.expected < once.hours.high
+    assert twice.hours.expected == pytest.approx(2 * once.hours.expected, rel=0.05)
+    assert once.cost.expected == pytest.approx(once.hours.expected * 0.34, rel=0.5)  # a few tenths of a dollar an hour
+    assert forecast_of(SFT, "hardware.price_per_hour=0").forecasts["train"].cost is None
+    free = forecast_of(SFT, "hardware.price_per_hour=7", "method.num_train_epochs=100").forecasts["train"]
+    assert free.cost.expected == pytest.approx(7 * free.hours.expected)
+
+
+def test_rows_that_were_counted_with_the_tokenizer_are_not_taken_for_the_longest_allowed(forecast_of, tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    rows = [{"prompt": "a " * 100, "response": "a " * size} for size in range(20, 60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = (SFT, "dataset.path=rows.jsonl", "method.max_length=8192")
+    bounded = forecast_of(*words).forecasts["train"]
+    counted = forecast_of(*words, f"model.ref=path:{folder}").forecasts["train"]
+    assert counted.training.load.length < 250
+    assert counted.memory.total < bounded.memory.total
+    assert any("max_length = 8192" in text for text in bounded.assumptions)
+    assert not any("max_length" in text for text in counted.assumptions)
+
+
+def test_what_an_earlier_run_reached_replaces_the_profile(forecast_of):
+    from largeforge.forecast.training import remember
+
+    words = ("+recipe=quickstart", "hardware=cpu", "hardware.cores=2")
+    before = forecast_of(*words)
+    done = before.forecasts["mapper.train"].training.schedule
+    remember(before, "mapper.train", {"tokens": done.tokens, "tokens_per_s": done.tokens / 7200})
+    after = forecast_of(*words).forecasts["mapper.train"]
+    assert after.hours.low < 2 < after.hours.high
+    assert "earlier run" in after.training.basis
+    assert "earlier run" not in before.forecasts["mapper.train"].training.basis
+
+
+@pytest.mark.parametrize("mode", [["mode=plan"], []])
+def test_the_command_ends_with_2_before_anything_is_written(tmp_path, mode):
+    command = [sys.executable, "-m", "largeforge", SFT, "adapter=none", "merge=false", *mode]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "adapter=lora" in done.stderr
+    assert not (tmp_path / "runs").exists()
+    assert ("too big" in done.stdout) == bool(mode)
+
+
+def test_a_user_who_knows_better_goes_on_with_a_warning(tmp_path):
+    words = [SFT, "adapter=none", "merge=false", "memory_check=warn", "mode=plan"]
+    done = subprocess.run([sys.executable, "-m", "largeforge", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "too big" in done.stdout
+
+
+def test_part_of_a_cpu_has_part_of_its_rate():
+    whole = Machine("cpu", "", 0, 16, 4)
+    assert whole.share(0) == whole
+    assert whole.share(2).cores == 2
+    gpu = Machine("cuda", "H100", 1, 80, 4)
+    assert gpu.share(1) == gpu

@@ -31,7 +31,7 @@ class Cache:
     """Groups of layers with a sliding window."""
     window: int
     step_tokens: int
-    """Tokens of the largest step; a window keeps that many more while a prompt is read."""
+    """Tokens of the largest steps that are under way; a window keeps that many more while a prompt is read."""
     block_size: int = BLOCK_SIZE
 
     @property
@@ -47,7 +47,7 @@ class Cache:
         """
         full = -(-length // self.block_size)
         kept = min(self.window - 1 + self.step_tokens, length)
-        windowed = min(-(-kept // self.block_size) + 1, full + 1) if self.window_groups else 0
+        windowed = -(-kept // self.block_size) + 1 if self.window_groups else 0
         return self.full_groups * full + self.window_groups * windowed
 
 

@@ -39,6 +39,9 @@ CPU_PROCESS_BYTES = 2.3 * GIB
 MIN_BATCHED_TOKENS, LARGE_GPU_BATCHED_TOKENS, HUGE_GPU_BATCHED_TOKENS = 2048, 8192, 16384
 """`max_num_batched_tokens` of the API server: below 70 GiB of GPU memory (and for any A100), above, and from
 160 GiB (vllm/engine/arg_utils.py, `get_batch_defaults`)."""
+BATCHES_IN_FLIGHT = 2
+"""Steps whose tokens are not settled yet: the next is scheduled while one runs (vllm/config/vllm.py,
+`max_concurrent_batches`; a CPU does one after the other)."""
 ROW_PARALLEL = ("o_proj", "down_proj", "out_proj", "dense", "fc2")
 """Layers that are split by input under tensor parallelism; all others by output."""
 
@@ -124,11 +127,11 @@ class ServingMemory:
         return low
 
 
-def serving_memory(server: Server, *, usable_bytes: float, gpu: str = "") -> ServingMemory:
+def serving_memory(server: Server, *, usable_bytes: float, gpu: str = "", num_gpus: int = 0) -> ServingMemory:
     """Return what a server holds on each of its GPUs, or in the machine's memory on a CPU.
 
-    `usable_bytes` is what one GPU (or the machine) can give, `gpu` its name. Raises ValueError for a
-    storage format that is not known.
+    `usable_bytes` is what one GPU (or the machine) can give, `gpu` its name, `num_gpus` how many there are, 0
+    when that does not matter. Raises ValueError for a storage format that is not known.
     """
     tokens = server.batched_tokens(usable_bytes, gpu)
     fixed = {
@@ -137,7 +140,8 @@ def serving_memory(server: Server, *, usable_bytes: float, gpu: str = "") -> Ser
         **_transient_bytes(server, tokens),
         "overhead": _overhead_bytes(server),
     }
-    cache = cache_of(server.shape, _kv_value_bytes(server), tp=server.tensor_parallel_size, step_tokens=tokens)
+    in_flight = tokens * (BATCHES_IN_FLIGHT if server.device == "cuda" else 1)
+    cache = cache_of(server.shape, _kv_value_bytes(server), tp=server.tensor_parallel_size, step_tokens=in_flight)
     if server.device == "cpu":
         budget = usable_bytes
         for_cache = server.cpu_kvcache_bytes
@@ -147,7 +151,7 @@ def serving_memory(server: Server, *, usable_bytes: float, gpu: str = "") -> Ser
     num_blocks = int(for_cache // cache.block_bytes)
     memory = Memory({"serving": {**fixed, "kv_cache": num_blocks * cache.block_bytes}})
     found = ServingMemory(memory, budget, cache, num_blocks, server.length, "")
-    return ServingMemory(memory, budget, cache, num_blocks, server.length, _problem(server, found))
+    return ServingMemory(memory, budget, cache, num_blocks, server.length, _problem(server, found, num_gpus))
 
 
 def weights_bytes(server: Server) -> float:
@@ -250,8 +254,10 @@ def _kv_value_bytes(server: Server) -> float:
     return 1.0 if server.kv_cache_dtype.startswith("fp8") else server.value_bytes
 
 
-def _problem(server: Server, found: ServingMemory) -> str:
+def _problem(server: Server, found: ServingMemory, num_gpus: int) -> str:
     shape, tp = server.shape, server.tensor_parallel_size
+    if server.device == "cuda" and 0 < num_gpus < tp:
+        return f"tensor_parallel_size = {tp} needs {tp} GPUs, and there {'is' if num_gpus == 1 else 'are'} {num_gpus}"
     if shape.heads % tp:
         return f"tensor_parallel_size = {tp} does not divide the {shape.heads} attention heads"
     if max(tp, shape.kv_heads) % min(tp, shape.kv_heads):

@@ -109,6 +109,13 @@ def test_parallelism_that_does_not_divide_the_heads_is_refused() -> None:
     )
 
 
+def test_more_gpus_than_there_are_are_refused() -> None:
+    server = Server(SMALL, tensor_parallel_size=4)
+    assert "needs 4 GPUs, and there is 1" in serving_memory(server, usable_bytes=40 * GIB, num_gpus=1).problem
+    assert serving_memory(server, usable_bytes=40 * GIB, num_gpus=4).problem == ""
+    assert serving_memory(server, usable_bytes=40 * GIB).problem == ""
+
+
 def test_servers_that_want_more_than_the_whole_gpu_refuse_each_other() -> None:
     pair = [("general", Server(SMALL)), ("judge", Server(SMALL))]
     assert "0.9 (general) + 0.9 (judge) = 1.8" in refuses_together(pair)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from largeforge.recipe import field_docs
+
+field_docs.speed_up()
+
 
 class Strict(BaseModel):
     """A section of a recipe."""

@@ -1,4 +1,4 @@
-"""Three places where Hydra and OmegaConf take time that grows with the square of a recipe, or more than they must.
+"""Some places where Hydra and OmegaConf take time that grows with the square of a recipe, or more than they must.
 
 Each is replaced by what gives the same result for files that were vetted. Nothing here decides
 what a recipe may say.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from omegaconf import Container
 
+_TEXT = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
 _CLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -23,11 +24,14 @@ def speed_up() -> None:
     """Put the replacements in place; to be called once."""
     from hydra._internal import defaults_list
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, _utils
 
     # For each entry of a defaults list Hydra collects all others, in case that it is `${…}`: a fifth of the
     # time of a plan. Such entries are refused here, so that nothing has to be collected.
     defaults_list._create_interpolation_map = lambda *_: OmegaConf.create()
+    # LargeForge's own `conf/` is read by OmegaConf itself.
+    loader = _loader()
+    _utils.get_yaml_loader = lambda: loader
     usual = ConfigLoaderImpl._compose_config_from_defaults_list
     ConfigLoaderImpl._compose_config_from_defaults_list = lambda *given, **named: _composed(usual, *given, **named)
 
@@ -87,6 +91,21 @@ def as_config(content: Any) -> Container:
 @cache
 def _loader() -> Any:
     """Return a reader that takes plain words for the same values as OmegaConf's (`1e-4` is a number)."""
-    from omegaconf._utils import get_yaml_loader
+    from omegaconf import _utils
 
-    return type("_Loader", (_CLoader,), {"yaml_implicit_resolvers": get_yaml_loader().yaml_implicit_resolvers})
+    usual = _utils.get_yaml_loader()
+
+    class Loader(_CLoader):  # type: ignore[misc, valid-type]
+        """libyaml's parser with OmegaConf's rules."""
+
+        yaml_implicit_resolvers = usual.yaml_implicit_resolvers
+        yaml_constructors = usual.yaml_constructors
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if key.tag == _TEXT]
+            if len(names) != len(set(names)):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {twice}", node.start_mark)
+            return super().construct_mapping(node, deep=deep)
+
+    return Loader

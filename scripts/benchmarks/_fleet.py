@@ -19,6 +19,8 @@ defaults:
   - _self_
 name: fleet
 description: Many experts on many hosts
+serving:
+  max_model_len: 8192
 """
 
 _DEFAULTS = """\

@@ -79,3 +79,10 @@ def test_the_work_of_composing_grows_with_the_recipe_and_not_with_its_square(wor
     first, second = calls[20] - calls[10], calls[40] - calls[20]
     assert first > 0
     assert second < 2.2 * first, calls
+
+
+def test_a_key_that_is_given_twice_is_still_refused():
+    import yaml
+
+    with pytest.raises(yaml.YAMLError, match="duplicate key a"):
+        parsed("a: 1\nb: {c: 1}\na: 2\n")

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 Device = Literal["cuda", "cpu"]
 
+LOGITS_BYTES = 2**30
+"""Logits that the evaluate stage computes at a time, where a single row has no more."""
+PIECE_TOKENS = 512
+"""Tokens whose logits it turns into log-probabilities in fp32 at a time."""
+
 
 def frozen_layer_bytes(shape: Shape, tokens: float, size: int) -> float:
     """Return what a forward pass without gradients needs beside weights: three values of the MLP's width per token
@@ -39,10 +44,10 @@ def generation_parts(shape: Shape, *, sequences: int, prompt: int, new_tokens: i
 def evaluation_memory(
     shape: Shape, *, adapter: AdapterFootprint, batch: int, prompt: int, new_tokens: int, weights: str, device: Device
 ) -> Memory:
-    """Return what judging a model beside its base needs, in answers and in log-probabilities of whole rows.
+    """Return what judging a model beside its base needs: answers of `new_tokens`, or where that is 0 log-probabilities of rows.
 
-    A model with all weights trained is loaded beside its base; an adapter is put on it. Log-probabilities take all
-    logits of a batch: as computed, in fp32, and their exponentials.
+    A model with all weights trained is loaded beside its base; an adapter is put on it. Log-probabilities take the
+    logits of a part of the batch as computed, and a piece of them in fp32 with its exponentials.
     """
     size = bytes_per_value(weights)
     own = shape.parameters * float(size)
@@ -51,13 +56,15 @@ def evaluation_memory(
         "weights": own, "adapter": 4.0 * adapter_parameters(shape, adapter), "reference": second,
         "overhead": process_bytes(device),
     }  # fmt: skip
-    tokens = batch * (prompt + new_tokens)
+    if new_tokens:
+        answers = generation_parts(shape, sequences=batch, prompt=prompt, new_tokens=new_tokens, size=size)
+        return Memory({"generation": {**steady, **answers}})
+    tokens = max(prompt, min(batch * prompt, LOGITS_BYTES // (shape.vocab_size * size)))
     scores = {
         "activations": frozen_layer_bytes(shape, tokens, size),
-        "logits": tokens * shape.vocab_size * (size + 8.0),
+        "logits": shape.vocab_size * (tokens * size + min(prompt, PIECE_TOKENS) * 8.0),
     }
-    answers = generation_parts(shape, sequences=batch, prompt=prompt, new_tokens=new_tokens, size=size)
-    return Memory({"generation": {**steady, **answers}, "log-probabilities": {**steady, **scores}})
+    return Memory({"log-probabilities": {**steady, **scores}})
 
 
 def merge_memory(shape: Shape, adapter: AdapterFootprint, *, stored: str = "bf16") -> Memory:

@@ -90,6 +90,8 @@ def _reason(plan: Plan, forecast: Forecast) -> str:
 def _candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Change]]:
     if stage.kind == "serve":
         return serving.candidates(plan.recipe, plan.machine, forecast)
+    if stage.kind == "evaluate":
+        return training.evaluation_candidates(plan.recipe, stage.job)
     return training.candidates(plan.recipe, stage.job, plan.machine)
 
 

@@ -138,6 +138,21 @@ def candidates(recipe: Recipe, name: str, machine: Machine) -> list[list[Change]
     ]
 
 
+def evaluation_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
+    """Return smaller batches for each evaluation that generates, the only thing that grows with them."""
+    prefix = f"jobs.{name}." if recipe.jobs else ""
+    sizes = {
+        key: evaluator.batch_size
+        for key, evaluator in recipe.training_jobs[name].evaluation.items()
+        if hasattr(evaluator, "max_new_tokens") and hasattr(evaluator, "batch_size")
+    }
+    halved = [size for size in (32, 16, 8, 4, 2, 1) if any(size < given for given in sizes.values())]
+    return [
+        [Change(tuple((f"{prefix}evaluation.{key}.batch_size", size) for key in sizes)) for size in halved],
+        list(_shorter(prefix, recipe.training_jobs[name])),
+    ]
+
+
 def _runs(recipe: Recipe) -> Path:
     return Path(recipe.runs.root).expanduser().absolute()
 

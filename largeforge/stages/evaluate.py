@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import write_json, write_text
 from largeforge.data.rows import read_rows
 from largeforge.errors import StageError
+from largeforge.estimate.inference import LOGITS_BYTES, PIECE_TOKENS
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import BASELINE
@@ -87,15 +88,27 @@ class LoadedSubject:
         return answers
 
     def log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
-        """Return, for each `(token ids, length of the prompt)`, the summed log-probability of the rest, in nats."""
+        """Return, for each `(token ids, length of the prompt)`, the summed log-probability of the rest, in nats.
+
+        Rows are passed on in as many parts as the memory of their logits demands.
+        """
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        tokens = int(LOGITS_BYTES // (vocabulary * self.model.dtype.itemsize))
+        found: list[float] = []
+        for part in _parts(batch, max_tokens=tokens):
+            found += self._log_probabilities(part)
+        return found
+
+    def _log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
         import torch
 
         tokens, mask = self._padded([ids for ids, _ in batch], left=False)
         with torch.inference_mode():
-            logits = self.model(input_ids=tokens, attention_mask=mask).logits[:, :-1].float()
-        chosen = tokens[:, 1:].unsqueeze(-1)
-        scores = (logits.gather(-1, chosen) - logits.logsumexp(-1, keepdim=True)).squeeze(-1)
-        return [float(scores[i, skip - 1 : len(ids) - 1].sum()) for i, (ids, skip) in enumerate(batch)]
+            logits = self.model(input_ids=tokens, attention_mask=mask).logits
+            return [
+                _summed(logits[row, skip - 1 : len(ids) - 1], tokens[row, skip : len(ids)])
+                for row, (ids, skip) in enumerate(batch)
+            ]
 
     def sample(self, row: dict[str, Any], answer: str, *, correct: bool) -> None:
         """Keep an answer for the page of examples."""
@@ -117,6 +130,26 @@ class LoadedSubject:
             tokens[index, place] = torch.tensor(ids, dtype=torch.long)
             mask[index, place] = 1
         return tokens.to(self.model.device), mask.to(self.model.device)
+
+
+def _parts(batch: Sequence[tuple[list[int], int]], *, max_tokens: int) -> Iterator[Sequence[tuple[list[int], int]]]:
+    """Yield the rows in order, as many at a time as have that many tokens with their padding, at least one."""
+    start, width = 0, 0
+    for place, (ids, _) in enumerate(batch):
+        width = max(width, len(ids))
+        if place > start and width * (place - start + 1) > max_tokens:
+            yield batch[start:place]
+            start, width = place, len(ids)
+    yield batch[start:]
+
+
+def _summed(logits: Any, tokens: Any) -> float:
+    """Return the summed log-probability of tokens, in fp32 a piece at a time."""
+    total = 0.0
+    for values, chosen in zip(logits.split(PIECE_TOKENS), tokens.split(PIECE_TOKENS), strict=True):
+        piece = values.float()
+        total += float((piece.gather(-1, chosen.unsqueeze(-1)).squeeze(-1) - piece.logsumexp(-1)).sum())
+    return total
 
 
 def _measure(config: Config, subject: LoadedSubject, who: str) -> dict[str, float]:

@@ -24,12 +24,17 @@ def test_a_model_with_all_weights_trained_is_judged_beside_its_base() -> None:
     assert lora.parts["adapter"] < 0.1 * lora.parts["weights"]
 
 
-def test_log_probabilities_of_whole_rows_cost_more_than_answers() -> None:
+def test_log_probabilities_take_the_logits_of_a_part_of_the_batch() -> None:
+    given = {"adapter": LORA, "weights": "fp32", "device": "cpu", "new_tokens": 0}
+    memory = evaluation_memory(QWEN, batch=8, prompt=320, **given)
+    assert memory.parts["logits"] == pytest.approx(2**30 + 320 * 151936 * 8, rel=0.01)
+    long = evaluation_memory(QWEN, batch=1, prompt=8192, **given)
+    assert long.parts["logits"] == pytest.approx(8192 * 151936 * 4 + 512 * 151936 * 8)  # one row is not divided
+
+
+def test_answers_take_a_cache_for_each_row_of_the_batch() -> None:
     memory = evaluation_memory(QWEN, adapter=LORA, weights="fp32", device="cpu", **SIZES)
-    assert memory.peak_phase == "log-probabilities"
-    assert memory.parts["logits"] == pytest.approx(8 * 320 * 151936 * 12)
-    cache = memory.phases["generation"]["kv_cache"]
-    assert cache == pytest.approx(8 * 320 * QWEN.kv_bytes_per_token(4), rel=0.03)
+    assert memory.parts["kv_cache"] == pytest.approx(8 * 320 * QWEN.kv_bytes_per_token(4), rel=0.03)
 
 
 def test_merging_holds_the_model_once_with_the_adapter() -> None:

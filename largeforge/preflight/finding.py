@@ -28,8 +28,9 @@ class Finding:
         return asdict(self)
 
     def __str__(self) -> str:
+        stop = "" if self.text.endswith("?") else "."
         cure = f" Cure: {self.cure}" if self.cure else ""
-        return f"{self.check}: {self.text}.{cure}"
+        return f"{self.check}: {self.text}{stop}{cure}"
 
 
 def ok(text: str) -> Finding:

@@ -11,7 +11,7 @@ def test_a_missing_data_file_is_an_error_that_names_a_similar_one(look):
     finding = only(look("dataset", *ON_CPU[:1], "dataset.path=row.jsonl", "hardware=cpu"))
     assert finding.level == "error"
     assert "row.jsonl does not exist. Did you mean 'rows.jsonl'?" in finding.text
-    assert finding.cure == "dataset.path=FILE"
+    assert str(finding).endswith("Did you mean 'rows.jsonl'? Cure: dataset.path=FILE")
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,9 @@ def _measured(recipe: Recipe, now: Forecast, change: Change, measure: Callable[[
     after = measure(new) if new is not None else None
     if after is None or after.memory is None or now.memory is None:
         return None
-    saves = now.needed_bytes - after.needed_bytes
-    return Fix(change, saves, after) if saves > 0 or after.usable_bytes > now.usable_bytes else None
+    fix = Fix(change, now.needed_bytes - after.needed_bytes, after)
+    helps = fix.saves_bytes > 0 or after.usable_bytes > now.usable_bytes or (now.refusal and fix.fits)
+    return fix if helps else None
 
 
 def _together(

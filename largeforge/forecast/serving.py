@@ -55,7 +55,9 @@ def candidates(recipe: Recipe, machine: Machine, forecast: Forecast) -> list[lis
     shorter = [Change((("serving.max_model_len", longest),), "longer conversations are refused")] if longest else []
     if machine.device == "cpu":
         return [[Change((("serving.cpu_kvcache_gib", 1),))] if serving.cpu_kvcache_gib > 1 else [], shorter]
-    sizes = [2**power for power in range(1, 9) if serving.tensor_parallel_size < 2**power <= machine.num_gpus]
+    given = serving.tensor_parallel_size
+    wider = [2**power for power in range(1, 9) if given < 2**power <= machine.num_gpus]
+    sizes = wider if given <= machine.num_gpus else [machine.num_gpus]
     return [
         [
             Change((("serving.gpu_memory_utilization", share),), "nothing else may use the GPU")

@@ -106,7 +106,7 @@ def serving(model: KnownModel, hardware: str, machine: Machine, *, length: int, 
     server = Server(
         model.shape, weights=weights, max_model_len=longest, tensor_parallel_size=gpus, device=machine.device
     )
-    found = serving_memory(server, usable_bytes=machine.usable_bytes, gpu=machine.gpu)
+    found = serving_memory(server, usable_bytes=machine.usable_bytes, gpu=machine.gpu, num_gpus=machine.num_gpus)
     load = Load(max(1, round(longest * PROMPT_SHARE)), max(1, longest - round(longest * PROMPT_SHARE)))
     speed = Speed(server, machine.rates, in_flight_limit(server, found.sequences(longest)))
     spare = (found.num_blocks - 1 - found.cache.blocks(found.max_model_len)) * found.cache.block_bytes

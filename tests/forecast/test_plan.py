@@ -91,6 +91,12 @@ def test_a_server_that_cannot_hold_one_long_conversation_is_refused_as_vllm_woul
     assert forecast_of("+recipe=serve_qwen7b", *words).forecasts["serve/general"].verdict in ("fits", "tight")
 
 
+def test_more_gpus_than_there_are_are_answered_with_as_many_as_there_are(forecast_of):
+    message = refusal(forecast_of("+recipe=serve_qwen7b", "serving.tensor_parallel_size=2"))
+    assert "needs 2 GPUs, and there is 1" in message
+    assert "serving.tensor_parallel_size=1  fits" in message
+
+
 def test_the_expert_that_a_recipe_itself_registers_has_a_shape_before_it_is_trained(forecast_of):
     found = forecast_of("+recipe=quickstart").forecasts["serve/general"]
     assert found.serving.memory.sequences(128) > 100

@@ -62,11 +62,11 @@ def compose(overrides: Sequence[str], *, partial: bool = False) -> Composition:
             config = hydra_compose("config", list(rewritten))
         except Exception as error:
             raise explain(error, places) from error
-        if installed.packs() and (refused := policy.check(places.sources)):
+        in_use = any(pack.is_in_use for pack in installed.packs().values())
+        if in_use and (refused := policy.check(places.sources)):
             raise RecipeError(refused)
     values = plain(config, places, partial=partial)
-    packs = installed.used({source.path for source in places.sources}, values) if installed.packs() else {}
-    return Composition(values, places, str(sources.recipe_folder(recipe)), packs)
+    return Composition(values, places, str(sources.recipe_folder(recipe)), installed.used(values))
 
 
 def plain(config: Any, places: Places, *, partial: bool = False) -> dict[str, Any]:

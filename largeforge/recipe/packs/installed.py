@@ -66,6 +66,11 @@ class Pack:
             self._vetted[path] = vet(path)
         return self._vetted[path]
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a file of this pack was read since `forget`."""
+        return bool(self._vetted)
+
     @cached_property
     def verified(self) -> None:
         """Look at all files once.
@@ -150,10 +155,16 @@ def choice_file(config_path: str) -> tuple[Pack, str, Path] | None:
 
 
 def data_folder(path: str) -> tuple[Path, str] | None:
-    """Return the folder of data that `pack:acme/data/rows.jsonl` means and the path in it; None for no such pack."""
+    """Return the folder of data that `pack:acme/data/rows.jsonl` means and the path in it; None for no such pack.
+
+    Raises RecipeError when the pack's files are not the pinned ones.
+    """
     alias, _, inside = path.removeprefix(DATA).partition("/")
     pack = packs().get(alias)
-    return (pack.folder / "recipes", inside) if pack and not pack.problem else None
+    if pack is None or pack.problem:
+        return None
+    pack.verified  # noqa: B018 - raises when the files are not the pinned ones
+    return pack.folder / "recipes", inside
 
 
 def portable(path: Path) -> str:
@@ -164,9 +175,9 @@ def portable(path: Path) -> str:
     return f"{DATA}{pack.alias}/{path.relative_to(pack.folder / 'recipes').as_posix()}"
 
 
-def used(files: set[Path], values: Any) -> dict[str, dict[str, str]]:
-    """Return git, rev, commit and sha256 of the packs, by name, that composed files or data of a recipe come from."""
-    names = {pack.alias for path in files if (pack := of_path(path))}
+def used(values: Any) -> dict[str, dict[str, str]]:
+    """Return git, rev, commit and sha256 of the packs, by name, that files or data of a composed recipe come from."""
+    names = {pack.alias for pack in packs().values() if pack.is_in_use}
     names |= {text.removeprefix(DATA).partition("/")[0] for text in _texts(values) if text.startswith(DATA)}
     return {
         name: {"git": pinned.git, "rev": pinned.rev, "commit": pinned.commit, "sha256": pinned.sha256}

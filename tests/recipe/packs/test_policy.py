@@ -199,3 +199,15 @@ def test_mutated_packs_never_act_and_always_end(tmp_path):
     counts = json.loads(ran.stdout.splitlines()[-1])
     assert counts["composed"] > 5, counts
     assert counts["refused"] > 100, counts
+
+
+def test_the_page_on_packs_lists_what_a_pack_may_say():
+    from largeforge.recipe.packs import policy
+    from largeforge.recipe.schema import Recipe
+
+    page = (HERE.parents[2] / "docs" / "packs.md").read_text(encoding="utf-8")
+    words = {pattern.split(".")[0] for pattern in policy.ALLOWED} | set(policy.VLLM_OPTIONS) | set(policy.CHOSEN_GROUPS)
+    assert {word for word in words - {"recipe"} if f"`{word}" not in page} == set()
+    refused = {"environment", "runs", "registry", "hosts", "gateway", "launcher", "sweep"}
+    assert {pattern.split(".")[0] for pattern in policy.ALLOWED} <= set(Recipe.model_fields)
+    assert not refused & {pattern.split(".")[0] for pattern in policy.ALLOWED}

@@ -151,3 +151,12 @@ def test_sweeps_over_recipes_of_packs(using):
     from largeforge.recipe.compose import check_words
 
     check_words(["+recipe=acme/support_bot,quickstart"], sweep=True)
+
+
+def test_data_of_a_pack_that_was_changed_is_noticed_too(using):
+    file = next(cache.root().iterdir()) / "recipes" / "data" / "shop.jsonl"
+    file.chmod(0o644)
+    file.write_text("{}\n")
+    err = using.refused("+recipe=my_expert", "dataset.path=pack:acme/data/shop.jsonl", "mode=plan")
+    assert "are not what packs.lock pins" in err
+    assert using.ok("+recipe=my_expert", "dataset.path=rows.jsonl", "mode=plan")

@@ -67,7 +67,7 @@ def main() -> int:
     """Write the sweep whose folder is the argument, into the registry on the standard input."""
     try:
         write(Folder(Path(sys.argv[1])), Registry(**json.load(sys.stdin)))
-    except LargeForgeError as error:
+    except (LargeForgeError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

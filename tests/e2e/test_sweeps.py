@@ -83,9 +83,14 @@ def test_a_killed_grid_continues_past_trials_that_fail_and_is_one_group_in_mlflo
 
 
 def _check_mlflow(workspace: Workspace, found: dict[int, dict[str, Any]]) -> None:
+    from largeforge.recipe.schema import Registry
     from largeforge.registry.database import Database
+    from largeforge.sweep import tracking
+    from largeforge.sweep.folder import Folder
 
-    with Database(f"sqlite:///{workspace.path}/registry/mlflow.db").reading() as client:
+    registry = Registry(uri=f"sqlite:///{workspace.path}/registry/mlflow.db", artifacts=f"{workspace.path}/registry/a")
+    tracking.write(Folder(next(workspace.path.glob("runs/sweeps/small/*"))), registry)  # once more makes no run twice
+    with Database(registry.uri).reading() as client:
         experiment = client.get_experiment_by_name("sweep small")
         runs = client.search_runs([experiment.experiment_id])
         curve = {
@@ -93,7 +98,7 @@ def _check_mlflow(workspace: Workspace, found: dict[int, dict[str, Any]]) -> Non
         }
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = {run.data.tags["largeforge.trial"]: run for run in runs if run not in parents}
-    assert len(parents) == 1
+    assert (len(parents), len(children), len(runs)) == (1, len(found), len(found) + 1)
     assert parents[0].data.tags["largeforge.best_trial"] == "1"
     assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parents[0].info.run_id}
     assert set(children) == {str(number) for number in found}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from largeforge.estimate.adapters import is_target
+from largeforge.estimate.adapters import merged_expert_values, targets
 from largeforge.estimate.families import FAMILIES, LLAMA
 from largeforge.estimate.inference import frozen_layer_bytes
 from largeforge.estimate.memory import bytes_per_value
@@ -45,12 +45,13 @@ def layer(load: TrainingLoad) -> Layer:
     tokens, size = load.tokens, bytes_per_value(load.compute)
     widths = _Widths(load)
     mask = size * masked_values(load)
-    kept = tokens * (widths.norms + widths.attention + widths.mlp + widths.adapter) + mask + widths.scores
+    merged = size * merged_expert_values(load.shape, load.adapter)
+    kept = tokens * (widths.norms + widths.attention + widths.mlp + widths.adapter) + mask + widths.scores + merged
     hidden = size * load.shape.hidden_size
     return Layer(
         kept=kept,
         frozen=frozen_layer_bytes(load.shape, tokens, size) + 3 * widths.scores,
-        backward=tokens * widths.backward + 3 * widths.scores,
+        backward=tokens * widths.backward + 3 * widths.scores + merged * 2 / 3,
         input=tokens * hidden,
     )
 
@@ -138,14 +139,14 @@ class _Widths:
         adapter, shape = self.load.adapter, self.load.shape
         if adapter.trains_all:
             return 0.0
-        targets = [linear for linear in shape.linears if is_target(linear, adapter)]
-        ranks = self.size * adapter.rank * sum(linear.count / shape.layers for linear in targets)
-        masks = sum(linear.inputs * linear.count / shape.layers for linear in targets) if adapter.dropout else 0
+        adapted = targets(shape, adapter)
+        ranks = self.size * adapter.rank * sum(linear.count / shape.layers for linear in adapted)
+        masks = sum(linear.inputs * linear.count / shape.layers for linear in adapted) if adapter.dropout else 0
         if self.load.casts_adapter or adapter.dropout:
-            return ranks + masks + self.size * sum(linear.inputs * linear.count / shape.layers for linear in targets)
+            return ranks + masks + self.size * sum(linear.inputs * linear.count / shape.layers for linear in adapted)
         shared = {
             linear.inputs if linear.name == "down_proj" else linear.name[0] in "qkv"
-            for linear in targets
+            for linear in adapted
             if linear.name != "o_proj"
         }
         return ranks + self.size * sum(self.mlp_width if not isinstance(one, bool) else self.hidden for one in shared)
@@ -154,8 +155,8 @@ class _Widths:
     def cast(self) -> float:
         """The widest LoRA layer's input in fp32, and what it was made from."""
         adapter, shape = self.load.adapter, self.load.shape
-        inputs = [linear.inputs for linear in shape.linears if is_target(linear, adapter)]
-        if adapter.trains_all or not inputs:
+        inputs = [linear.inputs for linear in targets(shape, adapter)]
+        if not inputs:
             return 0.0
         return ((_FP32 if self.load.casts_adapter else 0) + self.size) * max(inputs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from largeforge.estimate.adapters import adapter_parameters, base_bytes, is_target
+from largeforge.estimate.adapters import adapter_parameters, base_bytes, targets
 from largeforge.estimate.memory import bytes_per_value
 from largeforge.estimate.optimizers import optimizer
 from largeforge.estimate.sharding import ZERO3_LIVE, ZERO_BUCKET
@@ -50,7 +50,7 @@ def states(load: TrainingLoad) -> States:
         weights = 0.0
     return States(
         weights=weights * sharding.weights_share + _gathered(load),
-        adapter=0.0 if adapter.trains_all else trained * (each + (2 if load.casts_adapter else 0)),
+        adapter=0.0 if adapter.trains_all else _adapter_bytes(load, trained, each),
         optimizer=_optimizer_bytes(load, trained, each),
         reference=_reference(load),
         gradients=gradient + buckets,
@@ -75,6 +75,11 @@ def _trained_bytes(load: TrainingLoad) -> float:
     return 2 if load.adapter.base_weights == "nf4" else 4
 
 
+def _adapter_bytes(load: TrainingLoad, trained: float, each: float) -> float:
+    """Return the adapter's weights; autocast's bf16 copies of them are kept as long as the layers' activations are."""
+    return trained * (each + (2 if load.casts_adapter and not load.checkpointing else 0))
+
+
 def _optimizer_bytes(load: TrainingLoad, trained: float, each: float) -> float:
     sharding, kind = load.sharding, optimizer(load.optimizer)
     if sharding.offload != "none":
@@ -95,8 +100,8 @@ def _last_gradients(load: TrainingLoad, each: float) -> float:
     if adapter.trains_all:
         later = sum(linear.parameters / shape.layers for linear in shape.linears if linear.name != "down_proj")
         return each * (later + (0 if shape.tied else shape.embedding_parameters))
-    targets = [linear for linear in shape.linears if is_target(linear, adapter) and linear.name != "down_proj"]
-    return each * adapter.rank * sum(one.count * (one.inputs + one.outputs) for one in targets) / shape.layers
+    adapted = [linear for linear in targets(shape, adapter) if linear.name != "down_proj"]
+    return each * adapter.rank * sum(one.count * (one.inputs + one.outputs) for one in adapted) / shape.layers
 
 
 def _reference(load: TrainingLoad) -> float:

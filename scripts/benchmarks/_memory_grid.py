@@ -105,7 +105,7 @@ def traced_grid() -> list[Point]:
     found = []
     for model in MODELS:
         batch, length = (2, 1024) if model in MIXTURES else (2, 2048) if model.endswith(("7b", "8b")) else (4, 2048)
-        for lora_r, checkpointing in product((0,) if model in MIXTURES else (0, 16), (True, False)):
+        for lora_r, checkpointing in product((0, 16), (True, False)):
             found.append(point(model, batch=batch, length=length, checkpointing=checkpointing, lora_r=lora_r))
     for model in ("qwen2.5-0.5b", "llama-3.2-1b", "gemma-2-2b", "qwen3-0.6b", "gemma-3-1b"):
         found += [point(model, batch=1, length=512, lora_r=lora_r) for lora_r in (0, 16)]

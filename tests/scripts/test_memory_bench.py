@@ -67,7 +67,8 @@ def test_percentiles_are_of_the_size_of_errors() -> None:
 def test_a_step_is_traced_without_a_gpu_and_resumed_without_tracing_again(tmp_path: Path) -> None:
     output = tmp_path / "points.json"
     command = [
-        sys.executable, "-m", "scripts.benchmarks", "memory", "--traced", "--points", SMALL.label, "--output", str(output),
+        sys.executable, "-m", "scripts.benchmarks", "memory", "--traced", "--points", SMALL.label,
+        "--output", str(output),
     ]  # fmt: skip
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "1 points: median error" in first.stdout

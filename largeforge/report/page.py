@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from largeforge.report import appendix, sections
 from largeforge.report.facts import gather
+from largeforge.report.forecast import forecast
 from largeforge.report.html import esc
 from largeforge.report.losses import losses
 from largeforge.report.read import read
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _NAVIGATION = {
     "stages": "Stages",
     "loss": "Loss",
+    "forecast": "Plan and reality",
     "evaluation": "Evaluation",
     "answers": "Answers",
     "models": "Models",
@@ -45,6 +47,7 @@ def render(run_dir: Path) -> str:
     parts = [
         sections.stages(facts),
         losses(facts),
+        forecast(facts, files.plan),
         sections.evaluation(facts),
         sections.answers(facts),
         sections.models(facts),

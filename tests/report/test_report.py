@@ -197,6 +197,20 @@ def test_a_loss_that_is_not_finite_is_reported(tmp_path: Path, loss: Any) -> Non
     assert "No step had a finite loss" in page_of(tmp_path, steps[2]).text
 
 
+def test_what_was_planned_stands_beside_what_was_measured(run_dir: Path) -> None:
+    plan = json.loads((run_dir / "plan.json").read_text())
+    plan["forecasts"] = {"mapper.train": {"peak_gib": 1.5, "hours": [0.01, 0.02, 0.03]}}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    manifest = json.loads((run_dir / "mapper.train" / "manifest.json").read_text())
+    manifest["metrics"] = {"peak_memory_gib": 1.25}
+    (run_dir / "mapper.train" / "manifest.json").write_text(json.dumps(manifest))
+    (run_dir / "events.jsonl").unlink()
+    page = report.write(run_dir).read_text()
+    assert "1.50 GiB" in page
+    assert "1.25 GiB" in page
+    assert "36.0 s to 1 min 48 s" in page
+
+
 def test_one_point_is_a_curve(tmp_path: Path) -> None:
     page = page_of(tmp_path, event("progress", step=1, total=1, loss=2.5))
     assert "step 1 loss 2.500" in page.text

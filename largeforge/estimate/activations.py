@@ -117,9 +117,11 @@ class _Widths:
     def attention(self) -> float:
         """Queries and keys after rotation, values, output, and log-sum-exp of the attention kernel.
 
-        With a mask, keys and values are repeated for every query head (`repeat_kv` in `sdpa_attention.py`).
+        With a mask, keys and values are repeated for every query head (`repeat_kv` in `sdpa_attention.py`); of a
+        single one that is a view.
         """
         repeated = 1.0 if self._masked or self.eager else _windowed(self.load)
+        repeated = repeated if self.load.shape.kv_heads > 1 else 0.0
         keys = self.keys + repeated * (self.queries - self.keys)
         fused = self.queries + self.keys if self.family.fused else 0
         return self.size * (2 * self.queries + 2 * keys + fused) + _FP32 * self.load.shape.heads

@@ -91,7 +91,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 MIXTURES = ("qwen3-30b-a3b", "gpt-oss-20b")
 
-HELD_OUT = ("qwen3-0.6b", "qwen3-8b", "mistral-7b", "gemma-3-1b")
+HELD_OUT = ("qwen3-0.6b", "qwen3-8b", "mistral-7b")
 """Models that no formula was adjusted to."""
 
 

@@ -44,7 +44,7 @@ def generation_parts(shape: Shape, *, sequences: int, prompt: int, new_tokens: i
 def evaluation_memory(
     shape: Shape, *, adapter: AdapterFootprint, batch: int, prompt: int, new_tokens: int, weights: str, device: Device
 ) -> Memory:
-    """Return what judging a model beside its base needs: answers of `new_tokens`, or where that is 0 log-probabilities of rows.
+    """Return what judging beside the base needs: answers of `new_tokens`, or where that is 0 log-probabilities of rows.
 
     A model with all weights trained is loaded beside its base; an adapter is put on it. Log-probabilities take the
     logits of a part of the batch as computed, and a piece of them in fp32 with its exponentials.

@@ -85,7 +85,7 @@ def write(folder: Folder, registry: Registry) -> None:
         parent = runs.get(_PARENT) or _create(client, experiment, about, _PARENT, f"sweep {about.digest[:12]}", {})
         for trial in trials:
             if trial.state != "running":
-                _write_trial(client, experiment, about, folder, trial, runs.get(str(trial.number)), parent)
+                _write_trial(client, experiment, about, trial, runs.get(str(trial.number)), parent)
         _write_parent(client, parent, about, trials)
 
 
@@ -109,9 +109,7 @@ def _create(client: Any, experiment: str, about: About, trial: str, name: str, t
     return client.create_run(experiment, run_name=name, tags={**own, **tags})
 
 
-def _write_trial(
-    client: Any, experiment: str, about: About, folder: Folder, trial: Trial, run: Any, parent: Any
-) -> None:
+def _write_trial(client: Any, experiment: str, about: About, trial: Trial, run: Any, parent: Any) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     mark = f"{trial.state} {trial.digest} {trial.seconds}"
@@ -125,7 +123,7 @@ def _write_trial(
         client.log_batch(run.info.run_id, params=params)
     now = int(time.time() * 1000)
     metrics = [Metric(_key(key), value, now, 0) for key, value in trial.metrics.items() if not _is_curve(key)]
-    curves = _curves(folder, trial)
+    curves = _curves(trial)
     for start in range(0, len(curves), _MAX_POINTS):
         client.log_batch(run.info.run_id, metrics=curves[start : start + _MAX_POINTS])
     tags = {
@@ -154,13 +152,13 @@ def _is_curve(key: str) -> bool:
     return f".{key}".endswith(".train.loss")
 
 
-def _curves(folder: Folder, trial: Trial) -> list[Any]:
+def _curves(trial: Trial) -> list[Any]:
     """Return the training losses by step, thinned; they end with the loss that the trial itself reports."""
     from mlflow.entities import Metric
 
     found: dict[tuple[str, int], Any] = {}
-    path = folder.trial_dir(trial.number) / "events.jsonl"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    recorded = Path(trial.run_dir).glob("*/events.jsonl") if trial.run_dir else ()  # what reused stages told, too
+    lines = [line for path in sorted(recorded) for line in path.read_text("utf-8", "replace").splitlines()]
     for line in lines:
         event = events.decode(line)
         if event is None or event["kind"] != "progress" or not isinstance(event.get("loss"), int | float):

@@ -34,6 +34,18 @@ class ServingForecast:
     findings: tuple[Finding, ...]
     """One for each target."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain data."""
+        room, tokens = self.memory, self.load.completion_tokens
+        return {
+            "kv_blocks": room.num_blocks,
+            "kv_tokens": room.kv_tokens,
+            "sequences": {str(length): room.sequences(length) for length in {self.load.length, room.max_model_len}},
+            "tokens_per_s_alone": self.speed.tokens_per_second_alone().as_list() if self.speed else None,
+            "tokens_per_s": (self.speed.requests_per_second(self.load) * tokens).as_list() if self.speed else None,
+            "targets": {finding.target: finding.answer for finding in self.findings},
+        }
+
 
 @dataclass(frozen=True)
 class TrainingForecast:
@@ -101,6 +113,7 @@ class Forecast:
             "usable_gib": round(self.usable_bytes / GIB, 3),
             "hours": self.hours.as_list() if self.hours else None,
             "cost_usd": self.cost.as_list() if self.cost else None,
+            "serving": self.serving.as_dict() if self.serving else None,
             "disk_gib": round(self.disk_bytes / GIB, 3),
             "assumptions": list(self.assumptions),
         }

@@ -50,8 +50,13 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     hours = training_hours(load, done, machine.rates, achieved=found.flops_per_s if found else None) if done else None
     flops = training_flops(load, tokens=done.tokens, length=done.length) if done else 0.0
     price = cost(hours, machine.rates, gpus=load.sharding.gpus) if hours else None
+    memory = None
+    try:
+        memory = training_memory(load)
+    except ValueError as error:
+        notes.append(f"memory of the training is not known: {error}")
     return Forecast(
-        memory=training_memory(load),
+        memory=memory,
         usable_bytes=machine.usable_bytes,
         assumptions=(*notes, *_assumptions(job, load, counts)),
         hours=hours,

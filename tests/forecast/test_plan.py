@@ -120,6 +120,13 @@ def test_what_is_not_known_is_said_and_refuses_nothing(forecast_of):
     refuse_what_does_not_fit(plan)
 
 
+def test_an_optimizer_that_is_not_known_leaves_the_memory_open(forecast_of):
+    found = forecast_of(SFT, "method.optim=sophia").forecasts["train"]
+    assert found.memory is None
+    assert any("sophia" in text for text in found.assumptions)
+    assert found.hours is not None
+
+
 def test_time_and_price_come_from_the_profile_and_scale_with_the_work(forecast_of):
     once = forecast_of(SFT, "method.num_train_epochs=100").forecasts["train"]
     twice = forecast_of(SFT, "method.num_train_epochs=200").forecasts["train"]

@@ -30,7 +30,8 @@ class Linear:
     """How many of them a token passes through; 0 means all."""
     is_linear: bool = True
     """Whether it is an `nn.Linear` module. The experts and routers of a mixture are bare parameters in
-    transformers 5: LoRA's `all-linear` does not target them, and bitsandbytes does not quantize them."""
+    transformers 5: bitsandbytes does not quantize them, and LoRA's `all-linear` leaves them out but for those that peft
+    converts (`estimate.adapters`)."""
     is_expert: bool = False
     """Whether it belongs to the experts of a mixture."""
 

@@ -231,5 +231,7 @@ def _printable(text: str) -> str:
 
 
 def _typed(words: Iterable[str]) -> str:
-    """Return the command as a user would type it again."""
-    return shlex.join(["python", "-m", "largeforge", *words])
+    """Return the command as a user would type it again; without passwords, since it is shown and written."""
+    from largeforge.secrets import without_passwords
+
+    return str(without_passwords(shlex.join(["python", "-m", "largeforge", *words])))

@@ -22,6 +22,7 @@ from largeforge import artifacts, events, reaper
 from largeforge.errors import GateError, Interrupted, LargeForgeError, StageError
 from largeforge.recipe import extensions
 from largeforge.recipe.lock import versions
+from largeforge.signals import Signals
 
 if TYPE_CHECKING:
     from largeforge.plan import Plan, Stage
@@ -63,34 +64,14 @@ def run(plan: Plan, directory: Run, sink: Sink) -> None:
     Raises StageError when a stage fails, GateError when a gate refuses, Interrupted on SIGINT or
     SIGTERM. Stages that were running then are stopped; what is finished stays.
     """
-    with _Signals() as signals:
+    with Signals() as signals:
         _Execution(plan, directory, sink, signals).run()
-
-
-class _Signals:
-    """Counts SIGINT and SIGTERM while a plan runs."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.count += 1
 
 
 class _Execution:
     """One pass over a plan."""
 
-    def __init__(self, plan: Plan, directory: Run, sink: Sink, signals: _Signals):
+    def __init__(self, plan: Plan, directory: Run, sink: Sink, signals: Signals):
         self.plan, self.directory, self.sink, self.signals = plan, directory, sink, signals
         self.chains = _chains(plan)
         self.done: set[str] = set()

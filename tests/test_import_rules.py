@@ -26,7 +26,10 @@ class Rule:
     """Packages imported only inside functions; `*` means all."""
 
 
-FOUNDATION = ("errors", "os_errors", "events", "artifacts", "cache", "reaper", "processor", "hardware", "estimate")
+FOUNDATION = (
+    "errors", "os_errors", "secrets", "events", "artifacts", "cache", "signals", "reaper", "processor", "hardware",
+    "estimate",
+)  # fmt: skip
 """Standard library only, each may import those before it; everybody may import them."""
 
 TRAINING = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers", "safetensors", "vllm")

@@ -14,7 +14,6 @@ import platform
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import largeforge
 from largeforge import processor
@@ -23,6 +22,7 @@ from largeforge.cache import cached_sha256
 from largeforge.errors import RecipeError
 from largeforge.recipe import origin, sources
 from largeforge.recipe.packs import installed
+from largeforge.secrets import without_passwords
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
@@ -75,7 +75,7 @@ def lock(
     """
     content = {
         "largeforge": largeforge.__version__,
-        "recipe": _without_passwords(portable(recipe.model_dump(mode="json", exclude=_NOT_LOCKED), recipe_folder)),
+        "recipe": without_passwords(portable(recipe.model_dump(mode="json", exclude=_NOT_LOCKED), recipe_folder)),
         "models": {str(portable(ref, recipe_folder)): found for ref, found in (models or {}).items()},
         "datasets": {portable(path, recipe_folder): sha256 for path, sha256 in hashes.items()},
         "packages": versions(),
@@ -173,20 +173,8 @@ def _surroundings(machine: Machine, recipe_folder: str, packs: dict[str, Any]) -
     here = recipe_folder and not installed.portable(Path(recipe_folder))
     found = {
         "git": origin.git(Path(recipe_folder)) if here else {},
-        "packs": _without_passwords(packs),
+        "packs": without_passwords(packs),
         "processor": processor.name(),
         "driver": machine.driver,
     }
     return {key: value for key, value in found.items() if value}
-
-
-def _without_passwords(value: Any) -> Any:
-    """Return `value` with `scheme://user:password@host` as `scheme://host`."""
-    if isinstance(value, dict):
-        return {key: _without_passwords(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_passwords(item) for item in value]
-    if not isinstance(value, str) or "://" not in value or "@" not in value or " " in value:
-        return value
-    parts = urlsplit(value)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else value

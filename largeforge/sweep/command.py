@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from largeforge.errors import Interrupted, LargeForgeError, RecipeError
 from largeforge.preflight import run as preflight
 from largeforge.runs import relative
+from largeforge.signals import Signals
 from largeforge.sweep import leaderboard, page, plan_view, tracking
 from largeforge.sweep.folder import FINISHED, About, Folder, Trial
 from largeforge.sweep.objective import choose
 from largeforge.sweep.prepare import Planned, plan_trial
 from largeforge.sweep.request import Request, read_request
-from largeforge.sweep.scheduler import Scheduler, Signals
+from largeforge.sweep.scheduler import Scheduler
 from largeforge.sweep.slots import Slot, slots, this_machine, words
 from largeforge.sweep.source import Listed, Sampled, Source, num_trials, to_check
 from largeforge.sweep.view import make_view

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge import artifacts
 from largeforge.errors import StageError, listed
+from largeforge.secrets import without_passwords
 from largeforge.sweep.space import Space
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Folder:
 
     def write(self, trial: Trial) -> None:
         """Record what is known of a trial."""
-        artifacts.write_json(self.trial_dir(trial.number) / "trial.json", asdict(trial))
+        artifacts.write_json(self.trial_dir(trial.number) / "trial.json", without_passwords(asdict(trial)))
 
     def trials(self) -> list[Trial]:
         """Return every recorded trial by number; one that cannot be read counts as never run."""
@@ -107,7 +108,7 @@ class Folder:
 
     def describe(self, about: About) -> None:
         """Record what the sweep is."""
-        artifacts.write_json(self.path / "sweep.json", asdict(about))
+        artifacts.write_json(self.path / "sweep.json", without_passwords(asdict(about)))
 
     def about(self) -> About:
         """Return what the sweep is.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from largeforge.errors import Interrupted
 from largeforge.sweep.folder import Trial
@@ -14,6 +13,7 @@ from largeforge.sweep.process import start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from largeforge.signals import Signals
     from largeforge.sweep.folder import Folder
     from largeforge.sweep.prepare import Planned
     from largeforge.sweep.process import Running
@@ -24,26 +24,6 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 _KILL_AFTER_S = 45.0
 """How long stopped trials may take before they are killed; a run needs some 20 s at most."""
-
-
-class Signals:
-    """Counts SIGINT and SIGTERM while trials run."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.count += 1
 
 
 class Scheduler:

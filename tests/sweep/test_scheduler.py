@@ -21,7 +21,8 @@ from largeforge.sweep import scheduler
 from largeforge.sweep.folder import Folder, Trial
 from largeforge.sweep.prepare import Planned
 from largeforge.sweep.process import Running
-from largeforge.sweep.scheduler import Scheduler, Signals
+from largeforge.signals import Signals
+from largeforge.sweep.scheduler import Scheduler
 from largeforge.sweep.slots import Slot
 from largeforge.sweep.source import Listed
 

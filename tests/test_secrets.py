@@ -1,0 +1,24 @@
+"""Passwords in addresses stay out of what is written and shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from largeforge.secrets import without_passwords
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("postgresql://me:s3cret@db:5432/mlflow", "postgresql://db:5432/mlflow"),
+        ("registry.uri=https://token@host/path other=1", "registry.uri=https://host/path other=1"),
+        ("'registry.uri=postgresql+psycopg://a:b@c'", "'registry.uri=postgresql+psycopg://c'"),
+        ("https://a:b@c and https://d:e@f", "https://c and https://f"),
+        ("https://host/a@b", "https://host/a@b"),
+        ("registry:support@champion", "registry:support@champion"),
+        ("mail me@example.com", "mail me@example.com"),
+    ],
+)
+def test_an_address_loses_its_user_and_password_and_nothing_else_changes(text, left):
+    assert without_passwords(text) == left
+    assert without_passwords({"a": [text, (text,)], "b": 1}) == {"a": [left, [left]], "b": 1}

@@ -66,7 +66,9 @@ RULES = {
     ),
     "recorded": Rule(own=("recipe", "registry", "runs")),
     "compare": Rule(own=("recipe", "plan", "recorded"), top=("rich",)),
-    "reproduce": Rule(own=("recipe", "plan", "runs", "recorded", "identity", "compare"), top=("rich",), late=("hydra",)),
+    "reproduce": Rule(
+        own=("recipe", "plan", "runs", "recorded", "identity", "compare"), top=("rich",), late=("hydra",)
+    ),
     "runs": Rule(own=("plan", "recipe"), top=("yaml",)),
     "runner": Rule(own=("plan", "stages", "recipe", "runs")),
     "console": Rule(top=("rich",)),

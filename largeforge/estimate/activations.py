@@ -17,7 +17,7 @@ from largeforge.estimate.memory import bytes_per_value
 
 if TYPE_CHECKING:
     from largeforge.estimate.families import Family
-    from largeforge.estimate.training import TrainingLoad
+    from largeforge.estimate.load import TrainingLoad
 
 _FP32 = 4
 _FP32_NORM = ("gemma", "gemma2", "gemma3_text", "gpt_oss", "olmo2")

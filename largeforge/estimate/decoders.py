@@ -20,8 +20,12 @@ _NOT_LLAMA = (
 """Fields of what llama has not: latent attention, unknown mixtures, state spaces, convolutions, encoders."""
 
 
-def decoder(config: Mapping[str, Any], *, vocab_size: int = 0) -> Shape:
-    """Return the shape of a decoder; see `shape.shape`."""
+def shape(config: Mapping[str, Any], *, vocab_size: int = 0) -> Shape:
+    """Return the shape that a `config.json` describes; `vocab_size` stands in where it has none.
+
+    An architecture that is not known is taken for llama when it has llama's fields, and says so in
+    `guessed`. Raises ValueError when it has not, and for a field that is missing or makes no sense.
+    """
     text = config.get("text_config")
     if not isinstance(text, Mapping):
         return _decoder(config, vocab_size)

@@ -26,9 +26,9 @@ from largeforge.estimate.memory import bytes_per_value
 from largeforge.estimate.ranges import Range
 
 if TYPE_CHECKING:
+    from largeforge.estimate.load import TrainingLoad
     from largeforge.estimate.schedule import Schedule
     from largeforge.estimate.shape import Shape
-    from largeforge.estimate.training import TrainingLoad
     from largeforge.hardware import Rates
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from largeforge.estimate.memory import bytes_per_value
 
 if TYPE_CHECKING:
-    from largeforge.estimate.training import TrainingLoad
+    from largeforge.estimate.load import TrainingLoad
 
 TILE_TOKENS, TILE_WORDS = 4096, 32768
 """Tokens and vocabulary entries of one tile of logits (trl 1.16 `kernels/chunked_logprob.py`

@@ -6,9 +6,7 @@ give parameters, LoRA sizes, floating-point operations and activations alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 BYTES_PER_PARAMETER = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp4": 4.25 / 8}
 """Bytes of one weight by the format it is stored in. MXFP4: blocks of 32 numbers of 4 bits with a scale of
@@ -137,14 +135,3 @@ class Shape:
             return self.parameters * size
         small = [layer.weights for layer in self.linears if layer.is_expert or weights == "fp8"]
         return sum(small) * size + (self.parameters - sum(small)) * BYTES_PER_PARAMETER["bf16"]
-
-
-def shape(config: Mapping[str, Any], *, vocab_size: int = 0) -> Shape:
-    """Return the shape that a `config.json` describes; `vocab_size` stands in where it has none.
-
-    An architecture that is not known is taken for llama when it has llama's fields, and says so in
-    `guessed`. Raises ValueError when it has not, and for a field that is missing or makes no sense.
-    """
-    from largeforge.estimate.decoders import decoder
-
-    return decoder(config, vocab_size=vocab_size)

@@ -11,7 +11,7 @@ from largeforge.estimate.optimizers import optimizer
 from largeforge.estimate.sharding import ZERO3_LIVE, ZERO_BUCKET
 
 if TYPE_CHECKING:
-    from largeforge.estimate.training import TrainingLoad
+    from largeforge.estimate.load import TrainingLoad
 
 
 @dataclass(frozen=True)

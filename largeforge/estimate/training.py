@@ -7,64 +7,17 @@ at where it starts, where it ends, and at the loss between forward and backward.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from largeforge.estimate.activations import Layer, layer, masked_values
-from largeforge.estimate.footprints import FULL, SFT, AdapterFootprint, MethodFootprint
 from largeforge.estimate.inference import generation_parts
 from largeforge.estimate.loss import loss_bytes
 from largeforge.estimate.memory import Memory, bytes_per_value
 from largeforge.estimate.overhead import lost_bytes, process_bytes
-from largeforge.estimate.sharding import SINGLE, Sharding
 from largeforge.estimate.states import States, states
 
 if TYPE_CHECKING:
-    from largeforge.estimate.shape import Shape
-
-
-@dataclass(frozen=True)
-class TrainingLoad:
-    """One training as one GPU sees it."""
-
-    shape: Shape
-    method: MethodFootprint = SFT
-    adapter: AdapterFootprint = FULL
-    sharding: Sharding = SINGLE
-    batch: int = 1
-    """Rows per GPU and forward pass."""
-    length: int = 1024
-    """Tokens of a row as padded; with packing all of `max_length`."""
-    weights: Literal["fp32", "bf16"] = "bf16"
-    """How the model is loaded; the trained weights, their gradients and optimizer states follow it."""
-    compute: Literal["fp32", "bf16"] = "bf16"
-    """What matrix products are computed in: bf16 with fp32 weights is autocast."""
-    optimizer: str = "adamw_torch_fused"
-    """Optimizer, as transformers names it."""
-    checkpointing: bool = True
-    """Whether layers recompute their activations in the backward pass."""
-    device: Literal["cuda", "cpu"] = "cuda"
-    rows: Literal["equal", "padded", "packed"] = "padded"
-    """Whether rows of a batch differ in length, which takes an attention mask of tokens × tokens; `packed`: all
-    of them in one row without padding."""
-    accumulation: int = 1
-    """Forward passes per optimizer step; from two on, gradients outlive the backward pass."""
-
-    @property
-    def sequences(self) -> int:
-        """Sequences in the trained forward pass."""
-        return self.batch * self.method.sequences_per_row
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in the trained forward pass."""
-        return self.sequences * self.length
-
-    @property
-    def casts_adapter(self) -> bool:
-        """Whether the adapter is fp32 on a model in bf16, as peft makes it unless the model is quantized."""
-        plain = self.adapter.base_weights == "as_precision"
-        return not self.adapter.trains_all and plain and self.compute == "bf16"
+    from largeforge.estimate.load import TrainingLoad
 
 
 def training_memory(load: TrainingLoad) -> Memory:

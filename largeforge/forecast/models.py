@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from largeforge.artifacts import canonical_json
-from largeforge.estimate.shape import Shape, shape
+from largeforge.estimate.decoders import shape
 from largeforge.recipe.model_config import config_of
 
 if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
     from largeforge.recipe.schema import Model, Recipe
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from largeforge.estimate.memory import GIB
 
 if TYPE_CHECKING:
+    from largeforge.estimate.load import TrainingLoad
     from largeforge.estimate.memory import Memory
     from largeforge.estimate.ranges import Range
     from largeforge.estimate.schedule import Schedule
     from largeforge.estimate.serving import ServingMemory
     from largeforge.estimate.targets import Finding
     from largeforge.estimate.throughput import Load, Speed
-    from largeforge.estimate.training import TrainingLoad
 
 Verdict = Literal["fits", "tight", "too big", "unknown"]
 

@@ -12,8 +12,9 @@ from largeforge.data import token_counts
 from largeforge.errors import DataError
 from largeforge.estimate.duration import cost, shape_key, training_flops, training_hours
 from largeforge.estimate.inference import evaluation_memory, merge_memory
+from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
-from largeforge.estimate.training import TrainingLoad, training_memory
+from largeforge.estimate.training import training_memory
 from largeforge.forecast.fixes import Change
 from largeforge.forecast.stage import Forecast, TrainingForecast
 from largeforge.rates import Achieved

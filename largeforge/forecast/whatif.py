@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from largeforge.errors import Problem, RecipeError
 from largeforge.estimate import footprints
 from largeforge.estimate.footprints import AdapterFootprint, MethodFootprint
+from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.serving import Server, serving_memory
 from largeforge.estimate.sharding import Sharding, Strategy
 from largeforge.estimate.stored import BASES, BITS
 from largeforge.estimate.throughput import Load, Speed, in_flight_limit
-from largeforge.estimate.training import TrainingLoad, training_memory
+from largeforge.estimate.training import training_memory
 from largeforge.forecast.stage import Forecast, ServingForecast
 
 if TYPE_CHECKING:

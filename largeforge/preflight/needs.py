@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from largeforge.estimate.shape import Shape, shape
+from largeforge.estimate.decoders import shape
 from largeforge.recipe import model_ref
 
 if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
     from largeforge.plan import Stage
     from largeforge.preflight.context import Context
     from largeforge.recipe.model_ref import ModelRef

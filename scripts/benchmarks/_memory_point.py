@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.footprints import DPO, SFT, AdapterFootprint
-from largeforge.estimate.shape import shape
-from largeforge.estimate.training import TrainingLoad
+from largeforge.estimate.load import TrainingLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

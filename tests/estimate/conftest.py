@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from largeforge.estimate.shape import Shape, shape
+from largeforge.estimate.decoders import shape
 from largeforge.recipe import sources
 from largeforge.recipe.schema import Model
+
+if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
 
 
 @pytest.fixture(scope="session")

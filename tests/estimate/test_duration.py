@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from largeforge.data import token_counts
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.duration import cost, shape_key, training_flops, training_hours
 from largeforge.estimate.footprints import DPO, FULL, GRPO, SFT, AdapterFootprint, with_teacher
+from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.ranges import Range, exactly
 from largeforge.estimate.schedule import RowLengths, at_most, schedule
-from largeforge.estimate.shape import shape
 from largeforge.estimate.sharding import Sharding
-from largeforge.estimate.training import TrainingLoad
 from largeforge.hardware import Rates, machine
 from largeforge.recipe import profiles
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from largeforge.estimate import flops
-from largeforge.estimate.shape import shape
+from largeforge.estimate.decoders import shape
 
 CONFIG = {
     "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.footprints import FULL, AdapterFootprint
 from largeforge.estimate.inference import evaluation_memory, merge_memory
-from largeforge.estimate.shape import shape
 
 QWEN = shape({
     "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.kv_cache import BLOCK_SIZE, Cache, cache_of
-from largeforge.estimate.shape import Shape, shape
+
+if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
 
 GIB = 2**30
 WINDOWED = Cache(block_bytes=1.0, full_groups=1, window_groups=1, window=128, step_tokens=2048)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.serving import Server, adapter_bytes, refuses_together, serving_memory, weights_bytes
-from largeforge.estimate.shape import Shape, shape
+from largeforge.estimate.shape import Shape
 
 GIB = 2**30
 Library = Callable[[str], Shape]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.families import FAMILIES
-from largeforge.estimate.shape import Linear, Shape, shape
 from largeforge.recipe.schema import Model
 from largeforge.recipe.sources import shipped_root
+
+if TYPE_CHECKING:
+    from largeforge.estimate.shape import Linear, Shape
 
 LIBRARY = sorted((shipped_root() / "conf" / "model").glob("*.yaml"))
 

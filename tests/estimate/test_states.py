@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.footprints import AdapterFootprint
-from largeforge.estimate.shape import shape
+from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.sharding import ZERO3_LIVE, Sharding, Strategy
 from largeforge.estimate.states import States, states
-from largeforge.estimate.training import TrainingLoad
 
 GPT_7_5B = shape({
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 36,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.serving import Server, serving_memory
-from largeforge.estimate.shape import Shape, shape
+from largeforge.estimate.shape import Shape
 from largeforge.estimate.throughput import Load, Speed, in_flight_limit
 from largeforge.hardware import Rates, machine
 from largeforge.recipe import profiles

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from largeforge.estimate.decoders import shape
 from largeforge.estimate.footprints import DPO, GRPO, REWARD, AdapterFootprint, MethodFootprint, with_teacher
+from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.memory import PARTS, Memory
-from largeforge.estimate.shape import Shape, shape
-from largeforge.estimate.training import TrainingLoad, training_memory
+from largeforge.estimate.training import training_memory
+
+if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
 
 LLAMA_8B = shape({
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,

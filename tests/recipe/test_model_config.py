@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from largeforge.estimate.shape import shape
+from largeforge.estimate.decoders import shape
 from largeforge.recipe import hub
 from largeforge.recipe.model_config import config_of, stored_format
 from largeforge.recipe.schema import Model

@@ -17,11 +17,11 @@ import pytest
 
 from largeforge import reaper
 from largeforge.errors import Interrupted
+from largeforge.signals import Signals
 from largeforge.sweep import scheduler
 from largeforge.sweep.folder import Folder, Trial
 from largeforge.sweep.prepare import Planned
 from largeforge.sweep.process import Running
-from largeforge.signals import Signals
 from largeforge.sweep.scheduler import Scheduler
 from largeforge.sweep.slots import Slot
 from largeforge.sweep.source import Listed

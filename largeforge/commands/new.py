@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the recipe; raise RecipeError or DataError when it would be wrong, and leave nothing then."""
     from largeforge.errors import RecipeError
     from largeforge.recipe import sources
-    from largeforge.recipe.schema import NAME_PATTERN
+    from largeforge.recipe.base import NAME_PATTERN
 
     name = sources.recipe_name(arguments.name)
     file = Path(sources.GROUP_FOLDERS["recipe"], f"{name}.yaml")

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from largeforge.errors import Problem, RecipeError, nearest
 from largeforge.gateway.routing import AUTO
-from largeforge.recipe.base import Strict
-from largeforge.recipe.schema import Gateway, Name, Topology
+from largeforge.recipe.base import Name, Strict
+from largeforge.recipe.schema import Gateway, Topology
 
 if TYPE_CHECKING:
     from pathlib import Path

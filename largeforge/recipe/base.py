@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from largeforge.recipe import field_docs
 
 field_docs.speed_up()
+
+
+NAME_PATTERN = "^[a-z0-9][a-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Strict(BaseModel):

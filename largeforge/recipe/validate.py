@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.recipe import sources
+from largeforge.recipe.base import NAME_PATTERN
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
-from largeforge.recipe.schema import NAME_PATTERN, Recipe
+from largeforge.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

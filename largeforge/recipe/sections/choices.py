@@ -1,0 +1,25 @@
+"""Sections whose fields depend on their `name`: the `Config` of an extension module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from largeforge.recipe import extensions
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from largeforge.recipe.base import Extension
+    from largeforge.recipe.training import TrainingMethod
+
+    Method: TypeAlias = TrainingMethod
+    Adapter: TypeAlias = Extension
+    Launcher: TypeAlias = Extension
+    Evaluator: TypeAlias = Extension
+    Router: TypeAlias = Extension
+else:
+    Method = extensions.union("method")
+    Adapter = extensions.union("adapter")
+    Launcher = extensions.union("launcher")
+    Evaluator = extensions.union("evaluation")
+    Router = extensions.union("router")

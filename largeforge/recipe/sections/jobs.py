@@ -1,0 +1,81 @@
+"""A training job: data, method, adapter, how it is judged, and where its model goes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from largeforge.recipe.base import Strict
+from largeforge.recipe.evaluation import CONDITION
+from largeforge.recipe.sections.choices import Adapter, Evaluator, Method
+from largeforge.recipe.sections.models import Model
+
+
+def _flat_gates(gates: Any) -> Any:
+    """Accept `vs_base: {loss: …}` for `vs_base.loss: …`: an override on the command line makes the former."""
+    if not isinstance(gates, dict):
+        return gates
+    flat: dict[str, Any] = {}
+    for metric, condition in gates.items():
+        nested = isinstance(condition, dict)
+        flat.update({f"{metric}.{name}": value for name, value in condition.items()} if nested else {metric: condition})
+    return flat
+
+
+_GATE = {"type": "string", "pattern": f"^{CONDITION.pattern}$"}
+
+Gates = Annotated[
+    dict[str, str],
+    BeforeValidator(_flat_gates),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"anyOf": [_GATE, {"type": "object", "additionalProperties": _GATE}]},
+        }
+    ),
+]
+RegistryName = Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")]
+RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
+
+
+class Dataset(Strict):
+    """Rows to train on and rows held out to judge with."""
+
+    name: str = ""
+    """Name of the choice under `conf/dataset/`."""
+    path: str = Field(min_length=1)
+    """A JSONL or Parquet file, relative to the working directory; `recipe:data/x.jsonl` is relative to the recipe."""
+    format: Literal["auto", "messages", "prompt_response", "preference"] = "auto"
+    """Form of the rows: `messages`, `prompt`+`response`, or `prompt`+`chosen`+`rejected`."""
+    heldout_path: str = ""
+    """Rows that are never trained on; empty means a part of `path` by `heldout_fraction`."""
+    heldout_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Share of `path` held out, chosen by a hash of the prompt, so that adding rows moves none."""
+    system: str = ""
+    """System prompt for rows that have none."""
+    max_rows: int = Field(default=0, ge=0)
+    """Use only the first rows; 0 means all."""
+
+
+class Job(Strict):
+    """One model through its life: prepare, train, evaluate, merge, register."""
+
+    model: Model
+    """Model that the job starts from."""
+    dataset: Dataset
+    """Rows to train on and to judge with."""
+    method: Method
+    """How the model is trained."""
+    adapter: Adapter
+    """What is trained: all weights, or additions to them."""
+    evaluation: dict[str, Evaluator] = {}
+    """Evaluators by name."""
+    gates: Gates = {}
+    """Metric to condition, for example `exact_match: ">= 0.85"` or `vs_base.exact_match: "> 0"`."""
+    merge: bool = False
+    """Whether the adapter is merged into the base after the gates."""
+    register_as: RegistryName = ""
+    """Name in the model registry; empty means that it is not registered."""
+    register_alias: RegistryAlias = "champion"
+    """Alias that points to the new version."""

@@ -1,0 +1,122 @@
+"""Experts, the servers that run them, and the gateway before them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from largeforge.recipe.base import Name, Port, Strict
+
+
+class Expert(Strict):
+    """One model that the gateway can send requests to."""
+
+    model: str = Field(min_length=1)
+    """A key of `models`, or a model reference."""
+    adapter_on: str = ""
+    """Another expert whose server also carries this one as a LoRA adapter; empty means a server of its own."""
+    description: str = ""
+    """What the expert is for, shown by `/v1/models`."""
+    keywords: list[str] = []
+    """Words in the last user message that choose this expert (router `keyword`)."""
+
+
+class Topology(Strict):
+    """Which experts are served, and which one answers when another cannot."""
+
+    name: str = ""
+    """Name of the choice under `conf/topology/`."""
+    experts: dict[Name, Expert] = Field(min_length=1)
+    """Experts by name."""
+    fallback: str = "general"
+    """Expert that answers when the chosen one is down or unknown."""
+
+
+class Targets(Strict):
+    """What a deployment must do; a plan says whether the hardware can. 0 means not asked for."""
+
+    requests_per_second: float = Field(default=0, ge=0)
+    """Requests that arrive in a second, over all experts of a server."""
+    prompt_tokens: int = Field(default=512, gt=0)
+    """Length of a typical prompt."""
+    completion_tokens: int = Field(default=256, gt=0)
+    """Length of a typical answer."""
+    ttft_p95_ms: float = Field(default=0, ge=0)
+    """Time to first token that 95 % of the requests must stay under."""
+    tokens_per_second: float = Field(default=0, ge=0)
+    """Tokens that each single answer must stream in a second."""
+
+
+class Serving(Strict):
+    """How vLLM is started; names are vLLM's own."""
+
+    name: Literal["vllm"] = "vllm"
+    """Inference engine."""
+    python: str = ""
+    """Interpreter that has vLLM; empty means the one that runs LargeForge."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Precision of the weights; `auto` is vLLM's own choice on a GPU and float32 on a CPU."""
+    max_model_len: int = Field(default=0, ge=0)
+    """Longest sequence in tokens; 0 means the model's own limit."""
+    max_num_seqs: int = Field(default=256, gt=0)
+    """Sequences in flight at once."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    """Share of GPU memory that vLLM takes."""
+    tensor_parallel_size: int = Field(default=1, gt=0)
+    """GPUs that share one model."""
+    enable_prefix_caching: bool = True
+    """Whether equal prompt prefixes share their KV cache."""
+    enforce_eager: bool = False
+    """Skip compilation: starts faster, generates slower."""
+    max_lora_rank: int = Field(default=64, gt=0)
+    """Largest rank among the adapters."""
+    cpu_kvcache_gib: int = Field(default=1, gt=0)
+    """KV cache in GiB on a machine without a GPU."""
+    startup_timeout_s: float = Field(default=600, gt=0)
+    """How long a server may take until it is ready."""
+    extra: dict[str, Any] = {}
+    """Further vLLM options by their long name without dashes, for example `swap-space: 4`."""
+    targets: Targets = Targets()
+    """Load that the plan is to check against what the hardware can do."""
+
+
+class Gateway(Strict):
+    """The one address that clients talk to."""
+
+    name: str = "default"
+    """Name of the choice under `conf/gateway/`."""
+    host: str = "127.0.0.1"
+    """Address to listen on; the loopback unless told otherwise."""
+    port: Port = 8080
+    """Port to listen on; 0 means any free one."""
+    connect_timeout_s: float = Field(default=2.0, gt=0)
+    """How long to wait for an expert to accept a connection."""
+    request_timeout_s: float = Field(default=300.0, gt=0)
+    """How long a whole answer may take."""
+    health_interval_s: float = Field(default=2.0, gt=0)
+    """Seconds between two health probes of each expert."""
+    max_body_mib: float = Field(default=8.0, gt=0)
+    """Largest request body."""
+
+
+class Question(Strict):
+    """Something to ask the finished deployment."""
+
+    prompt: str = Field(min_length=1)
+    """Text of the user message."""
+    expert: str
+    """Expert that must answer."""
+    client: Literal["router", "openai"] = "router"
+    """`router` is LargeForge's RouterClient, `openai` the official client."""
+    stream: bool = False
+    """Whether the answer is asked for piece by piece."""
+    max_tokens: int = Field(default=64, gt=0)
+    """Longest answer in tokens."""
+
+
+class Verify(Strict):
+    """Questions asked after serving has started; each must be answered by its expert."""
+
+    questions: list[Question] = []
+    """Questions in the order in which they are asked."""

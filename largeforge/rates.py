@@ -23,6 +23,8 @@ MAX_READ_BYTES = 2**20
 """How much of the end of the file is read: some four thousand runs."""
 NEWEST = 20
 """Runs that count; what a machine reached a hundred runs ago, with other software, does not."""
+CREDIBLE = (1e3, 1e17)
+"""FLOP/s of one device that a line may claim: from far below one core to far above a B200; others are broken."""
 LIKE_SPREAD, OTHER_SPREAD = 1.25, 3.0
 """Factor by which a run may miss the rate of a few equal runs, and of runs of other models or methods."""
 
@@ -115,9 +117,11 @@ def _read(path: Path) -> list[Achieved]:
 
 
 def _run(line: str) -> Achieved | None:
+    """Return the run of a line; None where it is broken, or faster or slower than any device is."""
     try:
         run = Achieved(**json.loads(line))
-        numbers = [float(number) for number in (run.flops, run.seconds, run.gpus)]
-    except (ValueError, TypeError):
+        numbers = (run.flops, run.seconds, run.gpus)
+        credible = all(isinstance(number, int | float) and number > 0 for number in numbers)
+        return run if credible and CREDIBLE[0] <= run.flops_per_s <= CREDIBLE[1] else None
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
         return None
-    return run if all(math.isfinite(number) and number > 0 for number in numbers) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from largeforge import rates
+from largeforge.artifacts import canonical_json
 from largeforge.rates import Achieved, known, record
 
 RUN = Achieved(
@@ -79,6 +80,24 @@ def test_a_broken_line_costs_only_itself(tmp_path: Path) -> None:
     found = known(tmp_path, RUN)
     assert found is not None
     assert found.runs == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        canonical_json(asdict(replace(RUN, flops=1e-300, seconds=1e300))),  # divides to zero
+        canonical_json(asdict(replace(RUN, flops=1e300, seconds=1e-300))),
+        canonical_json({**asdict(RUN), "flops": "4e15"}),
+        "[" * 200_000,
+    ],
+)
+def test_a_line_that_no_device_can_have_written_is_passed_over(tmp_path: Path, line: str) -> None:
+    (tmp_path / rates.FILE).write_text(line + "\n")
+    assert known(tmp_path, RUN) is None
+    record(tmp_path, RUN)
+    found = known(tmp_path, RUN)
+    assert found is not None
+    assert found.runs == 1
 
 
 def test_only_the_newest_runs_count_and_a_long_file_is_read_from_its_end(tmp_path: Path) -> None:

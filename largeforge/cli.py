@@ -120,13 +120,17 @@ def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
 
 def _show_plan(plan: Any, command: str) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     from largeforge.plan_view import render, summary
+    from largeforge.preflight.run import notes
     from largeforge.runs import statuses
 
     console = Console(soft_wrap=False)
     found = statuses(plan)
     console.print(render(plan, found))
+    for finding in notes(plan):
+        console.print(Text(f"warning: {finding}", "yellow"), soft_wrap=True)
     console.print(summary(plan, found, command), soft_wrap=True)
 
 

@@ -22,24 +22,20 @@ if TYPE_CHECKING:
 def render(plan: Plan, statuses: Mapping[str, str]) -> RenderableType:
     """Return the plan as something that rich can print."""
     head = Text.assemble((plan.recipe.name, "bold"), f"  {plan.recipe.description}\n", (f"on {plan.machine}", "dim"))
+    timed = any(found.hours for found in plan.forecasts.values())
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("stage", style="bold", no_wrap=True)
     table.add_column("does", ratio=3, overflow="fold")
     table.add_column("uses", ratio=4, overflow="fold")
     table.add_column("makes", ratio=3, overflow="fold")
-    table.add_column("takes", no_wrap=True, justify="right")
-    table.add_column("state", no_wrap=True)
+    for title, is_needed in (("takes", timed), ("state", bool(statuses))):
+        if is_needed:
+            table.add_column(title, no_wrap=True)
     for stage in plan.stages:
-        state = statuses.get(stage.name, "to do")
-        forecast = plan.forecasts.get(stage.name)
-        table.add_row(
-            stage.name,
-            Text(stage.title),
-            Text(stage.uses),
-            Text(stage.produces),
-            duration(forecast.hours) if forecast and forecast.hours else "",
-            Text(state, "green" if state != "to do" else ""),
-        )
+        forecast, state = plan.forecasts.get(stage.name), statuses.get(stage.name, "to do")
+        takes = [duration(forecast.hours) if forecast and forecast.hours else ""] if timed else []
+        states = [Text(state, "green" if state != "to do" else "")] if statuses else []
+        table.add_row(stage.name, Text(stage.title), Text(stage.uses), Text(stage.produces), *takes, *states)
     return Group(head, Text(), table, Text(), *forecast_view.render(plan.forecasts))
 
 

@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 import yaml
 
+from largeforge.estimate.decoders import shape
+from largeforge.estimate.load import TrainingLoad
+from largeforge.estimate.training import training_memory
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Extension
 from largeforge.recipe.sources import shipped_root
 
 CONF = shipped_root() / "conf"
+
+QWEN = shape({
+    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+    "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
+})  # fmt: skip
 
 KEYED = {"evaluation"}
 """Groups whose YAML holds its content below the name of the choice, so that a recipe can take several."""
@@ -38,6 +46,20 @@ def test_module_has_a_config_with_its_own_name(kind: str, name: str) -> None:
     assert config().name == name
     with pytest.raises(ValueError, match="name"):
         config(name="another")
+
+
+FORECASTS = [(kind, name) for kind, name in MODULES if kind in ("method", "adapter", "launcher")]
+
+
+@pytest.mark.parametrize(("kind", "name"), FORECASTS)
+def test_module_says_what_it_costs_in_memory(kind: str, name: str) -> None:
+    module = extensions.load(kind, name)
+    load = {
+        "method": lambda: TrainingLoad(QWEN, method=module.footprint(module.Config())),
+        "adapter": lambda: TrainingLoad(QWEN, adapter=module.footprint(module.Config())),
+        "launcher": lambda: TrainingLoad(QWEN, sharding=module.sharding(module.Config())),
+    }[kind]()
+    assert training_memory(load).total > QWEN.parameters
 
 
 @pytest.mark.parametrize(("kind", "path"), FILES, ids=lambda value: getattr(value, "stem", value))

@@ -18,6 +18,8 @@ _NOT_LLAMA = (
     "attn_layer_period",
 )  # fmt: skip
 """Fields of what llama has not: latent attention, unknown mixtures, state spaces, convolutions, encoders."""
+_MOST_STRETCHED = 1000
+"""Largest factor of a longer context that is believed."""
 
 
 def shape(config: Mapping[str, Any], *, vocab_size: int = 0) -> Shape:
@@ -64,9 +66,24 @@ def _decoder(config: Mapping[str, Any], vocab_size: int) -> Shape:
         other_parameters=norms + layers * _attention_extras(family, heads, kv_heads, head_dim),
         mlp_width=max(dense_width, mixture_width), experts=experts, experts_per_token=per_token,
         window=window, window_layers=_window_layers(family, fields, layers) if window else 0,
-        max_positions=fields.integer("max_position_embeddings", default=0),
+        max_positions=_positions(model_type, fields),
         logit_softcap=bool(fields.raw("final_logit_softcapping")), guessed=guessed,
     )  # fmt: skip
+
+
+def _positions(model_type: str, fields: Fields) -> int:
+    """Return the longest context in tokens, 0 where it is not known.
+
+    Linear and dynamic scaling stretch what the file says; others, and Gemma 3, say it stretched (vllm/config/model.py,
+    `_get_and_verify_max_len`).
+    """
+    given = fields.integer("max_position_embeddings", default=0)
+    scaling = fields.raw("rope_scaling") or fields.raw("rope_parameters")
+    if not isinstance(scaling, Mapping) or model_type.startswith("gemma3"):
+        return given
+    kind, factor = scaling.get("rope_type", scaling.get("type")), scaling.get("factor")
+    stretches = kind in ("linear", "dynamic") and isinstance(factor, int | float) and 1 <= factor <= _MOST_STRETCHED
+    return int(given * factor) if stretches else given
 
 
 def _check_like_llama(config: Mapping[str, Any], model_type: str) -> None:

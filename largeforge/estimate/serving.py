@@ -13,7 +13,7 @@ to the sources of vLLM 0.32.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from largeforge.estimate.kv_cache import Cache, cache_of
@@ -107,6 +107,8 @@ class ServingMemory:
     max_model_len: int
     problem: str
     """Why vLLM would refuse to start; empty when it would start."""
+    max_positions: int = 0
+    """Longest context of the model in tokens; 0 where it is not known."""
 
     @property
     def kv_tokens(self) -> int:
@@ -119,8 +121,8 @@ class ServingMemory:
 
     @property
     def longest(self) -> int:
-        """Longest sequence that fits alone, in tokens."""
-        low, high = 0, self.num_blocks * self.cache.block_size
+        """Longest sequence that fits alone and that the model can read, in tokens."""
+        low, high = 0, min(self.num_blocks * self.cache.block_size, self.max_positions or 2**62)
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.sequences(middle) else (low, middle - 1)
@@ -150,8 +152,8 @@ def serving_memory(server: Server, *, usable_bytes: float, gpu: str = "", num_gp
         for_cache = max(0.0, budget - sum(fixed.values()))
     num_blocks = int(for_cache // cache.block_bytes)
     memory = Memory({"serving": {**fixed, "kv_cache": num_blocks * cache.block_bytes}})
-    found = ServingMemory(memory, budget, cache, num_blocks, server.length, "")
-    return ServingMemory(memory, budget, cache, num_blocks, server.length, _problem(server, found, num_gpus))
+    found = ServingMemory(memory, budget, cache, num_blocks, server.length, "", server.shape.max_positions)
+    return replace(found, problem=_problem(server, found, num_gpus, usable_bytes))
 
 
 def weights_bytes(server: Server) -> float:
@@ -192,12 +194,8 @@ def refuses_together(servers: Sequence[tuple[str, Server]]) -> str:
     total = sum(server.gpu_memory_utilization for _, server in on_gpu)
     if len(on_gpu) < 2 or total <= 1:
         return ""
-    each = int(95 / len(on_gpu)) / 100
     shares = " + ".join(f"{server.gpu_memory_utilization:g} ({name})" for name, server in on_gpu)
-    return (
-        f"the servers on a GPU want {shares} = {total:g} of its memory; serving.gpu_memory_utilization={each:g} "
-        "leaves room for each"
-    )
+    return f"the servers share a GPU and want {shares} = {total:g} of its memory"
 
 
 def _share(layer: Linear, shape: Shape, tp: int) -> float:
@@ -254,7 +252,7 @@ def _kv_value_bytes(server: Server) -> float:
     return 1.0 if server.kv_cache_dtype.startswith("fp8") else server.value_bytes
 
 
-def _problem(server: Server, found: ServingMemory, num_gpus: int) -> str:
+def _problem(server: Server, found: ServingMemory, num_gpus: int, usable_bytes: float) -> str:
     shape, tp = server.shape, server.tensor_parallel_size
     if server.device == "cuda" and 0 < num_gpus < tp:
         return f"tensor_parallel_size = {tp} needs {tp} GPUs, and there {'is' if num_gpus == 1 else 'are'} {num_gpus}"
@@ -262,8 +260,16 @@ def _problem(server: Server, found: ServingMemory, num_gpus: int) -> str:
         return f"tensor_parallel_size = {tp} does not divide the {shape.heads} attention heads"
     if max(tp, shape.kv_heads) % min(tp, shape.kv_heads):
         return f"tensor_parallel_size = {tp} does not fit {shape.kv_heads} key and value heads"
+    if 0 < shape.max_positions < server.length:  # vllm/config/model.py, `_get_and_verify_max_len`
+        return f"max_model_len = {server.length} is longer than the model's {shape.max_positions} positions"
     if server.device == "cpu" and found.memory.total > found.budget_bytes:
-        return f"it needs {found.memory.total / GIB:.1f} GiB of {found.budget_bytes / GIB:.1f} GiB"
+        needs, has = found.memory.total / GIB, found.budget_bytes / GIB
+        return f"it needs {needs:.1f} GiB, and this machine has {has:.1f} GiB that can be used"
+    if server.device == "cuda" and found.budget_bytes > usable_bytes - CONTEXT_BYTES:
+        return (  # vllm/v1/worker/utils.py, `request_memory`
+            f"gpu_memory_utilization = {server.gpu_memory_utilization:g} is {found.budget_bytes / GIB:.1f} GiB, and "
+            f"vLLM's own context leaves {(usable_bytes - CONTEXT_BYTES) / GIB:.1f} GiB free"
+        )
     if not found.num_blocks:
         fixed = found.memory.total
         return (

@@ -61,7 +61,8 @@ def ranked(
     """Return the changes that help: those that make it fit, in the order given, then by what they save.
 
     `kinds` are ways to save memory, what costs the user least first; each has its changes from the mildest
-    to the strongest. Where no change is enough alone, the mildest combination that is comes first.
+    to the strongest. Where no change is enough alone, the mildest combination that is comes first. What saves
+    memory and is not enough is left out where memory is not what is missing.
     """
     fixes: list[Fix] = []
     for kind in kinds:
@@ -70,7 +71,8 @@ def ranked(
         fixes += fitting[:1] or found[-1:]
     if not any(fix.fits for fix in fixes) and (together := _together(recipe, now, kinds, measure)):
         fixes.append(together)
-    worth = [fix for fix in fixes if fix.fits or fix.saves_bytes > WORTH_SHARE * now.needed_bytes]
+    missing = now.needed_bytes > now.usable_bytes
+    worth = [fix for fix in fixes if fix.fits or (missing and fix.saves_bytes > WORTH_SHARE * now.needed_bytes)]
     return sorted(worth, key=lambda fix: (not fix.fits, 0.0 if fix.fits else -fix.saves_bytes))
 
 

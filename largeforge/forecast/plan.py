@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from largeforge.errors import FitError
 from largeforge.forecast import serving, training
-from largeforge.forecast.fixes import Change, ranked
+from largeforge.forecast.fixes import Change, changed, ranked
 from largeforge.forecast.models import Models
 from largeforge.forecast.text import fixes_text, gib
 from largeforge.hardware import machine
 from largeforge.recipe.profiles import profiles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from largeforge.forecast.stage import Forecast
     from largeforge.hardware import Machine
     from largeforge.plan import Plan, Stage
@@ -34,13 +36,20 @@ def with_forecasts(plan: Plan) -> Plan:
 
 def refuse_what_does_not_fit(plan: Plan) -> None:
     """Raise FitError when a stage does not fit, with what would help, best first."""
-    texts = [
-        _explained(plan, name, forecast) for name, forecast in plan.forecasts.items() if forecast.verdict == "too big"
-    ]
+    if explained := what_does_not_fit(plan):
+        raise FitError(explained)
+
+
+def what_does_not_fit(plan: Plan) -> str:
+    """Return why stages do not fit and what would help, best first; empty when all fit."""
+    texts: list[str] = []
+    found: list[Change] = []
+    for names in _together(plan):
+        text, changes = _explained(plan, names, found)
+        texts, found = [*texts, text], [*found, *changes]
     if not texts and (side_by_side := _side_by_side(plan)):
         texts.append(side_by_side)
-    if texts:
-        raise FitError("\n".join(texts))
+    return "\n".join(texts)
 
 
 class Forecaster:
@@ -60,30 +69,53 @@ class Forecaster:
         return {stage.name: compute(self.recipe, stage.job, share, self.models)} if compute else {}
 
 
-def _explained(plan: Plan, name: str, forecast: Forecast) -> str:
-    """Return why a stage does not fit and what to paste."""
-    stage = next(stage for stage in plan.stages if stage.name == name.partition(SERVER)[0])
+def _together(plan: Plan) -> list[list[str]]:
+    """Return the names of what does not fit; servers that refuse each other are one entry."""
+    groups: dict[str, list[str]] = {}
+    for name, forecast in plan.forecasts.items():
+        if forecast.verdict == "too big":
+            stage = name.partition(SERVER)[0]
+            groups.setdefault(f"{stage}: {forecast.refusal}" if forecast.refusal else name, []).append(name)
+    return list(groups.values())
 
+
+def _explained(plan: Plan, names: list[str], earlier: list[Change]) -> tuple[str, list[Change]]:
+    """Return why a stage does not fit and what to paste, and the changes with which it fits.
+
+    `earlier` are such changes of the stages before; one that cures this stage, too, is all that is said.
+    """
+    name, forecast = names[0], plan.forecasts[names[0]]
+    stage = next(stage for stage in plan.stages if stage.name == name.partition(SERVER)[0])
     models = Models(plan.recipe)
 
     def measure(recipe: Recipe) -> Forecast:
-        return Forecaster(recipe, plan.machine, models).of(stage)[name]
+        found = Forecaster(recipe, plan.machine, models).of(stage)
+        before = [other for other in found if other in names or plan.forecasts[other].verdict != "too big"]
+        return next((found[other] for other in before if found[other].verdict == "too big"), found[name])
 
+    does = "does" if len(names) == 1 else "do"
+    lines = [f"{' and '.join(names)} {does} not fit: {_reason(plan, stage, forecast)}."]
+    if cure := next((change for change in earlier if _cures(plan, change, measure)), None):
+        return "\n".join([*lines, f"With {cure} it fits, too."]), []
     found = ranked(plan.recipe, forecast, _candidates(plan, stage, forecast), measure)
-    lines = [f"{name} does not fit: {_reason(plan, forecast)}."]
     if found:
         lines += ["Overrides that help, each recomputed:", fixes_text(found)]
     if larger := _larger_hardware(plan, stage, name, models):
         lines.append(f"As it is, it would fit on {larger}.")
-    return "\n".join(lines)
+    return "\n".join(lines), [fix.change for fix in found if fix.fits]
 
 
-def _reason(plan: Plan, forecast: Forecast) -> str:
+def _cures(plan: Plan, change: Change, measure: Callable[[Recipe], Forecast]) -> bool:
+    recipe = changed(plan.recipe, change)
+    return recipe is not None and measure(recipe).verdict in ("fits", "tight")
+
+
+def _reason(plan: Plan, stage: Stage, forecast: Forecast) -> str:
     if forecast.refusal or forecast.memory is None:
         return forecast.refusal
     parts = ", ".join(f"{part.replace('_', ' ')} {gib(size)}" for part, size in forecast.memory.parts.items())
     what = f"{gib(forecast.memory.total)} GiB at its peak ({parts})"
-    where = "this machine" if plan.machine.device == "cpu" else plan.machine.gpu
+    where = "this machine" if plan.machine.device == "cpu" or stage.kind == "merge" else plan.machine.gpu
     return f"it needs {what}, and {where} has {gib(forecast.usable_bytes)} GiB that can be used"
 
 
@@ -92,12 +124,14 @@ def _candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Chang
         return serving.candidates(plan.recipe, plan.machine, forecast)
     if stage.kind == "evaluate":
         return training.evaluation_candidates(plan.recipe, stage.job)
+    if stage.kind == "merge":
+        return training.merging_candidates(plan.recipe, stage.job)
     return training.candidates(plan.recipe, stage.job, plan.machine)
 
 
 def _larger_hardware(plan: Plan, stage: Stage, name: str, models: Models) -> str:
     """Return the smallest profiles on which the stage would fit unchanged, as overrides; empty when none is known."""
-    if plan.machine.device == "cpu":
+    if plan.machine.device == "cpu" or stage.kind == "merge":
         return ""
     fitting = []
     for profile in profiles():

@@ -15,9 +15,13 @@ from largeforge.forecast.stage import Forecast, ServingForecast
 from largeforge.recipe import model_ref
 
 if TYPE_CHECKING:
+    from largeforge.estimate.shape import Shape
     from largeforge.forecast.models import Models
     from largeforge.hardware import Machine
     from largeforge.recipe.schema import Expert, Model, Recipe
+
+MOST_GPUS = 16
+"""Largest tensor parallelism that is tried in place of one that is refused."""
 
 _DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3", "fp8_e5m2")
@@ -41,7 +45,7 @@ def servers(recipe: Recipe, machine: Machine, models: Models) -> dict[str, Forec
         elif weights not in BASES and weights not in BITS:
             found[name] = Forecast(assumptions=(*notes, f"memory of {name} is not known: its weights are {weights}"))
         else:
-            planned[name] = Server(known.shape, weights=weights, **_options(recipe, machine, adapters))
+            planned[name] = Server(_shape(recipe, known.shape), weights=weights, **_options(recipe, machine, adapters))
             found[name] = _forecast(recipe, machine, planned[name], notes)
     if together := refuses_together(list(planned.items())):
         found = {name: replace(forecast, refusal=together) for name, forecast in found.items()}
@@ -54,28 +58,56 @@ def candidates(recipe: Recipe, machine: Machine, forecast: Forecast) -> list[lis
     longest = forecast.serving.memory.longest // 256 * 256 if forecast.serving else 0
     shorter = [Change((("serving.max_model_len", longest),), "longer conversations are refused")] if longest else []
     if machine.device == "cpu":
-        return [[Change((("serving.cpu_kvcache_gib", 1),))] if serving.cpu_kvcache_gib > 1 else [], shorter]
-    given = serving.tensor_parallel_size
-    wider = [2**power for power in range(1, 9) if given < 2**power <= machine.num_gpus]
-    sizes = wider if given <= machine.num_gpus else [machine.num_gpus]
+        halved = Change((("serving.dtype", "bfloat16"),), "computes in bf16")
+        return [
+            [Change((("serving.cpu_kvcache_gib", 1),))] if serving.cpu_kvcache_gib > 1 else [],
+            [halved] if serving.dtype in ("auto", "float32") else [],
+            shorter,
+        ]
     return [
+        _shares(recipe),
         [
-            Change((("serving.gpu_memory_utilization", share),), "nothing else may use the GPU")
+            Change((("serving.gpu_memory_utilization", share),), "little else may use the GPU")
             for share in (0.92, 0.95)
-            if serving.gpu_memory_utilization < share
+            if serving.gpu_memory_utilization < share or serving.gpu_memory_utilization > 0.95
         ],
         [
             Change((("serving.max_num_seqs", number),), f"{number} requests in flight")
             for number in (128, 64, 32, 16)
             if serving.max_num_seqs > number
         ],
-        [Change((("serving.tensor_parallel_size", size),), f"over {size} GPUs") for size in sizes],
+        [
+            Change((("serving.tensor_parallel_size", size),), f"over {size} GPUs" if size > 1 else "on one GPU")
+            for size in _sizes(serving.tensor_parallel_size, forecast, machine.num_gpus)
+        ],
         [Change((("serving.extra.kv-cache-dtype", "fp8"),), "keys and values in 8 bits")]
         if "kv-cache-dtype" not in serving.extra
         else [],
         [] if serving.enforce_eager else [Change((("serving.enforce_eager", True),), "no CUDA graphs: slower answers")],
         shorter,
     ]
+
+
+def _shares(recipe: Recipe) -> list[Change]:
+    """Return the share of a GPU that is left for each of several servers that want more than all of it."""
+    assert recipe.topology is not None
+    servers = sum(not expert.adapter_on for expert in recipe.topology.experts.values())
+    if servers < 2 or servers * recipe.serving.gpu_memory_utilization <= 1:
+        return []
+    return [Change((("serving.gpu_memory_utilization", int(95 / servers) / 100),), "for each server")]
+
+
+def _sizes(given: int, forecast: Forecast, num_gpus: int) -> list[int]:
+    """Return more GPUs where memory is short; where the number itself is refused, all others, the most first."""
+    if forecast.refusal and forecast.needed_bytes <= forecast.usable_bytes:
+        return [size for size in range(min(num_gpus, MOST_GPUS), 0, -1) if size != given]
+    return [2**power for power in range(1, 9) if given < 2**power <= num_gpus]
+
+
+def _shape(recipe: Recipe, shape: Shape) -> Shape:
+    """Return a model's shape; without a longest context where options of vLLM may stretch it."""
+    stretched = recipe.serving.max_model_len and {"hf-overrides", "rope-scaling"} & set(recipe.serving.extra)
+    return replace(shape, max_positions=0) if stretched else shape
 
 
 def _model(recipe: Recipe, expert: Expert) -> Model | str:
@@ -134,20 +166,24 @@ def _rank(recipe: Recipe, adapters: list[Expert]) -> int:
 def _forecast(recipe: Recipe, machine: Machine, server: Server, notes: tuple[str, ...]) -> Forecast:
     found = serving_memory(server, usable_bytes=machine.usable_bytes, gpu=machine.gpu, num_gpus=machine.num_gpus)
     blocks = found.cache.blocks(found.max_model_len)
-    speed = Speed(server, machine.rates, in_flight_limit(server, found.sequences(_load(recipe).length)))
+    load = _load(recipe)
+    speed = Speed(server, machine.rates, in_flight_limit(server, found.sequences(load.length)))
     targets = recipe.serving.targets
     findings = (
-        check(speed, _load(recipe), ttft_p95_ms=targets.ttft_p95_ms, tokens_per_second=targets.tokens_per_second)
+        check(speed, load, ttft_p95_ms=targets.ttft_p95_ms, tokens_per_second=targets.tokens_per_second)
         if speed.is_known
         else []
     )
+    if load.length > found.max_model_len:
+        asked = f"serving.targets ask for requests of {load.length} tokens"
+        notes = (*notes, f"{asked}, and serving.max_model_len allows {found.max_model_len}")
     return Forecast(
         memory=found.memory,
         usable_bytes=found.budget_bytes,
         spare_bytes=(found.num_blocks - 1 - blocks) * found.cache.block_bytes,
         refusal=found.problem,
         assumptions=notes,
-        serving=ServingForecast(found, speed if speed.is_known else None, _load(recipe), tuple(findings)),
+        serving=ServingForecast(found, speed if speed.is_known else None, load, tuple(findings)),
     )
 
 

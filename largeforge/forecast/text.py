@@ -56,7 +56,7 @@ def _gain(fix: Fix) -> str:
     effect = f" ({fix.change.effect})" if fix.change.effect else ""
     if fix.saves_bytes <= 0 or fix.forecast.memory is None:
         return f"{how}{effect}"
-    return f"saves {gib(fix.saves_bytes)} GiB: {gib(fix.forecast.memory.total)} GiB, {how}{effect}"
+    return f"saves {gib(fix.saves_bytes)} GiB: {gib(fix.forecast.needed_bytes)} GiB, {how}{effect}"
 
 
 def _digits(value: float) -> str:

@@ -70,7 +70,7 @@ def test_what_is_written_is_sound_and_in_the_style_of_the_house(
     )
     if "--from" in flags:
         given = []
-    assert main(["+recipe=mine", "mode=plan", *given]) == 0
+    assert main(["+recipe=mine", "mode=plan", "memory_check=warn", *given]) == 0
 
 
 def test_the_plan_does_what_was_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,14 +94,17 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
-    from largeforge.forecast.plan import refuse_what_does_not_fit, with_forecasts
+    from largeforge.forecast.plan import refuse_what_does_not_fit, what_does_not_fit, with_forecasts
     from largeforge.plan import make_plan
+    from largeforge.runs import statuses
 
     plan = with_forecasts(make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs))
     if recipe.mode == "plan":
         _show_plan(plan, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
     if recipe.memory_check == "refuse":
-        refuse_what_does_not_fit(plan)
+        refuse_what_does_not_fit(plan, done=statuses(plan))
+    elif warning := what_does_not_fit(plan, done=statuses(plan)):
+        print(f"warning: {warning}", file=sys.stderr)
     if recipe.mode == "plan":
         return 0
     from largeforge.console import make_console
@@ -139,7 +142,7 @@ def _hydra(words: Sequence[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from largeforge.recipe import sources
+    from largeforge.recipe import folders, sources
     from largeforge.recipe.compose import check_words, compose, explain, rewrite
     from largeforge.recipe.places import Places
 
@@ -170,7 +173,7 @@ def _hydra(words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["largeforge", *flags, *rewrite(overrides), "hydra.job.name=largeforge"]
     try:
-        hydra.main(version_base="1.3", config_path=str(sources.shipped_root() / "conf"), config_name="config")(job)()
+        hydra.main(version_base="1.3", config_path=str(folders.shipped_root() / "conf"), config_name="config")(job)()
     except SystemExit as stop:
         return int(stop.code or 0)
     except Exception as error:

@@ -10,7 +10,7 @@ import string
 
 import yaml
 
-from largeforge.recipe import sources
+from largeforge.recipe import folders, sources
 from largeforge.recipe.packs import installed
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -18,7 +18,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def text() -> str:
     """Return the help of `conf/config.yaml` with the choices of every group, the working directory's included."""
-    config = (sources.shipped_root() / "conf" / "config.yaml").read_text(encoding="utf-8")
+    config = (folders.shipped_root() / "conf" / "config.yaml").read_text(encoding="utf-8")
     template = yaml.load(config, Loader=_LOADER)["hydra"]["help"]["template"]
     return string.Template(template).substitute(APP_CONFIG_GROUPS="".join(_lines()))
 
@@ -27,7 +27,7 @@ def _lines() -> list[str]:
     """Return one line a group; what stands in a folder of a group is a group of its own, except with recipes."""
     found = []
     for group in sources.groups():
-        in_folders = group in sources.GROUP_FOLDERS
+        in_folders = group in folders.GROUP_FOLDERS
         names = [n for n in sources.choices(group) if in_folders or "/" not in n or installed.of_choice(n)]
         found += [f"{group}: {', '.join(names)}\n"] if names else []
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import LargeForgeError, Problem, RecipeError, listed
-from largeforge.recipe import sources
+from largeforge.recipe import folders, sources
 from largeforge.recipe.places import COMMAND_LINE, short
 from largeforge.recipe.vetting import vet
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from largeforge.recipe.compose import Composition
 
-_GROUP_OF = {folder: group for group, folder in sources.GROUP_FOLDERS.items()}
+_GROUP_OF = {folder: group for group, folder in folders.GROUP_FOLDERS.items()}
 _FOLDERS = ("conf", *_GROUP_OF)
 _PLACEHOLDER = "path:needed"
 """Stands for a value that the command line must give, so that the rest can be checked."""
@@ -80,7 +80,7 @@ def _is_choice(path: Path) -> bool:
     if place is None:
         return False
     root, parts = place
-    return "data" not in parts and (root != sources.shipped_root() or parts != ("conf", "config.yaml"))
+    return "data" not in parts and (root != folders.shipped_root() or parts != ("conf", "config.yaml"))
 
 
 def _place(path: Path) -> tuple[Path, tuple[str, ...]] | None:
@@ -221,4 +221,4 @@ def _choice(file: Path, group: str, name: str) -> Inspected:
 @cache
 def _default_groups() -> frozenset[str]:
     """Return the groups that every recipe has a choice of, from `conf/config.yaml`."""
-    return frozenset(choice.group for choice in vet(sources.shipped_root() / "conf" / "config.yaml").choices)
+    return frozenset(choice.group for choice in vet(folders.shipped_root() / "conf" / "config.yaml").choices)

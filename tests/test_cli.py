@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import largeforge
-from largeforge.recipe.sources import shipped_root
+from largeforge.recipe.folders import shipped_root
 
 MINE = """\
 # @package _global_

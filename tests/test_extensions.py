@@ -13,7 +13,7 @@ from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.training import training_memory
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Extension
-from largeforge.recipe.sources import shipped_root
+from largeforge.recipe.folders import shipped_root
 
 CONF = shipped_root() / "conf"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from largeforge.plan import make_plan
 from largeforge.plan_view import render, summary
 from largeforge.recipe.compose import compose
-from largeforge.recipe.sources import shipped_root
+from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.validate import validate
 
 CPU = ("hardware.cores=4", "hardware.memory_gib=16")

@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the recipe; raise RecipeError or DataError when it would be wrong, and leave nothing then."""
     from largeforge.errors import RecipeError
-    from largeforge.recipe import sources
+    from largeforge.recipe import folders, sources
     from largeforge.recipe.base import NAME_PATTERN
 
     name = sources.recipe_name(arguments.name)
-    file = Path(sources.GROUP_FOLDERS["recipe"], f"{name}.yaml")
+    file = Path(folders.GROUP_FOLDERS["recipe"], f"{name}.yaml")
     if not re.fullmatch(NAME_PATTERN, name):
         raise RecipeError(
             f"{name!r}: a name has lowercase letters, digits, - and _, and begins with a letter or digit."

@@ -68,7 +68,7 @@ def _explain(folder: Path, chosen: dict[str, Any]) -> None:
 
 def _place(name: str) -> str:
     """Return the folder of the files that a schema is for."""
-    from largeforge.recipe.sources import GROUP_FOLDERS
+    from largeforge.recipe.folders import GROUP_FOLDERS
 
     return GROUP_FOLDERS.get(name, f"conf/{name}")
 

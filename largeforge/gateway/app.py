@@ -19,7 +19,7 @@ from largeforge.gateway.errors import ApiError
 from largeforge.gateway.health import Health
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.proxy import Parts, Proxy
-from largeforge.gateway.routing import AUTO
+from largeforge.gateway.request import AUTO
 from largeforge.gateway.upstream import PATHS, Session, targets
 from largeforge.recipe import extensions
 

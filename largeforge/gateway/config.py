@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from largeforge.errors import Problem, RecipeError, nearest
-from largeforge.gateway.routing import AUTO
+from largeforge.gateway.request import AUTO
 from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.schema import Gateway, Topology
 

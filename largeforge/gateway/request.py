@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from largeforge.gateway.errors import ApiError, bad_request
-from largeforge.gateway.routing import AUTO
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
@@ -26,6 +25,10 @@ MAX_DEPTH = 100
 
 class ClientGone(Exception):
     """The client closed the connection before its answer was finished."""
+
+
+AUTO = "auto"
+"""The model name that asks the router to choose."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from largeforge.gateway.request import AUTO
+
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from largeforge.gateway.request import Request
-
-AUTO = "auto"
-"""The model name that asks the router to choose."""
 
 Fallback = Literal["", "unknown-model", "expert-down"]
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
-from largeforge.recipe import sources
+from largeforge.recipe import folders, sources
 from largeforge.recipe.packs import installed, policy
 from largeforge.recipe.places import COMMAND_LINE, Places, places_of
 from largeforge.recipe.references import resolve
@@ -56,7 +56,7 @@ def compose(overrides: Sequence[str], *, partial: bool = False) -> Composition:
     GlobalHydra.instance().clear()
     rewritten = rewrite(overrides)
     recipe = recipe_file(rewritten)
-    with initialize_config_dir(str(sources.shipped_root() / "conf"), job_name="largeforge", version_base="1.3"):
+    with initialize_config_dir(str(folders.shipped_root() / "conf"), job_name="largeforge", version_base="1.3"):
         places = places_of(GlobalHydra.instance().config_loader(), rewritten, recipe)
         try:
             config = hydra_compose("config", list(rewritten))
@@ -145,7 +145,7 @@ def explain(error: Exception, places: Places) -> RecipeError:
     if absent:
         return RecipeError([Problem(absent[1], "is not there to be removed.", COMMAND_LINE)])
     twice = re.search(r"Multiple values for ([\w/]+)", message)
-    if twice and places.recipe and twice[1] not in sources.GROUP_FOLDERS:
+    if twice and places.recipe and twice[1] not in folders.GROUP_FOLDERS:
         rule = f"is chosen already: write `- override /{twice[1]}: …` here, or {twice[1]}=… on the command line."
         return RecipeError([Problem(twice[1], rule, _chosen_at(places, twice[1]))])
     if "ConfigTypeError" in message:
@@ -175,7 +175,7 @@ def _require_recipe(words: Sequence[str]) -> None:
 def _word_problems(word: str, sweep: bool) -> list[Problem]:
     match = _OVERRIDE.fullmatch(word)
     if match is None or (match["value"] is None and match["sign"] != "~"):
-        recipes, commands = sources.choices("recipe"), sources.commands()
+        recipes, commands = sources.choices("recipe"), folders.commands()
         near = sources.recipe_name(word)
         near = near if near in recipes else nearest(word, [*recipes, *commands])
         rule = "expected key=value, +key=value or ~key."

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from largeforge.recipe import sources
+from largeforge.recipe import folders
 
 _TIMEOUT_S = 5
 
@@ -19,12 +19,12 @@ def git(recipe_folder: Path) -> dict[str, Any]:
     included, is not as it was committed. Nothing else of the repository is looked at.
     """
     root = recipe_folder.parent
-    if root == sources.shipped_root() and root.name == "shipped":  # installed: the repository is somebody else's
+    if root == folders.shipped_root() and root.name == "shipped":  # installed: the repository is somebody else's
         return {}
-    folders = [name for name in ("conf", *sources.GROUP_FOLDERS.values()) if (root / name).is_dir()]
+    known = [name for name in ("conf", *folders.GROUP_FOLDERS.values()) if (root / name).is_dir()]
     command = [
         "git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root),
-        "status", "--porcelain=v2", "--branch", "--", *folders,
+        "status", "--porcelain=v2", "--branch", "--", *known,
     ]  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
@@ -33,7 +33,7 @@ def git(recipe_folder: Path) -> dict[str, Any]:
         )
     except (OSError, subprocess.SubprocessError):
         return {}
-    lines = ended.stdout.splitlines() if ended.returncode == 0 and folders else []
+    lines = ended.stdout.splitlines() if ended.returncode == 0 and known else []
     commit = next((line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")), "")
     if not commit or commit == "(initial)":
         return {}

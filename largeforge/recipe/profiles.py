@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from largeforge import hardware
-from largeforge.recipe import sources
+from largeforge.recipe import folders
 from largeforge.recipe.schema import Hardware
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _of_this_machine(device: str) -> Hardware | None:
 
 
 def _files() -> list[Path]:
-    return sorted((sources.shipped_root() / "conf" / "hardware").glob("*.yaml"))
+    return sorted((folders.shipped_root() / "conf" / "hardware").glob("*.yaml"))
 
 
 def _content(path: Path) -> dict[str, Any]:

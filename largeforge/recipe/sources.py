@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-import largeforge
 from largeforge.errors import Problem, RecipeError, listed, nearest
+from largeforge.recipe.folders import GROUP_FOLDERS, shipped_root
 from largeforge.recipe.hydra_speed import as_config, plain, speed_up
 from largeforge.recipe.packs import installed, loading
 from largeforge.recipe.places import short
@@ -25,22 +25,6 @@ if TYPE_CHECKING:
 
     from hydra.core.config_search_path import ConfigSearchPath
     from omegaconf import Container
-
-GROUP_FOLDERS = {"recipe": "recipes", "hosts": "hosts"}
-"""Config group to the folder, beside `conf/`, that holds its choices."""
-
-
-def shipped_root() -> Path:
-    """Return the folder that holds LargeForge's own `conf/`, `recipes/` and `hosts/`."""
-    package = Path(largeforge.__file__).resolve().parent
-    installed = package / "shipped"
-    return installed if installed.is_dir() else package.parent
-
-
-def commands() -> list[str]:
-    """Return the names of the commands beside recipes, each a file under `largeforge/commands/`."""
-    files = (Path(largeforge.__file__).parent / "commands").glob("[a-z]*.py")
-    return sorted(file.stem.replace("_", "-") for file in files)
 
 
 def roots() -> list[Path]:

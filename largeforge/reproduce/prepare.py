@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from largeforge import identity, runs
 from largeforge.errors import LargeForgeError, Problem, RecipeError
 from largeforge.plan import Plan, make_plan
-from largeforge.recipe import model_ref, sources
+from largeforge.recipe import folders, model_ref, sources
 from largeforge.recipe.compose import Composition
 from largeforge.recipe.packs import installed
 from largeforge.recipe.places import Places
@@ -124,7 +124,7 @@ def _packs() -> dict[str, dict[str, str]]:
 
 def _recipe_folder() -> Path:
     """Return the folder that `recipe:` paths are looked up in: the working directory's recipes, or the shipped ones."""
-    folder = Path.cwd() / sources.GROUP_FOLDERS["recipe"]
+    folder = Path.cwd() / folders.GROUP_FOLDERS["recipe"]
     return folder if folder.is_dir() else sources.recipe_folder(None)
 
 

@@ -7,7 +7,7 @@ import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from largeforge.recipe.sources import commands
+from largeforge.recipe.folders import commands
 from scripts.reference.configuration import table
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Extension
+from largeforge.recipe.folders import GROUP_FOLDERS
 from largeforge.recipe.schema import Recipe
-from largeforge.recipe.sources import GROUP_FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from largeforge.cli import main
-from largeforge.recipe.sources import shipped_root
+from largeforge.recipe.folders import shipped_root
 
 GOOD = """\
 # @package _global_

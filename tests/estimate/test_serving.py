@@ -63,7 +63,7 @@ def test_the_kv_cache_of_a_cpu_holds_as_many_tokens_as_vllm_logs() -> None:
     server = Server(tiny, weights="fp32", device="cpu", max_num_seqs=8)
     found = serving_memory(server, usable_bytes=23 * GIB)
     assert (found.kv_tokens, found.sequences(512), found.problem) == (1_048_576, 2048, "")
-    assert "GiB of 2.0 GiB" in serving_memory(server, usable_bytes=2 * GIB).problem
+    assert "this machine has 2.0 GiB" in serving_memory(server, usable_bytes=2 * GIB).problem
 
 
 def test_more_gpus_hold_less_each_but_norms_and_single_heads_stay(library: Library) -> None:
@@ -120,9 +120,22 @@ def test_more_gpus_than_there_are_are_refused() -> None:
 def test_servers_that_want_more_than_the_whole_gpu_refuse_each_other() -> None:
     pair = [("general", Server(SMALL)), ("judge", Server(SMALL))]
     assert "0.9 (general) + 0.9 (judge) = 1.8" in refuses_together(pair)
-    assert "gpu_memory_utilization=0.47" in refuses_together(pair)
     halves = [(name, replace(server, gpu_memory_utilization=0.47)) for name, server in pair]
     assert refuses_together(halves) == refuses_together(pair[:1]) == ""
+
+
+def test_a_context_that_the_model_cannot_read_is_refused_as_vllm_refuses_it() -> None:
+    longer = serving_memory(Server(SMALL, max_model_len=SMALL.max_positions + 1), usable_bytes=40 * GIB)
+    assert f"longer than the model's {SMALL.max_positions} positions" in longer.problem
+    assert serving_memory(Server(SMALL, max_model_len=SMALL.max_positions), usable_bytes=40 * GIB).problem == ""
+    unknown = replace(SMALL, max_positions=0)
+    assert serving_memory(Server(unknown, max_model_len=SMALL.max_positions + 1), usable_bytes=40 * GIB).problem == ""
+
+
+def test_the_whole_of_a_gpu_is_refused_since_the_context_of_vllm_is_on_it_already() -> None:
+    whole = serving_memory(Server(SMALL, gpu_memory_utilization=1.0), usable_bytes=24 * GIB)
+    assert "vLLM's own context leaves 23.6 GiB free" in whole.problem
+    assert serving_memory(Server(SMALL, gpu_memory_utilization=0.95), usable_bytes=24 * GIB).problem == ""
 
 
 def test_the_peak_of_serving_is_no_more_than_vllm_takes() -> None:
@@ -132,7 +145,7 @@ def test_the_peak_of_serving_is_no_more_than_vllm_takes() -> None:
 
 
 @given(
-    usable=st.floats(2, 200),
+    usable=st.floats(4, 200),
     length=st.integers(16, 8192),
     seqs=st.integers(1, 1024),
     tp=st.sampled_from([1, 2, 4, 8]),

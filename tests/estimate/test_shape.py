@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from largeforge.estimate.decoders import shape
 from largeforge.estimate.families import FAMILIES
+from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.schema import Model
-from largeforge.recipe.sources import shipped_root
 
 if TYPE_CHECKING:
     from largeforge.estimate.shape import Linear, Shape

@@ -14,8 +14,9 @@ import pytest
 
 from largeforge.plan import make_plan
 from largeforge.recipe.compose import compose
+from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.lock import portable
-from largeforge.recipe.sources import choices, shipped_root
+from largeforge.recipe.sources import choices
 from largeforge.recipe.validate import validate
 
 FOLDER = Path(__file__).parent / "plans"

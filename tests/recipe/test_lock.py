@@ -10,8 +10,8 @@ import pytest
 from largeforge import artifacts
 from largeforge.errors import RecipeError
 from largeforge.hardware import Machine
+from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.lock import dataset_hashes, lock, parse, portable, read
-from largeforge.recipe.sources import shipped_root
 
 MACHINE = Machine("cpu", "", 0, 16.0, 4)
 

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.origin import git
-from largeforge.recipe.sources import shipped_root
 
 
 @pytest.fixture

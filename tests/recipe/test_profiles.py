@@ -8,7 +8,7 @@ import pytest
 
 from largeforge import hardware
 from largeforge.hardware import Gpu
-from largeforge.recipe import profiles, sources
+from largeforge.recipe import folders, profiles
 from largeforge.recipe.schema import Hardware
 
 GPUS = [profile for profile in profiles.profiles() if profile.gpu]
@@ -21,7 +21,7 @@ def see(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu) -> None:
 
 @pytest.mark.parametrize("profile", GPUS, ids=lambda profile: profile.name)
 def test_a_profile_is_complete_and_each_figure_has_its_source(profile: Hardware) -> None:
-    text = (sources.shipped_root() / "conf" / "hardware" / f"{profile.name}.yaml").read_text()
+    text = (folders.shipped_root() / "conf" / "hardware" / f"{profile.name}.yaml").read_text()
     assert not [name for name in FIGURES if getattr(profile, name) <= 0]
     for name in (*FIGURES, "memory_gib", "usable_memory_gib", "fp8_tflops"):
         assert re.search(rf"^{name}: [\d.]+  # \w", text, re.M), f"{profile.name}: {name} has no source"

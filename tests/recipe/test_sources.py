@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from largeforge.recipe import sources
+from largeforge.recipe import folders, sources
 
 
 def test_the_working_directory_comes_before_what_is_shipped(folder):
-    assert sources.roots() == [sources.shipped_root()]
+    assert sources.roots() == [folders.shipped_root()]
     (folder.path / "conf").mkdir()
-    assert sources.roots() == [folder.path, sources.shipped_root()]
+    assert sources.roots() == [folder.path, folders.shipped_root()]
 
 
 def test_in_the_checkout_there_is_one_root(monkeypatch):
-    monkeypatch.chdir(sources.shipped_root())
-    assert sources.roots() == [sources.shipped_root()]
+    monkeypatch.chdir(folders.shipped_root())
+    assert sources.roots() == [folders.shipped_root()]
 
 
 def test_choices_are_files_and_not_data(folder):
@@ -43,7 +43,7 @@ def test_recipe_name(typed):
 
 def test_recipe_folder(folder):
     own = folder.write("name: a\n", name="team/mine")
-    shipped = sources.shipped_root() / "recipes"
+    shipped = folders.shipped_root() / "recipes"
     assert sources.recipe_folder(own) == folder.path / "recipes"
     assert sources.recipe_folder(shipped / "quickstart.yaml") == shipped
     assert sources.recipe_folder(None) == shipped

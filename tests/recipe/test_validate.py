@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from largeforge.recipe.sources import shipped_root
+from largeforge.recipe.folders import shipped_root
 
 
 def find(problems, key):

@@ -14,7 +14,8 @@ import yaml
 from largeforge.plan import Plan, make_plan
 from largeforge.recipe import extensions
 from largeforge.recipe.compose import compose
-from largeforge.recipe.sources import GROUP_FOLDERS, choices, description, shipped_root
+from largeforge.recipe.folders import GROUP_FOLDERS, shipped_root
+from largeforge.recipe.sources import choices, description
 from largeforge.recipe.validate import validate
 
 ROOT = shipped_root()

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
-from largeforge.recipe import sources
+from largeforge.recipe import folders, sources
 from largeforge.recipe.base import Extension, Strict
 from largeforge.recipe.schema import Recipe
 from scripts.reference import commands
@@ -49,7 +49,7 @@ def test_a_field_without_a_docstring_is_found() -> None:
 
 def test_every_command_and_option_is_on_the_page() -> None:
     text = commands.page()
-    for name in sources.commands():
+    for name in folders.commands():
         command = import_module(f"largeforge.commands.{name.replace('-', '_')}")
         parser = argparse.ArgumentParser(add_help=False)
         command.add_arguments(parser)

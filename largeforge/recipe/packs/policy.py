@@ -112,9 +112,9 @@ def may_add_to(group: str) -> bool:
 
 
 def _ours() -> set[str]:
-    from largeforge.recipe import sources
+    from largeforge.recipe import folders
 
-    return {folder.name for folder in (sources.shipped_root() / "conf").iterdir()} | set(sources.GROUP_FOLDERS)
+    return {folder.name for folder in (folders.shipped_root() / "conf").iterdir()} | set(folders.GROUP_FOLDERS)
 
 
 class _Walk:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from watched import watch
 
 from largeforge.errors import RecipeError
-from largeforge.recipe import sources
+from largeforge.recipe import folders
 from largeforge.recipe.compose import compose
 from largeforge.recipe.packs import installed, policy
 from largeforge.recipe.validate import validate
@@ -97,7 +97,7 @@ edits = st.lists(st.tuples(st.integers(0, 400), st.sampled_from([
 groups = st.sampled_from(["thing", "model", "method", "serving", "environment"])
 few_edits = st.one_of(st.just([]), st.just([]), edits)
 
-SEEN = watch(ROOT, sources.shipped_root(), Path.cwd(), cpu_s=600)
+SEEN = watch(ROOT, folders.shipped_root(), Path.cwd(), cpu_s=600)
 COUNTS = {"composed": 0, "refused": 0}
 
 
@@ -117,10 +117,10 @@ def expected_of(recipe: object, pack: Path) -> list[str]:
              if values[key] != mine[key]]  # fmt: skip
     if values["serving"]["python"] or set(values["serving"]["extra"]) - set(policy.VLLM_OPTIONS):
         wrong.append("serving")
-    folders = (f"{pack}/recipes/", f"{sources.shipped_root()}/recipes/")
+    allowed = (f"{pack}/recipes/", f"{folders.shipped_root()}/recipes/")
     for job in recipe.training_jobs.values():
         for path in (job.dataset.path, job.dataset.heldout_path):
-            if path and not str(Path(path).resolve()).startswith(folders):
+            if path and not str(Path(path).resolve()).startswith(allowed):
                 wrong.append(f"data {path}")
         if job.model.ref.startswith(("path:", "run:")):
             wrong.append(job.model.ref)

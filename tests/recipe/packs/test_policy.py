@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from largeforge.recipe import sources
+from largeforge.recipe import folders
 from tests.recipe.packs.conftest import METHOD, RECIPE
 
 HEAD = "# @package _global_\n# X.\ndefaults:\n  - support_bot\n  - _self_\nname: x\n"
@@ -159,7 +159,7 @@ def test_the_shipped_recipes_and_choices_are_within_what_a_pack_may_say(work, au
     """What this project itself writes is what authors write: a fork of its recipes is a sound pack."""
     from largeforge.recipe.packs import check
 
-    root = sources.shipped_root()
+    root = folders.shipped_root()
     taken = {"recipes/sft_qwen7b.yaml", "recipes/serve_qwen7b.yaml", "recipes/serve_gpt_oss_20b.yaml"}
     author.publish({name.replace(".yaml", "_fork.yaml"): (root / name).read_text() for name in sorted(taken)})
     assert check.problems(author.path) == []

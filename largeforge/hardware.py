@@ -84,6 +84,11 @@ class Machine:
         """What earlier runs on the same kind of device are known by."""
         return self.gpu if self.device == "cuda" else f"{processor.name()} x{self.cores}"
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this machine rather than one that is planned for from elsewhere."""
+        return self.device == "cpu" or bool(self.driver or self.free_memory_gib)
+
     def share(self, cores: int) -> Machine:
         """Return what a stage sees of the machine that keeps so many of its cores busy; a GPU is not divided."""
         if self.device == "cuda" or not 0 < cores < self.cores:

@@ -121,8 +121,8 @@ class ServingMemory:
 
     @property
     def longest(self) -> int:
-        """Longest sequence that fits alone and that the model can read, in tokens."""
-        low, high = 0, min(self.num_blocks * self.cache.block_size, self.max_positions or 2**62)
+        """Longest sequence that fits alone, in tokens, whatever the model can read."""
+        low, high = 0, self.num_blocks * self.cache.block_size
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.sequences(middle) else (low, middle - 1)
@@ -195,7 +195,9 @@ def refuses_together(servers: Sequence[tuple[str, Server]]) -> str:
     if len(on_gpu) < 2 or total <= 1:
         return ""
     shares = " + ".join(f"{server.gpu_memory_utilization:g} ({name})" for name, server in on_gpu)
-    return f"the servers share a GPU and want {shares} = {total:g} of its memory"
+    return (
+        f"the servers share a GPU and want {shares} = {total:g} of its memory (serving.gpu_memory_utilization of each)"
+    )
 
 
 def _share(layer: Linear, shape: Shape, tp: int) -> float:
@@ -273,7 +275,8 @@ def _problem(server: Server, found: ServingMemory, num_gpus: int, usable_bytes: 
     if not found.num_blocks:
         fixed = found.memory.total
         return (
-            f"{fixed / GIB:.1f} GiB beside the KV cache, and vLLM takes {found.budget_bytes / GIB:.1f} GiB of the GPU"
+            f"it needs {fixed / GIB:.1f} GiB beside the KV cache, and vLLM takes {found.budget_bytes / GIB:.1f} GiB "
+            f"of the GPU (gpu_memory_utilization = {server.gpu_memory_utilization:g})"
         )
     if not found.sequences(server.length):
         return f"one sequence of {server.length} tokens does not fit; max_model_len={found.longest} would"

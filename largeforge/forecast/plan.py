@@ -14,7 +14,7 @@ from largeforge.hardware import machine
 from largeforge.recipe.profiles import profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from largeforge.forecast.stage import Forecast
     from largeforge.hardware import Machine
@@ -34,14 +34,16 @@ def with_forecasts(plan: Plan) -> Plan:
     return replace(plan, forecasts=found)
 
 
-def refuse_what_does_not_fit(plan: Plan) -> None:
-    """Raise FitError when a stage does not fit, with what would help, best first."""
-    if explained := what_does_not_fit(plan):
+def refuse_what_does_not_fit(plan: Plan, *, done: Collection[str] = ()) -> None:
+    """Raise FitError when a stage that is not done does not fit, with what would help, best first."""
+    if explained := what_does_not_fit(plan, done=done):
         raise FitError(explained)
 
 
-def what_does_not_fit(plan: Plan) -> str:
-    """Return why stages do not fit and what would help, best first; empty when all fit."""
+def what_does_not_fit(plan: Plan, *, done: Collection[str] = ()) -> str:
+    """Return why stages do not fit and what would help, best first; empty when all but those that are done fit."""
+    waiting = {name: found for name, found in plan.forecasts.items() if name.partition(SERVER)[0] not in done}
+    plan = replace(plan, forecasts=waiting)
     texts: list[str] = []
     found: list[Change] = []
     for names in _together(plan):

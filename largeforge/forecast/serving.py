@@ -55,7 +55,8 @@ def servers(recipe: Recipe, machine: Machine, models: Models) -> dict[str, Forec
 def candidates(recipe: Recipe, machine: Machine, forecast: Forecast) -> list[list[Change]]:
     """Return kinds of changes that may make a server fit, what costs the user least first."""
     serving = recipe.serving
-    longest = forecast.serving.memory.longest // 256 * 256 if forecast.serving else 0
+    room = forecast.serving.memory if forecast.serving else None
+    longest = min(room.longest, room.max_positions or room.longest) // 256 * 256 if room else 0
     shorter = [Change((("serving.max_model_len", longest),), "longer conversations are refused")] if longest else []
     if machine.device == "cpu":
         halved = Change((("serving.dtype", "bfloat16"),), "computes in bf16")

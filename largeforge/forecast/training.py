@@ -13,6 +13,7 @@ from largeforge.errors import DataError
 from largeforge.estimate.duration import cost, shape_key, training_flops, training_hours
 from largeforge.estimate.inference import evaluation_memory, merge_memory
 from largeforge.estimate.load import TrainingLoad
+from largeforge.estimate.memory import Memory
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
 from largeforge.estimate.training import training_memory
 from largeforge.forecast.fixes import Change
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 16
 """How much longer than counted the longest row may be, since the count does not render the chat template."""
+
+HOST_UNKNOWN = "an adapter is merged in the host's memory, and how much the machine with that GPU has is not known"
+LEAST_RANK = 8
+"""Rank of LoRA below which none is proposed."""
 
 
 def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
@@ -139,6 +144,7 @@ def candidates(recipe: Recipe, name: str, machine: Machine) -> list[list[Change]
         [] if recomputing else [checkpointing],
         list(_sharded(recipe, machine)),
         [bf16] if method.precision == "fp32" and on_gpu else [],
+        list(_smaller_ranks(prefix, job)),
         list(_adapters(prefix, job)),
         list(_shorter(prefix, job)),
     ]
@@ -155,8 +161,17 @@ def evaluation_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
     halved = [size for size in (32, 16, 8, 4, 2, 1) if any(size < given for given in sizes.values())]
     return [
         [Change(tuple((f"{prefix}evaluation.{key}.batch_size", size) for key in sizes)) for size in halved],
+        list(_smaller_ranks(prefix, recipe.training_jobs[name])),
+        list(_adapters(prefix, recipe.training_jobs[name])),
         list(_shorter(prefix, recipe.training_jobs[name])),
     ]
+
+
+def merging_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
+    """Return what makes merging need less: an adapter of lower rank, or not to merge."""
+    prefix = f"jobs.{name}." if recipe.jobs else ""
+    unmerged = Change(((f"{prefix}merge", False),), "the adapter stays apart from its base")
+    return [list(_smaller_ranks(prefix, recipe.training_jobs[name])), [unmerged]]
 
 
 def _runs(recipe: Recipe) -> Path:
@@ -217,8 +232,8 @@ def _basis(found: rates.Known | None, machine: Machine) -> str:
 def _smaller_batches(prefix: str, job: Job) -> Iterator[Change]:
     """Yield smaller batches with as much more accumulation, so that a step still sees as many rows."""
     rows, accumulated = job.method.per_device_train_batch_size, job.method.gradient_accumulation_steps
-    sizes = [rows // 2**halvings for halvings in range(1, 12) if rows % 2**halvings == 0] or [1]
-    for size in sizes if rows > 1 else []:
+    sizes = {rows // 2**halvings for halvings in range(1, 12) if rows % 2**halvings == 0} | {1}
+    for size in sorted(sizes - {rows}, reverse=True):
         yield Change((
             (f"{prefix}method.per_device_train_batch_size", size),
             (f"{prefix}method.gradient_accumulation_steps", accumulated * rows // size),
@@ -230,6 +245,16 @@ def _sharded(recipe: Recipe, machine: Machine) -> Iterator[Change]:
         for launcher in ("fsdp2", "deepspeed"):
             if launcher in extensions.names("launcher") and recipe.launcher.name != launcher:
                 yield Change((("launcher", launcher),), f"spreads the model over {machine.num_gpus} GPUs")
+
+
+def _smaller_ranks(prefix: str, job: Job) -> Iterator[Change]:
+    """Yield smaller ranks of LoRA with as much of alpha, so that the scale of the additions stays."""
+    rank, alpha = getattr(job.adapter, "lora_r", 0), getattr(job.adapter, "lora_alpha", 0)
+    while rank >= 2 * LEAST_RANK and rank % 2 == 0 and alpha % 2 == 0:
+        rank, alpha = rank // 2, alpha // 2
+        yield Change(
+            ((f"{prefix}adapter.lora_r", rank), (f"{prefix}adapter.lora_alpha", alpha)), "learns with fewer weights"
+        )
 
 
 def _adapters(prefix: str, job: Job) -> Iterator[Change]:
@@ -278,8 +303,12 @@ def merging(recipe: Recipe, name: str, machine: Machine, models: Models) -> Fore
         return Forecast()
     adapter = extensions.load("adapter", job.adapter.name).footprint(job.adapter)
     stored = known.weights if known.weights in ("fp32", "bf16", "fp16") else "bf16"
-    host = machine.usable_bytes if machine.device == "cpu" else processor.memory_limit_gib() * 2**30
-    return Forecast(memory=merge_memory(known.shape, adapter, stored=stored), usable_bytes=host)
+    memory = merge_memory(known.shape, adapter, stored=stored) if job.merge else Memory({"merging": {}})
+    if machine.device == "cpu":
+        return Forecast(memory=memory, usable_bytes=machine.usable_bytes)
+    if not machine.is_here:
+        return Forecast(memory=memory, assumptions=(HOST_UNKNOWN,))
+    return Forecast(memory=memory, usable_bytes=processor.memory_limit_gib() * 2**30)
 
 
 BY_KIND = {"train": forecast, "evaluate": evaluation, "merge": merging}

@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _proposals(before: list[str], current: str) -> Iterator[str]:
-    from largeforge.recipe import sources
+    from largeforge.recipe import folders, sources
 
-    if before and before[0] in sources.commands():
+    if before and before[0] in folders.commands():
         yield from _options(before[0])
         return
     key, equals, _ = current.partition("=")
@@ -73,7 +73,7 @@ def _proposals(before: list[str], current: str) -> Iterator[str]:
         yield from (f"{key}={value}" for value in _values(key.removeprefix(sign)))
     else:
         if not before:
-            yield from sources.commands()
+            yield from folders.commands()
         if not any(word.lstrip("+").startswith("recipe=") for word in before):
             yield "+recipe="
         yield from (f"{sign}{group}=" for group in sources.groups() if group != "recipe")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from largeforge.console.text import number
 from largeforge.report.charts import Scale, ticks
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def parallel(points: Sequence[Point], spaces: Sequence[Space], scale: Scale, obj
     """Return parallel coordinates: an axis for each key, the objective's last; the best lines strongest."""
     axes = [axis(space, [point.texts[index] for point in points]) for index, space in enumerate(spaces)]
     columns = [(index + 0.02) / len(spaces) * 0.96 for index in range(len(spaces))] + [0.98]
-    levels = tuple((scale(tick), number(float(f"{tick:.4g}"))) for tick in ticks(scale.low, scale.high, about=4))
+    levels = tuple((scale(tick), f"{tick:.4g}") for tick in ticks(scale.low, scale.high, about=4))
     everything = [*(found.labels for found in axes), levels]
     uprights = "".join(
         f'<line class="upright" x1="{x * 100:.2f}%" x2="{x * 100:.2f}%" y1="0" y2="{_PLOT}"/>'
@@ -186,7 +185,7 @@ def _dot(point: Point, x: float, scale: Scale) -> str:
 def _levels(scale: Scale) -> str:
     return "".join(
         f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text class="tick" x="-8" y="{y + 4:.1f}" text-anchor="end">{escape(number(float(f"{tick:.4g}")))}</text>'
+        f'<text class="tick" x="-8" y="{y + 4:.1f}" text-anchor="end">{escape(f"{tick:.4g}")}</text>'
         for tick in ticks(scale.low, scale.high, about=5)
         for y in [(1 - scale(tick)) * _PLOT]
     )

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from largeforge.estimate.memory import PARTS
+from largeforge.estimate.memory import GIB, PARTS
 from largeforge.forecast.text import count, dollars, duration, gib, span
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from largeforge.forecast.whatif import Case
 
 STYLES = {"fits": "green", "tight": "yellow", "too big": "red", "unknown": "dim"}
+WORTH_BYTES = 0.05 * GIB
+"""What a part takes at least in some stage to have a column."""
 _TITLES = {
     "gradients": "grads", "optimizer": "optim", "activations": "activ", "kv_cache": "KV", "reference": "ref",
     "overhead": "other",
@@ -53,7 +55,8 @@ def serving_cases(cases: Sequence[Case]) -> Table:
         found, forecast = case.forecast.serving, case.forecast
         numbers = ["", "", ""]
         if found and forecast.verdict != "too big":
-            numbers[0] = str(found.memory.sequences(found.memory.max_model_len))
+            fitting = found.memory.sequences(found.memory.max_model_len)
+            numbers[0] = str(min(fitting, found.speed.max_in_flight) if found.speed else fitting)
             if found.speed:
                 full = found.speed.requests_per_second(found.load) * found.load.completion_tokens
                 numbers[1:] = [span(full), span(found.speed.tokens_per_second_alone())]
@@ -80,7 +83,8 @@ def _memory(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
     known = {name: found for name, found in forecasts.items() if found.memory is not None}
     if not known:
         return None
-    used = [part for part in PARTS if any(part in found.memory.parts for found in known.values() if found.memory)]
+    parts_of = [found.memory.parts for found in known.values() if found.memory]
+    used = [part for part in PARTS if any(parts.get(part, 0.0) >= WORTH_BYTES for parts in parts_of)]
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("GiB", style="bold", no_wrap=True)
     for part in used:

@@ -191,14 +191,13 @@ class _Job:
         }  # fmt: skip
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         place = threads if self.machine.device == "cpu" else self.machine.gpu
-        steps = (
-            f"{job.method.max_steps} steps" if job.method.max_steps > 0 else f"{job.method.num_train_epochs:g} epochs"
-        )
+        epochs, most, rows = job.method.num_train_epochs, job.method.max_steps, job.method.per_device_train_batch_size
+        steps = f"{most} step{'s' if most > 1 else ''}" if most > 0 else f"{epochs:g} epoch{'s' if epochs != 1 else ''}"
         return Stage(
             name=self._stage("train"), kind="train", job=self.name, config=config, threads=self.threads,
             title=f"{job.method.name} of {job.model.name or job.model.ref}",
             inputs={"data": self._stage("prepare"), **self.base}, launcher=self.recipe.launcher.model_dump(),
-            uses=f"{steps} × {job.method.per_device_train_batch_size} rows, {place}",
+            uses=f"{steps} × {rows} row{'s' if rows > 1 else ''}, {place}",
             produces="model" if job.adapter.name == "none" else f"{job.adapter.name} adapter",
             reusable=self.ref.scheme != "registry",
         )  # fmt: skip

@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from largeforge.estimate.shape import Shape
     from largeforge.forecast.models import KnownModel
     from largeforge.forecast.whatif import Case
     from largeforge.hardware import Machine
 
 _METHODS = ("sft", "pretrain", "dpo", "orpo", "kto", "reward", "distill", "grpo")
+MOST_DIGITS = 9
+"""Digits of the largest number that is believed."""
 _ADAPTERS = ("none", "lora", "qlora")
 _SHARDINGS = ("none", "ddp", "fsdp2", "zero1", "zero2", "zero3")
 
@@ -82,9 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {10**MOST_DIGITS - 1}, not {text[:20]!r}")
     return number
 
 
@@ -145,14 +148,24 @@ def _show(arguments: argparse.Namespace, model: KnownModel, cases: Sequence[Case
     if model.shape.active_parameters < 0.8 * model.shape.parameters:
         what += f", {count(model.shape.active_parameters)} of them for each token"
     console.print(Text(f"{arguments.model}: {what}", "bold"))
-    console.print(Text(_setting(arguments), "dim"), end="\n\n")
+    console.print(Text(_setting(arguments, model.shape), "dim"), end="\n\n")
     console.print(serving_cases(cases) if arguments.serve else training_cases(cases))
+    notes = [model.note, *(text for case in cases for text in case.forecast.assumptions)]
+    reasons: dict[str, list[str]] = {}
+    for case in cases:
+        if case.forecast.needed_bytes <= case.forecast.usable_bytes:  # or else "too big" says it
+            reasons.setdefault(case.forecast.refusal, []).append(case.hardware)
+    notes += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items() if reason]
+    for place, note in enumerate(note for note in dict.fromkeys(notes) if note):
+        console.print(Text(f"{'' if place else chr(10)}· {note}", "dim"))
 
 
-def _setting(arguments: argparse.Namespace) -> str:
+def _setting(arguments: argparse.Namespace, shape: Shape) -> str:
     gpus = f"{arguments.gpus} GPU{'s' if arguments.gpus > 1 else ''}"
     if arguments.serve:
-        return f"vLLM with its defaults, requests of {arguments.length} tokens, on {gpus}; peak of each GPU"
+        length = min(arguments.length, shape.max_positions or arguments.length)
+        most = ", the most that it can read," if length < arguments.length else ","
+        return f"vLLM with its defaults, requests of {length} tokens{most} on {gpus}; peak of each GPU"
     sharding = arguments.sharding or "fsdp2"
     spread = f" ({sharding})" if arguments.gpus > 1 else ""
     return (

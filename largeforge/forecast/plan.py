@@ -101,7 +101,8 @@ def _explained(plan: Plan, names: list[str], earlier: list[Change]) -> tuple[str
         return "\n".join([*lines, f"With {cure} it fits, too."]), []
     found = ranked(plan.recipe, forecast, _candidates(plan, stage, forecast), measure)
     if found:
-        lines += ["Overrides that help, each recomputed:", fixes_text(found)]
+        enough = "" if any(fix.fits for fix in found) else ", though none is enough"
+        lines += [f"Overrides that help, each recomputed{enough}:", fixes_text(found)]
     if larger := _larger_hardware(plan, stage, name, models):
         lines.append(f"As it is, it would fit on {larger}.")
     return "\n".join(lines), [fix.change for fix in found if fix.fits]

@@ -175,7 +175,8 @@ def _forecast(recipe: Recipe, machine: Machine, server: Server, notes: tuple[str
         if speed.is_known
         else []
     )
-    if load.length > found.max_model_len:
+    asked_for = targets.requests_per_second or targets.ttft_p95_ms or targets.tokens_per_second
+    if asked_for and load.length > found.max_model_len:
         asked = f"serving.targets ask for requests of {load.length} tokens"
         notes = (*notes, f"{asked}, and serving.max_model_len allows {found.max_model_len}")
     return Forecast(

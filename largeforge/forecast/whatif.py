@@ -9,6 +9,7 @@ from largeforge.errors import Problem, RecipeError
 from largeforge.estimate import footprints
 from largeforge.estimate.footprints import AdapterFootprint, MethodFootprint
 from largeforge.estimate.load import TrainingLoad
+from largeforge.estimate.memory import GIB
 from largeforge.estimate.serving import Server, serving_memory
 from largeforge.estimate.sharding import Sharding, Strategy
 from largeforge.estimate.stored import BASES, BITS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from largeforge.forecast.models import KnownModel
     from largeforge.hardware import Machine
 
+LARGE_GPU_BYTES = 70 * GIB
 PROMPT_SHARE = 0.75
 """Share of a request's tokens that are its prompt."""
 
@@ -101,18 +103,27 @@ class Training:
 def serving(model: KnownModel, hardware: str, machine: Machine, *, length: int, gpus: int) -> Case:
     """Return what vLLM with its defaults has room for, over `gpus` GPUs with tensor parallelism."""
     assert model.shape is not None
-    stored = model.weights if model.weights in BASES or model.weights in BITS else "bf16"
+    known = model.weights in BASES or model.weights in BITS
+    stored = model.weights if known else "bf16"
     weights = "fp32" if machine.device == "cpu" else "bf16" if stored == "fp32" else stored
     longest = min(length, model.shape.max_positions or length)
     server = Server(
-        model.shape, weights=weights, max_model_len=longest, tensor_parallel_size=gpus, device=machine.device
-    )
+        model.shape, weights=weights, max_model_len=longest, tensor_parallel_size=gpus, device=machine.device,
+        max_num_seqs=default_num_seqs(machine),
+    )  # fmt: skip
     found = serving_memory(server, usable_bytes=machine.usable_bytes, gpu=machine.gpu, num_gpus=machine.num_gpus)
     load = Load(max(1, round(longest * PROMPT_SHARE)), max(1, longest - round(longest * PROMPT_SHARE)))
     speed = Speed(server, machine.rates, in_flight_limit(server, found.sequences(longest)))
     spare = (found.num_blocks - 1 - found.cache.blocks(found.max_model_len)) * found.cache.block_bytes
     forecast = Forecast(
         memory=found.memory, usable_bytes=found.budget_bytes, spare_bytes=spare, refusal=found.problem,
+        assumptions=() if known else (f"its weights are {model.weights}, and counted as bf16",),
         serving=ServingForecast(found, speed if speed.is_known else None, load, ()),
     )  # fmt: skip
     return Case(hardware, "vLLM", forecast)
+
+
+def default_num_seqs(machine: Machine) -> int:
+    """Return vLLM's own `max_num_seqs` (vllm/engine/arg_utils.py, `get_batch_defaults`)."""
+    large = machine.device == "cuda" and machine.usable_bytes >= LARGE_GPU_BYTES
+    return 1024 if large and "a100" not in machine.gpu.lower() else 256

@@ -22,10 +22,11 @@ MEMORY_TOLERANCE = 0.1
 def completed(given: Hardware) -> Hardware:
     """Return `given` with the figures of the profile that knows this machine's device; its own figures are kept.
 
-    Only hardware that names no GPU is completed: with the profile of the GPU that is found, or that of the CPU.
+    Hardware that names no GPU is completed with the profile of the GPU that is found, or that of the CPU. Of a profile
+    that was given another `memory_gib`, the usable memory goes, since it was that of the profile's own memory.
     """
     if given.gpu:
-        return given
+        return given.model_copy(update={"usable_memory_gib": 0.0}) if _is_resized(given) else given
     profile = _of_this_machine(given.device)
     if profile is None:
         return given
@@ -47,6 +48,13 @@ def profile_of(gpu: Gpu) -> Hardware | None:
 def profiles() -> tuple[Hardware, ...]:
     """Return all shipped profiles but `auto`."""
     return tuple(Hardware(**_content(path)) for path in _files() if path.stem != "auto")
+
+
+def _is_resized(given: Hardware) -> bool:
+    profile = next((profile for profile in profiles() if profile.name == given.name), None)
+    if profile is None or profile.memory_gib == given.memory_gib:
+        return False
+    return profile.usable_memory_gib == given.usable_memory_gib
 
 
 def _of_this_machine(device: str) -> Hardware | None:

@@ -79,6 +79,26 @@ def test_a_folder_with_a_config_is_enough(tmp_path):
     assert "27 M parameters" in done.stdout, done.stderr
 
 
+def test_what_the_numbers_rest_on_and_what_else_is_in_the_way_is_said(tmp_path):
+    config = {
+        "model_type": "martian", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "vocab_size": 300, "max_position_embeddings": 512,
+        "quantization_config": {"quant_method": "zip"},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    out = estimate(str(tmp_path), "--serve", "--gpus", "3", "--hardware", "l4").stdout
+    assert "model_type 'martian' is not known" in out
+    assert "its weights are zip, and counted as bf16" in out
+    assert "l4: tensor_parallel_size = 3 does not divide the 4 attention heads" in out
+    assert "requests of 512 tokens, the most that it can read" in out
+
+
+def test_no_more_requests_run_side_by_side_than_vllm_lets():
+    found = estimate("qwen3_0_6b", "--serve", "--length", "256", "--hardware", "h100,a100_80gb").stdout
+    rows = {line.split()[0]: line.split() for line in found.splitlines() if line.startswith(("h100", "a100"))}
+    assert (rows["h100"][4], rows["a100_80gb"][4]) == ("1024", "256")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -87,7 +107,8 @@ def test_a_folder_with_a_config_is_enough(tmp_path):
         (["qwen3_0_6b", "--hardware", "h10"], "Did you mean 'h100'?"),
         (["qwen3_0_6b", "--method", "distill"], "--teacher: is required"),
         (["qwen3_0_6b", "--optimizer", "magic"], "--optimizer = 'magic'"),
-        (["qwen3_0_6b", "--batch", "0"], "must be at least 1"),
+        (["qwen3_0_6b", "--batch", "0"], "must be a whole number from 1 to 999999999, not '0'"),
+        (["qwen3_0_6b", "--gpus", "two"], "must be a whole number from 1 to 999999999, not 'two'"),
     ],
     ids=" ".join,
 )

@@ -120,8 +120,10 @@ def test_a_context_beyond_the_models_is_refused_unless_an_option_of_vllm_stretch
 
 
 def test_requests_that_no_conversation_has_room_for_are_mentioned(forecast_of):
-    found = forecast_of(SERVE, "serving.targets.prompt_tokens=20000").forecasts["serve/general"]
+    words = ("serving.targets.prompt_tokens=20000", "serving.targets.requests_per_second=1")
+    found = forecast_of(SERVE, *words).forecasts["serve/general"]
     assert any("requests of 20256 tokens" in text and "allows 16384" in text for text in found.assumptions)
+    assert not forecast_of("+recipe=quickstart").forecasts["serve/general"].assumptions  # nothing was asked for
 
 
 def test_what_cures_an_earlier_stage_is_named_for_a_later_one_instead_of_more_fixes(forecast_of):

@@ -71,6 +71,15 @@ def test_hardware_that_names_its_gpu_stays_as_it_is(monkeypatch: pytest.MonkeyPa
     assert profiles.completed(given) == given
 
 
+def test_a_profile_with_another_memory_is_a_card_with_that_memory() -> None:
+    card = next(profile for profile in GPUS if profile.name == "rtx_4090")
+    assert hardware.machine(profiles.completed(card)).usable_memory_gib == 23.52
+    larger = hardware.machine(profiles.completed(card.model_copy(update={"memory_gib": 48.0})))
+    assert 46 < larger.usable_memory_gib < 48
+    own = card.model_copy(update={"memory_gib": 48.0, "usable_memory_gib": 40.0})
+    assert hardware.machine(profiles.completed(own)).usable_memory_gib == 40
+
+
 def test_a_machine_without_gpu_gets_the_figures_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     see(monkeypatch)
     assert profiles.completed(Hardware(name="auto")).bandwidth_gb_per_s == 51.2

@@ -86,11 +86,11 @@ def _memory(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
     parts_of = [found.memory.parts for found in known.values() if found.memory]
     used = [part for part in PARTS if any(parts.get(part, 0.0) >= WORTH_BYTES for parts in parts_of)]
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column("GiB", style="bold", no_wrap=True)
+    table.add_column("GiB", style="bold", overflow="fold")
     for part in used:
         table.add_column(_TITLES.get(part, part), justify="right", no_wrap=True)
     table.add_column("peak", justify="right", no_wrap=True, style="bold")
-    table.add_column("of usable", no_wrap=True)
+    table.add_column("of usable", min_width=len("23.5 100%"))
     for name, found in known.items():
         assert found.memory is not None
         parts = [gib(found.memory.parts[part]) if part in found.memory.parts else "" for part in used]

@@ -35,3 +35,10 @@ def test_parts_that_are_next_to_nothing_in_every_stage_take_no_column() -> None:
     assert lines[1].split() == ["general.evaluate", "0.1", "0.2", "0.00", "0.6", "0.9", "24.0", "4%", "fits"]
     assert lines[2].split()[0] == "serve/general"
     assert lines[2].endswith("fits")
+
+
+def test_the_verdict_is_there_whatever_the_names_and_numbers() -> None:
+    parts = dict.fromkeys(("weights", "gradients", "optimizer", "adapter", "activations", "logits", "reference"), 99.9)
+    lines = shown({f"customer_support.{stage}": forecast(**parts, overhead=1.0) for stage in ("train", "evaluate")})
+    words = " ".join(lines)
+    assert (words.count("too big"), words.count("…")) == (2, 0)

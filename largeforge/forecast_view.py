@@ -138,12 +138,12 @@ def _totals(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
     costs = [found.cost for found in timed if found.cost]
     price = f", {dollars(sum(costs[1:], costs[0]))}" if costs else ""
     schedules = [found.training.schedule for found in timed if found.training and found.training.schedule]
-    tokens = sum(done.tokens for done in schedules)
+    tokens, steps = sum(done.tokens for done in schedules), sum(done.steps for done in schedules)
     flops = sum(found.training.flops for found in timed if found.training)
     bases = dict.fromkeys(found.training.basis for found in timed if found.training)
     return Text.assemble(
         ("training ", "bold"), (duration(whole), "bold"), (price, "bold"),
-        f": {count(tokens)} tokens in {sum(done.steps for done in schedules)} steps, {flops:.1e} FLOPs; ",
+        f": {count(tokens)} tokens in {steps} step{'s' if steps != 1 else ''}, {flops:.1e} FLOPs; ",
         f"by {' and '.join(bases)}",
     )  # fmt: skip
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console, Group
 
 from largeforge.estimate.memory import GIB, Memory
+from largeforge.estimate.ranges import Range
 from largeforge.forecast.stage import Forecast
+from largeforge.forecast.text import duration
 from largeforge.forecast_view import render
 
 
@@ -42,3 +45,11 @@ def test_the_verdict_is_there_whatever_the_names_and_numbers() -> None:
     lines = shown({f"customer_support.{stage}": forecast(**parts, overhead=1.0) for stage in ("train", "evaluate")})
     words = " ".join(lines)
     assert (words.count("too big"), words.count("…")) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(0.01, "18-72 s"), (1.0, "30-120 min"), (99.0, "50-198 h"), (2400.0, "50-200 days")],
+)
+def test_a_duration_has_the_unit_that_a_person_would_choose(hours: float, text: str) -> None:
+    assert duration(Range(hours / 2, hours, hours * 2)) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from largeforge.estimate.memory import GIB
@@ -20,7 +21,8 @@ def gib(size: float) -> str:
 
 def duration(hours: Range) -> str:
     """Return a range of hours with its unit, for example `40-75 min`."""
-    unit, factor = ("s", 3600.0) if hours.expected < 1 / 30 else ("min", 60.0) if hours.expected < 2 else ("h", 1.0)
+    units = (("s", 3600.0, 1 / 30), ("min", 60.0, 2.0), ("h", 1.0, 100.0), ("days", 1 / 24, math.inf))
+    unit, factor = next((unit, factor) for unit, factor, below in units if hours.expected <= below)
     low, high = _digits(hours.low * factor), _digits(hours.high * factor)
     return f"{low} {unit}" if low == high else f"{low}-{high} {unit}"
 

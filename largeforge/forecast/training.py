@@ -36,6 +36,7 @@ TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 16
 """How much longer than counted the longest row may be, since the count does not render the chat template."""
 
 HOST_UNKNOWN = "an adapter is merged in the host's memory, and how much the machine with that GPU has is not known"
+RATES_UNKNOWN = "how long training takes is not known: the rates of this GPU are not (hardware.bf16_tflops and its neighbours)"
 LEAST_RANK = 8
 """Rank of LoRA below which none is proposed."""
 
@@ -55,6 +56,8 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     found = rates.known(_runs(recipe), achieved(job, machine, load)) if done else None
     hours = training_hours(load, done, machine.rates, achieved=found.flops_per_s if found else None) if done else None
     flops = training_flops(load, tokens=done.tokens, length=done.length) if done else 0.0
+    if done and hours is None:
+        notes.append(RATES_UNKNOWN)
     price = cost(hours, machine.rates, gpus=load.sharding.gpus) if hours else None
     memory = None
     try:

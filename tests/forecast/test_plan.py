@@ -190,6 +190,12 @@ def test_an_optimizer_that_is_not_known_leaves_the_memory_open(forecast_of):
     assert found.hours is not None
 
 
+def test_a_gpu_whose_rates_nobody_knows_leaves_the_time_open_and_says_so(forecast_of):
+    found = forecast_of(SFT, "hardware.bf16_tflops=0").forecasts["train"]
+    assert found.hours is None
+    assert any("how long training takes is not known: the rates" in text for text in found.assumptions)
+
+
 def test_time_and_price_come_from_the_profile_and_scale_with_the_work(forecast_of):
     once = forecast_of(SFT, "method.num_train_epochs=100").forecasts["train"]
     twice = forecast_of(SFT, "method.num_train_epochs=200").forecasts["train"]

@@ -25,6 +25,10 @@ SERVER = "/"
 """Between `serve` and the expert in the name of one server's forecast."""
 
 
+MOST_EXPLAINED = 8
+"""Stages for which fixes are worked out; more are only named."""
+
+
 def with_forecasts(plan: Plan) -> Plan:
     """Return the plan with a forecast for each stage that needs memory or time worth a word."""
     forecaster = Forecaster(plan.recipe, plan.machine)
@@ -46,9 +50,12 @@ def what_does_not_fit(plan: Plan, *, done: Collection[str] = ()) -> str:
     plan = replace(plan, forecasts=waiting)
     texts: list[str] = []
     found: list[Change] = []
-    for names in _together(plan):
+    groups = _together(plan)
+    for names in groups[:MOST_EXPLAINED]:
         text, changes = _explained(plan, names, found)
         texts, found = [*texts, text], [*found, *changes]
+    if rest := [name for names in groups[MOST_EXPLAINED:] for name in names]:
+        texts.append(f"Nor do {', '.join(rest)} fit; what would help them is worked out once those above fit.")
     if not texts and (side_by_side := _side_by_side(plan)):
         texts.append(side_by_side)
     return "\n".join(texts)
@@ -97,7 +104,8 @@ def _explained(plan: Plan, names: list[str], earlier: list[Change]) -> tuple[str
 
     does = "does" if len(names) == 1 else "do"
     lines = [f"{' and '.join(names)} {does} not fit: {_reason(plan, stage, forecast)}."]
-    if cure := next((change for change in earlier if _cures(plan, change, measure)), None):
+    near = [change for change in earlier if _concerns(plan, change, stage)]
+    if cure := next((change for change in near if _cures(plan, change, measure)), None):
         return "\n".join([*lines, f"With {cure} it fits, too."]), []
     found = ranked(plan.recipe, forecast, _candidates(plan, stage, forecast), measure)
     if found:
@@ -106,6 +114,14 @@ def _explained(plan: Plan, names: list[str], earlier: list[Change]) -> tuple[str
     if larger := _larger_hardware(plan, stage, name, models):
         lines.append(f"As it is, it would fit on {larger}.")
     return "\n".join(lines), [fix.change for fix in found if fix.fits]
+
+
+def _concerns(plan: Plan, change: Change, stage: Stage) -> bool:
+    """Whether a change touches a stage's own job, or what all jobs share."""
+    own = f"jobs.{stage.job}."
+    return not plan.recipe.jobs or all(
+        key.startswith(own) or not key.startswith("jobs.") for key, _ in change.overrides
+    )
 
 
 def _cures(plan: Plan, change: Change, measure: Callable[[Recipe], Forecast]) -> bool:

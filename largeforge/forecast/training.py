@@ -36,7 +36,7 @@ TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 16
 """How much longer than counted the longest row may be, since the count does not render the chat template."""
 
 HOST_UNKNOWN = "an adapter is merged in the host's memory, and how much the machine with that GPU has is not known"
-RATES_UNKNOWN = "how long training takes is not known: the rates of this GPU are not (hardware.bf16_tflops and its neighbours)"
+RATES_UNKNOWN = "how long training takes is not known: the rates of this GPU are not (hardware.bf16_tflops, …)"
 LEAST_RANK = 8
 """Rank of LoRA below which none is proposed."""
 

@@ -148,6 +148,13 @@ def test_merging_counts_in_the_hosts_memory_and_only_where_that_is_known(forecas
     assert "merge=false" in merge
 
 
+def test_of_many_stages_that_do_not_fit_the_first_are_explained_and_the_rest_named(forecast_of, monkeypatch):
+    monkeypatch.setattr("largeforge.forecast.plan.MOST_EXPLAINED", 2)
+    message = refusal(forecast_of("+recipe=quickstart", "hardware.memory_gib=0.3"))
+    assert message.count("does not fit: ") == 2
+    assert "Nor do mapper.train, mapper.evaluate, support.train, support.evaluate, serve/general fit" in message
+
+
 def test_stages_that_are_done_are_not_refused(forecast_of):
     plan = forecast_of(SFT, *TOO_MANY_ROWS)
     assert "train does not fit" in refusal(plan)

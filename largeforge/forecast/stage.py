@@ -106,6 +106,7 @@ class Forecast:
         """Return the numbers as plain data, memory in GiB."""
         return {
             "verdict": self.verdict,
+            "refusal": self.refusal,
             "memory_gib": {part: round(size / GIB, 3) for part, size in self.memory.parts.items()}
             if self.memory
             else {},

@@ -91,6 +91,8 @@ def test_what_the_numbers_rest_on_and_what_else_is_in_the_way_is_said(tmp_path):
     assert "its weights are zip, and counted as bf16" in out
     assert "l4: tensor_parallel_size = 3 does not divide the 4 attention heads" in out
     assert "requests of 512 tokens, the most that it can read" in out
+    (case,) = numbers(str(tmp_path), "--serve", "--gpus", "3", "--hardware", "l4").values()
+    assert "does not divide" in case["refusal"]
 
 
 def test_no_more_requests_run_side_by_side_than_vllm_lets():

@@ -15,6 +15,7 @@ from largeforge.estimate.inference import evaluation_memory, merge_memory
 from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.memory import Memory
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
+from largeforge.estimate.stored import BASES
 from largeforge.estimate.training import training_memory
 from largeforge.forecast.fixes import Change
 from largeforge.forecast.stage import Forecast, TrainingForecast
@@ -52,6 +53,8 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     if known.shape is None:
         return Forecast(usable_bytes=machine.usable_bytes, assumptions=tuple(notes))
     load = training_load(recipe, job, machine, known.shape, longest=_longest(counts))
+    if known.weights not in BASES:
+        notes.append(f"{job.model.ref} is stored as {known.weights}; its training is counted in {load.weights}")
     done = _schedule(job, load, counts) if counts else None
     found = rates.known(_runs(recipe), achieved(job, machine, load)) if done else None
     hours = training_hours(load, done, machine.rates, achieved=found.flops_per_s if found else None) if done else None

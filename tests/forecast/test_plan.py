@@ -197,6 +197,12 @@ def test_an_optimizer_that_is_not_known_leaves_the_memory_open(forecast_of):
     assert found.hours is not None
 
 
+def test_weights_that_are_stored_quantized_are_counted_as_they_are_trained(forecast_of):
+    found = forecast_of(SFT, "model=gpt_oss_20b", "hardware=h100").forecasts["train"]
+    assert found.memory.parts["weights"] == pytest.approx(20.9e9 * 2, rel=0.01)
+    assert any("is stored as mxfp4; its training is counted in bf16" in text for text in found.assumptions)
+
+
 def test_a_gpu_whose_rates_nobody_knows_leaves_the_time_open_and_says_so(forecast_of):
     found = forecast_of(SFT, "hardware.bf16_tflops=0").forecasts["train"]
     assert found.hours is None

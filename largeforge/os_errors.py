@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +45,17 @@ def explain_run_error(error: OSError, folder: Path) -> str:
     """Return what happened and what to do, for an error somewhere below `folder`."""
     message = explain_os_error(error, Path(error.filename) if error.filename else folder)
     return f"{message}; {advice(error)}" if advice(error) else message
+
+
+def inside(error: Exception) -> OSError | None:
+    """Return the operating system's error that another one tells of, or None.
+
+    Libraries written in Rust (safetensors, tokenizers) end their messages with `(os error 28)`.
+    """
+    if isinstance(error, OSError):
+        return error
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(told[1]), os.strerror(int(told[1]))) if told else None
 
 
 def mebibytes(size_bytes: int) -> str:

@@ -17,9 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from largeforge import events
+from largeforge import events, os_errors
 from largeforge.errors import LargeForgeError, StageError
-from largeforge.os_errors import explain_run_error
 from largeforge.stages.context import Context, Result
 
 
@@ -39,13 +38,13 @@ def main(arguments: list[str]) -> int:
     except LargeForgeError as error:
         out.emit("failed", error=str(error), exit_code=error.exit_code)
         return error.exit_code
-    except OSError as error:
-        traceback.print_exc()
-        out.emit("failed", error=explain_run_error(error, Path(spec["out"])), exit_code=StageError.exit_code)
-        return StageError.exit_code
     except Exception as error:
         traceback.print_exc()
-        out.emit("failed", error=f"{type(error).__name__}: {error}", exit_code=StageError.exit_code)
+        system = os_errors.inside(error)
+        message = f"{type(error).__name__}: {error}"
+        if system is not None:
+            message = os_errors.explain_run_error(system, Path(spec["out"]))
+        out.emit("failed", error=message, exit_code=StageError.exit_code)
         return StageError.exit_code
     out.emit("result", metrics=result.metrics, info=result.info)
     return 0

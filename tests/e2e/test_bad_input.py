@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_training import rows, small, weights
-from tests.e2e.workspace import Workspace, processes
+from tests.e2e.workspace import Workspace, processes, wait_for
 
 
 def failed(result: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
@@ -58,18 +58,18 @@ def test_a_broken_model_folder(workspace: Workspace) -> None:
     folder = workspace.path / "model"
     folder.mkdir()
     words = ["+recipe=small", f"model.ref=path:{folder}", "~model.tokenizer"]
-    failed(workspace.run(*words), 1, str(folder), "config.json")
+    failed(workspace.run(*words), 2, str(folder), "config.json")
     (folder / "config.json").write_text("{")
-    failed(workspace.run(*words), 1, "config.json", "cannot be read")
+    failed(workspace.run(*words), 2, "config.json", "cannot be read")
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
-    failed(workspace.run(*words), 1, str(folder), "safetensors")
+    failed(workspace.run(*words), 2, str(folder), "safetensors")
     (folder / "model.safetensors").write_bytes(b"not weights")
     failed(workspace.run(*words), 1, str(folder))
 
 
 def test_no_write_permission(workspace: Workspace) -> None:
     small(workspace)
-    failed(workspace.run("+recipe=small", "runs.root=/proc/runs"), 1, "/proc/runs")
+    failed(workspace.run("+recipe=small", "runs.root=/proc/runs"), 2, "/proc", "runs.root=FOLDER")
 
 
 @pytest.fixture
@@ -84,12 +84,25 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def test_a_disk_that_is_too_small_is_named_before_anything_starts(workspace: Workspace, tiny_disk: Path) -> None:
+    small(workspace)
+    (tiny_disk / "filler").write_bytes(b"\0" * (tiny_disk_free(tiny_disk) - 250_000))
+    failed(workspace.run("+recipe=small", f"runs.root={tiny_disk}/runs"), 2, "disk", "needed", str(tiny_disk))
+    assert not (tiny_disk / "runs").exists()
+
+
 def test_a_full_disk_keeps_what_is_finished_and_running_again_continues(workspace: Workspace, tiny_disk: Path) -> None:
     small(workspace)
-    filler = tiny_disk / "filler"
-    filler.write_bytes(b"\0" * (tiny_disk_free(tiny_disk) - 250_000))
     words = ["+recipe=small", f"runs.root={tiny_disk}/runs"]
-    failed(workspace.run(*words), 1, "no space left", "run the same command again")
+    run = workspace.start(*words)
+    wait_for(lambda: list(tiny_disk.glob("runs/small/*/prepare/manifest.json")))
+    filler = tiny_disk / "filler"
+    filler.write_bytes(b"\0" * (tiny_disk_free(tiny_disk) - 150_000))
+    assert run.wait(timeout=300) == 1
+    printed = (workspace.path / "output.log").read_text()
+    assert "no space left" in printed
+    assert "run the same command again" in printed
+    assert "Traceback" not in printed
     filler.unlink()
     result = workspace.run(*words)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -142,7 +155,7 @@ def test_a_port_in_use_is_named_before_anything_loads(workspace: Workspace) -> N
             f"gateway.port={port}",
             f"topology.experts.general.model=path:{_model(workspace)}",
         ]
-        failed(workspace.run(*words), 1, str(port), "gateway.port")
+        failed(workspace.run(*words), 2, str(port), "gateway.port")
 
 
 def test_a_vllm_that_dies_at_start_is_explained_and_leaves_nothing(workspace: Workspace) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,14 @@ class Workspace:
 def environment() -> dict[str, str]:
     """Return the environment of a user without access to a model hub."""
     return {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+def wait_for(condition: Callable[[], object], *, timeout_s: float = 300) -> None:
+    """Wait until a condition holds; fails when it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
 
 
 def processes(*parts: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,23 +34,31 @@ def check(context: Context) -> Iterator[Finding]:
 
 
 def _file(stage: Stage, dataset: dict[str, Any], key: str) -> Finding:
-    from largeforge.data.checks import CheckedFile
-
     path = Path(dataset[key])
     try:
-        file = CheckedFile(
-            path, form=dataset["format"], kind=stage.config["kind"], system=dataset["system"], max_rows=_ROWS
-        )
-        count = sum(1 for _ in islice(file.rows(), _ROWS))
-    except DataError as fault:
-        return error(_one_line(fault), _cure(path, stage, key))
-    return ok(f"{path}: the first {count} rows are {file.form}")
+        form, count = _read(path, stage, dataset, max_rows=_ROWS)
+    except DataError:
+        try:
+            form, count = _read(path, stage, dataset, max_rows=dataset["max_rows"])  # to name all that is wrong
+        except DataError as fault:
+            return error(_one_line(fault), _cure(path, stage, key))
+    return ok(f"{path}: the first {count} rows are {form}")
+
+
+def _read(path: Path, stage: Stage, dataset: dict[str, Any], *, max_rows: int) -> tuple[str, int]:
+    """Return the form of a file and how many rows were read; raises DataError for rows that cannot be used."""
+    from largeforge.data.checks import CheckedFile
+
+    file = CheckedFile(
+        path, form=dataset["format"], kind=stage.config["kind"], system=dataset["system"], max_rows=max_rows
+    )
+    return file.form, sum(1 for _ in file.rows())
 
 
 def _one_line(fault: DataError) -> str:
     """Return the message without the list of allowed forms."""
-    lines = [line.strip() for line in str(fault).splitlines()]
-    return " ".join(line for line in lines[:2] if not line.startswith("Allowed")).rstrip(".")
+    lines = [line.strip() for line in str(fault).partition("\nAllowed")[0].splitlines()]
+    return "; ".join(lines).replace(":;", ":").rstrip(".")
 
 
 def _cure(path: Path, stage: Stage, key: str) -> str:

@@ -99,7 +99,8 @@ class Machine:
     def __str__(self) -> str:
         if self.device == "cpu":
             return f"{self.cores} CPU cores, {self.memory_gib:.0f} GiB"
-        return f"{self.num_gpus} × {self.gpu} ({self.memory_gib:.0f} GiB), {self.cores} CPU cores"
+        memory = f"{self.memory_gib:.0f} GiB" if self.memory_gib else "memory unknown"
+        return f"{self.num_gpus} × {self.gpu} ({memory}), {self.cores} CPU cores"
 
 
 def machine(hardware: Hardware) -> Machine:
@@ -151,8 +152,9 @@ def _rates(hardware: Hardware, *, fp32_tflops: float = 0.0) -> Rates:
 
 def _nvidia() -> tuple[Gpu, ...]:
     query = "--query-gpu=name,memory.total,memory.free,driver_version"
-    rows = _table(["nvidia-smi", query, "--format=csv,noheader,nounits"])
-    return tuple(Gpu(name, _gib(total), _gib(free), driver) for name, total, free, driver in rows)
+    rows = [row for row in _table(["nvidia-smi", query, "--format=csv,noheader,nounits"]) if len(row) == 4]
+    found = [Gpu(name, _gib(total), _gib(free), driver) for name, total, free, driver in rows]
+    return tuple(sorted(found, key=lambda gpu: -gpu.memory_gib))  # CUDA counts the fastest first, the driver by slot
 
 
 def _amd() -> tuple[Gpu, ...]:

@@ -60,9 +60,25 @@ def test_auto_takes_all_gpus_of_the_first_ones_kind(programs: Path) -> None:
     assert 0.97 * found.memory_gib < found.usable_memory_gib < found.memory_gib
 
 
+def test_the_largest_card_counts_wherever_it_is_plugged_in(programs: Path) -> None:
+    write(programs / "nvidia-smi", NVIDIA.format(rows="NVIDIA T400, 2048, 2000, 560.35.03\n" + TWO_4090))
+    found = hardware.machine(Hardware(name="auto"))
+    assert (found.gpu, found.num_gpus) == ("NVIDIA GeForce RTX 4090", 2)
+
+
+def test_rows_that_are_no_gpu_are_passed_over(programs: Path) -> None:
+    rows = "Unable to determine the device handle for GPU1, Unknown Error\n" + TWO_4090 + "\na, b, c, d, e"
+    write(programs / "nvidia-smi", NVIDIA.format(rows=rows))
+    assert len(hardware.gpus()) == 2
+
+
 def test_memory_that_is_shared_with_the_cpu_is_unknown(programs: Path) -> None:
     write(programs / "nvidia-smi", NVIDIA.format(rows="NVIDIA GB10, [N/A], [N/A], 580.1"))
     assert hardware.gpus() == (Gpu("NVIDIA GB10", 0.0, 0.0, "580.1"),)
+
+
+def test_a_gpu_of_unknown_memory_is_not_said_to_have_none() -> None:
+    assert str(hardware.Machine("cuda", "NVIDIA GB10", 1, 0.0, 20)) == "1 × NVIDIA GB10 (memory unknown), 20 CPU cores"
 
 
 def test_amd_gpus_are_found_where_there_are_none_of_nvidia(programs: Path) -> None:

@@ -1,7 +1,7 @@
 """Find the `config.json` of the model that a job starts from, before anything is downloaded or trained.
 
-In this order: what the recipe says, the model's folder, the job or run that makes it, the hub's cache,
-LargeForge's library of models, the hub itself. No torch, no transformers, no weights.
+In this order: the model's folder, the job or run that makes it, the architecture that the recipe states, the hub's
+cache, LargeForge's library of models, the hub itself. No torch, no transformers, no weights.
 """
 
 from __future__ import annotations
@@ -79,13 +79,18 @@ class _Finder:
             raise NotFound("its models lead to each other without end")
 
     def _of_model(self, model: Model) -> ModelConfig:
-        if model.architecture is None:
-            found = self.find(model.ref)
-            return replace(found, weights=model.weights) if model.weights else found
-        is_tiny = model_ref.parse(model.ref).scheme == "tiny"
-        vocabulary = model.tokenizer.vocab_size if is_tiny and model.tokenizer else 0
+        """Return the config.json of a section: its files where they are here, else the architecture that it states."""
+        ref = model_ref.parse(model.ref)
+        if model.architecture is None or ref.scheme in ("path", "run", "registry", "job") or _is_of_another(model, ref):
+            try:
+                found = self.find(model.ref)
+                return replace(found, weights=model.weights) if model.weights else found
+            except NotFound:
+                if model.architecture is None or _is_of_another(model, ref):
+                    raise
+        vocabulary = model.tokenizer.vocab_size if ref.scheme == "tiny" and model.tokenizer else 0
         fields = model.architecture.config(vocab_size=vocabulary)
-        return ModelConfig(fields, "the recipe", weights=model.weights or ("fp32" if is_tiny else "bf16"))
+        return ModelConfig(fields, "the recipe", weights=model.weights or ("fp32" if ref.scheme == "tiny" else "bf16"))
 
     def _of_job(self, ref: ModelRef) -> ModelConfig:
         job = self.recipe.training_jobs.get(ref.target)
@@ -148,26 +153,39 @@ def _cached(ref: ModelRef) -> ModelConfig:
     return ModelConfig(fields, source, weights=stored_format(fields))
 
 
-def _in_library(ref: ModelRef) -> ModelConfig:
-    """Return the architecture of the choice of `conf/model/` that has this repository, whatever the revision.
+def _is_of_another(model: Model, ref: ModelRef) -> bool:
+    """Whether the architecture came with a choice of the library and `ref` was then changed to another repository."""
+    if ref.scheme != "hub" or model.name not in sources.choices("model"):
+        return False
+    chosen = _library_model(sources.choices("model")[model.name])
+    if chosen is None or chosen.architecture != model.architecture:
+        return False
+    return model_ref.parse(chosen.ref).target != ref.target
 
-    Raises NotFound when there is none.
-    """
+
+def _library_model(path: Path) -> Model | None:
+    """Return the model of a choice, or None when the file is no sound choice."""
     import yaml
 
     from largeforge.recipe.schema import Model
     from largeforge.recipe.vetting import vet
 
+    vetted = vet(path)
+    try:
+        return None if vetted.problems else Model.model_validate(yaml.safe_load(vetted.text))
+    except ValueError:
+        return None
+
+
+def _in_library(ref: ModelRef) -> ModelConfig:
+    """Return the architecture of the choice of `conf/model/` that has this repository, whatever the revision.
+
+    Raises NotFound when there is none.
+    """
     for name, path in sources.choices("model").items():
         if f"hub:{ref.target}" not in path.read_text(encoding="utf-8", errors="replace"):
             continue
-        vetted = vet(path)
-        if vetted.problems:
-            continue
-        try:
-            model = Model.model_validate(yaml.safe_load(vetted.text))
-        except ValueError:
-            continue
-        if model_ref.parse(model.ref).target == ref.target and model.architecture is not None:
+        model = _library_model(path)
+        if model is not None and model_ref.parse(model.ref).target == ref.target and model.architecture is not None:
             return ModelConfig(model.architecture.config(), f"conf/model/{name}.yaml", weights=model.weights or "bf16")
     raise NotFound("no choice of conf/model/ describes it")

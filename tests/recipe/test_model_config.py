@@ -12,8 +12,10 @@ import pytest
 
 from largeforge.estimate.decoders import shape
 from largeforge.recipe import hub
+from largeforge.recipe.compose import compose
 from largeforge.recipe.model_config import config_of, stored_format
 from largeforge.recipe.schema import Model
+from largeforge.recipe.validate import validate
 
 CONFIG = {
     "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
@@ -303,3 +305,21 @@ def test_nothing_heavy_is_imported():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_the_files_of_a_folder_count_more_than_an_architecture_that_came_with_the_choice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(json.dumps(CONFIG))
+    recipe = validate(compose(["+recipe=sft_qwen7b", f"model.ref=path:{tmp_path / 'base'}"]))
+    assert config_of(recipe.model, recipe).fields["hidden_size"] == CONFIG["hidden_size"]
+    gone = validate(compose(["+recipe=sft_qwen7b", "model.ref=path:/nowhere"]))
+    assert config_of(gone.model, gone).fields["hidden_size"] == 3584
+
+
+def test_an_architecture_does_not_stay_when_the_repository_of_its_choice_is_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = validate(compose(["+recipe=sft_qwen7b", "model.ref=hub:Qwen/Qwen2.5-0.5B-Instruct"]))
+    assert config_of(small.model, small).fields["hidden_size"] == 896
+    other = validate(compose(["+recipe=sft_qwen7b", "model.ref=hub:nobody/unheard-of"]))
+    assert config_of(other.model, other, online=False).fields is None

@@ -118,20 +118,20 @@ def _model(text: str) -> KnownModel:
 
 def _machines(names: str, gpus: int) -> dict[str, Machine]:
     """Return the machines by the name that a recipe calls them, the smallest first."""
-    from largeforge.errors import Problem, RecipeError, nearest
+    from largeforge.errors import Problem, RecipeError, listed, nearest
     from largeforge.hardware import machine
-    from largeforge.recipe.profiles import completed, profiles
-    from largeforge.recipe.schema import Hardware
+    from largeforge.recipe import sources
+    from largeforge.recipe.profiles import completed, named
 
-    known = {profile.name: profile for profile in profiles()}
-    wanted = [name for name in names.split(",") if name] or [name for name in known if name != "cpu"]
+    choices = sources.choices("hardware")
+    wanted = [name for name in names.split(",") if name] or [name for name in choices if name not in ("cpu", "auto")]
     machines = {}
     for name in wanted:
-        if name != "auto" and name not in known:
-            rule = f"no such profile; there is: {', '.join(['auto', *known])}."
-            raise RecipeError([Problem("--hardware", rule, given=repr(name), nearest=nearest(name, known))])
-        profile = completed(Hardware(name="auto")) if name == "auto" else known[name]
-        machines[name] = machine(profile.model_copy(update={"num_gpus": gpus, "name": name}))
+        profile = named(name)
+        if profile is None:
+            rule = f"no such profile; there is: {listed(choices)}."
+            raise RecipeError([Problem("--hardware", rule, given=repr(name), nearest=nearest(name, choices))])
+        machines[name] = machine(completed(profile).model_copy(update={"num_gpus": gpus}))
     return dict(sorted(machines.items(), key=lambda item: item[1].usable_bytes))
 
 

@@ -82,8 +82,9 @@ def _positions(model_type: str, fields: Fields) -> int:
     if not isinstance(scaling, Mapping) or model_type.startswith("gemma3"):
         return given
     kind, factor = scaling.get("rope_type", scaling.get("type")), scaling.get("factor")
-    stretches = kind in ("linear", "dynamic") and isinstance(factor, int | float) and 1 <= factor <= _MOST_STRETCHED
-    return int(given * factor) if stretches else given
+    if kind not in ("linear", "dynamic") or not isinstance(factor, int | float) or not 1 <= factor <= _MOST_STRETCHED:
+        return given
+    return int(given * factor)
 
 
 def _check_like_llama(config: Mapping[str, Any], model_type: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from largeforge.errors import FitError
 from largeforge.forecast import serving, training
+from largeforge.forecast.candidates import evaluation_candidates, merging_candidates, training_candidates
 from largeforge.forecast.fixes import Change, changed, ranked
 from largeforge.forecast.models import Models
 from largeforge.forecast.text import fixes_text, gib
@@ -142,10 +143,10 @@ def _candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Chang
     if stage.kind == "serve":
         return serving.candidates(plan.recipe, plan.machine, forecast)
     if stage.kind == "evaluate":
-        return training.evaluation_candidates(plan.recipe, stage.job)
+        return evaluation_candidates(plan.recipe, stage.job)
     if stage.kind == "merge":
-        return training.merging_candidates(plan.recipe, stage.job)
-    return training.candidates(plan.recipe, stage.job, plan.machine)
+        return merging_candidates(plan.recipe, stage.job)
+    return training_candidates(plan.recipe, stage.job, plan.machine)
 
 
 def _larger_hardware(plan: Plan, stage: Stage, name: str, models: Models) -> str:

@@ -1,4 +1,4 @@
-"""What training a job needs on one GPU and how long it takes, and what would make it need less."""
+"""What training a job, judging its model and merging its adapter need, and how long the training takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from largeforge.estimate.memory import Memory
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
 from largeforge.estimate.stored import BASES
 from largeforge.estimate.training import training_memory
-from largeforge.forecast.fixes import Change
 from largeforge.forecast.stage import Forecast, TrainingForecast
 from largeforge.rates import Achieved
 from largeforge.recipe import extensions
@@ -33,13 +32,12 @@ if TYPE_CHECKING:
     from largeforge.plan import Plan
     from largeforge.recipe.schema import Job, Recipe
 
-TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 16
-"""How much longer than counted the longest row may be, since the count does not render the chat template."""
+TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 64
+"""How much longer than counted the longest row may be, since the count does not render the chat template, which may
+bring a system prompt of its own."""
 
 HOST_UNKNOWN = "an adapter is merged in the host's memory, and how much the machine with that GPU has is not known"
 RATES_UNKNOWN = "how long training takes is not known: the rates of this GPU are not (hardware.bf16_tflops, …)"
-LEAST_RANK = 8
-"""Rank of LoRA below which none is proposed."""
 
 
 def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
@@ -61,6 +59,8 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     flops = training_flops(load, tokens=done.tokens, length=done.length) if done else 0.0
     if done and hours is None:
         notes.append(RATES_UNKNOWN)
+    if machine.device == "cuda" and machine.num_gpus > load.sharding.gpus:
+        notes.append(f"{load.sharding.gpus} of {machine.num_gpus} GPUs trains (launcher={recipe.launcher.name})")
     price = cost(hours, machine.rates, gpus=load.sharding.gpus) if hours else None
     memory = None
     try:
@@ -137,60 +137,18 @@ def remember(plan: Plan, stage: str, metrics: Mapping[str, float]) -> None:
         rates.record(_runs(plan.recipe), run)
 
 
-def candidates(recipe: Recipe, name: str, machine: Machine) -> list[list[Change]]:
-    """Return kinds of changes that may make a job's training fit, what costs the user least first."""
-    job = recipe.training_jobs[name]
-    prefix = f"jobs.{name}." if recipe.jobs else ""
-    method, on_gpu = job.method, machine.device == "cuda"
-    recomputing = method.gradient_checkpointing == "on" or (method.gradient_checkpointing == "auto" and on_gpu)
-    checkpointing = Change(((f"{prefix}method.gradient_checkpointing", "on"),), "steps take about a third longer")
-    bf16 = Change(((f"{prefix}method.precision", "bf16"),), "computes in bf16")
-    return [
-        list(_smaller_batches(prefix, job)),
-        [] if recomputing else [checkpointing],
-        list(_sharded(recipe, machine)),
-        [bf16] if method.precision == "fp32" and on_gpu else [],
-        list(_smaller_ranks(prefix, job)),
-        list(_adapters(prefix, job)),
-        list(_shorter(prefix, job)),
-    ]
-
-
-def evaluation_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
-    """Return smaller batches for each evaluation that generates, the only thing that grows with them."""
-    prefix = f"jobs.{name}." if recipe.jobs else ""
-    sizes = {
-        key: evaluator.batch_size
-        for key, evaluator in recipe.training_jobs[name].evaluation.items()
-        if hasattr(evaluator, "max_new_tokens") and hasattr(evaluator, "batch_size")
-    }
-    halved = [size for size in (32, 16, 8, 4, 2, 1) if any(size < given for given in sizes.values())]
-    return [
-        [Change(tuple((f"{prefix}evaluation.{key}.batch_size", size) for key in sizes)) for size in halved],
-        list(_smaller_ranks(prefix, recipe.training_jobs[name])),
-        list(_adapters(prefix, recipe.training_jobs[name])),
-        list(_shorter(prefix, recipe.training_jobs[name])),
-    ]
-
-
-def merging_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
-    """Return what makes merging need less: an adapter of lower rank, or not to merge."""
-    prefix = f"jobs.{name}." if recipe.jobs else ""
-    unmerged = Change(((f"{prefix}merge", False),), "the adapter stays apart from its base")
-    return [list(_smaller_ranks(prefix, recipe.training_jobs[name])), [unmerged]]
-
-
 def _runs(recipe: Recipe) -> Path:
     return Path(recipe.runs.root).expanduser().absolute()
 
 
-def _counts(recipe: Recipe, job: Job) -> tuple[TokenCounts | None, str]:
-    """Return what the data holds, or why that is not known."""
+def _counts(recipe: Recipe, job: Job, *, held_out: bool = False) -> tuple[TokenCounts | None, str]:
+    """Return what the training data or the file of held-out rows holds, or why that is not known."""
     data = job.dataset
+    path = data.heldout_path if held_out and data.heldout_path else data.path
     kind = extensions.load("method", job.method.name).DATA_KIND
     try:
         return token_counts.count(
-            Path(data.path), kind=kind, form=data.format, system=data.system, max_rows=data.max_rows,
+            Path(path), kind=kind, form=data.format, system=data.system, max_rows=data.max_rows,
             tokenizer=tokenizer_file(job.model.ref, recipe.registry),
         ), ""  # fmt: skip
     except DataError as error:
@@ -198,7 +156,14 @@ def _counts(recipe: Recipe, job: Job) -> tuple[TokenCounts | None, str]:
 
 
 def _longest(counts: TokenCounts | None) -> int:
-    return math.ceil(counts.max * TEMPLATE_SHARE) + TEMPLATE_TOKENS if counts and counts.is_exact else 0
+    """Return a bound of the longest row in tokens; 0 where not all rows were looked at.
+
+    Without a tokenizer it is the bytes of the longest row: no token is shorter than a byte.
+    """
+    if counts is None or counts.sampled:
+        return 0
+    tokens = counts.max * (1.0 if counts.counted == "tokens" else token_counts.BYTES_PER_TOKEN)
+    return math.ceil(tokens * TEMPLATE_SHARE) + TEMPLATE_TOKENS
 
 
 def _schedule(job: Job, load: TrainingLoad, counts: TokenCounts) -> Schedule:
@@ -224,6 +189,8 @@ def _assumptions(job: Job, load: TrainingLoad, counts: TokenCounts | None) -> It
         yield f"tokens are counted by bytes (±{counts.error:.0%}), since no tokenizer of {job.model.ref} is here"
     elif counts and counts.sampled:
         yield f"tokens are counted in a sample of {Path(job.dataset.path).name} (±{counts.error:.0%})"
+    if counts and counts.counted == "bytes" and load.length < job.method.max_length:
+        yield f"memory is for rows of {load.length} tokens, no fewer than the bytes of the longest"
     if load.length == job.method.max_length and not getattr(job.method, "packing", False):
         yield f"memory is for rows of max_length = {load.length} tokens"
 
@@ -235,56 +202,13 @@ def _basis(found: rates.Known | None, machine: Machine) -> str:
     return f"{runs} of {found.of} on this kind of machine"
 
 
-def _smaller_batches(prefix: str, job: Job) -> Iterator[Change]:
-    """Yield smaller batches with as much more accumulation, so that a step still sees as many rows."""
-    rows, accumulated = job.method.per_device_train_batch_size, job.method.gradient_accumulation_steps
-    sizes = {rows // 2**halvings for halvings in range(1, 12) if rows % 2**halvings == 0} | {1}
-    for size in sorted(sizes - {rows}, reverse=True):
-        yield Change((
-            (f"{prefix}method.per_device_train_batch_size", size),
-            (f"{prefix}method.gradient_accumulation_steps", accumulated * rows // size),
-        ))  # fmt: skip
-
-
-def _sharded(recipe: Recipe, machine: Machine) -> Iterator[Change]:
-    if machine.num_gpus > 1:
-        for launcher in ("fsdp2", "deepspeed"):
-            if launcher in extensions.names("launcher") and recipe.launcher.name != launcher:
-                yield Change((("launcher", launcher),), f"spreads the model over {machine.num_gpus} GPUs")
-
-
-def _smaller_ranks(prefix: str, job: Job) -> Iterator[Change]:
-    """Yield smaller ranks of LoRA with as much of alpha, so that the scale of the additions stays."""
-    rank, alpha = getattr(job.adapter, "lora_r", 0), getattr(job.adapter, "lora_alpha", 0)
-    while rank >= 2 * LEAST_RANK and rank % 2 == 0 and alpha % 2 == 0:
-        rank, alpha = rank // 2, alpha // 2
-        yield Change(
-            ((f"{prefix}adapter.lora_r", rank), (f"{prefix}adapter.lora_alpha", alpha)), "learns with fewer weights"
-        )
-
-
-def _adapters(prefix: str, job: Job) -> Iterator[Change]:
-    cheaper = {"none": ("lora", "qlora"), "lora": ("qlora",)}.get(job.adapter.name, ())
-    effects = {"lora": "trains an adapter instead of all weights", "qlora": "keeps the frozen weights in 4 bits"}
-    for adapter in cheaper:
-        if adapter in extensions.names("adapter"):
-            yield Change(((f"{prefix}adapter", adapter),), effects[adapter])
-
-
-def _shorter(prefix: str, job: Job) -> Iterator[Change]:
-    length = job.method.max_length
-    while length > 512:
-        length = max(512, length // 2 // 64 * 64)
-        yield Change(((f"{prefix}method.max_length", length),), f"rows over {length} tokens must go")
-
-
 def evaluation(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
     """Return what judging a job's model beside its base needs, by the evaluation that needs most."""
     job = recipe.training_jobs[name]
     shape = models.of(job.model).shape
     if shape is None:
         return Forecast(usable_bytes=machine.usable_bytes)
-    counts, _ = _counts(recipe, job)
+    counts, _ = _counts(recipe, job, held_out=True)
     longest = min(_longest(counts) or job.method.max_length, job.method.max_length)
     memories = [
         evaluation_memory(

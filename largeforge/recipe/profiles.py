@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from largeforge import hardware
-from largeforge.recipe import folders
+from largeforge.errors import Problem, RecipeError
+from largeforge.recipe import folders, sources
+from largeforge.recipe.places import short
 from largeforge.recipe.schema import Hardware
+from largeforge.recipe.vetting import vet
 
 if TYPE_CHECKING:
     from largeforge.hardware import Gpu
@@ -55,6 +59,25 @@ def _is_resized(given: Hardware) -> bool:
     if profile is None or profile.memory_gib == given.memory_gib:
         return False
     return profile.usable_memory_gib == given.usable_memory_gib
+
+
+def named(name: str) -> Hardware | None:
+    """Return a choice of `conf/hardware/` by its name, the working directory's own included; None for another name.
+
+    Raises RecipeError for a file that is no sound choice.
+    """
+    path = sources.choices("hardware").get(name)
+    if path is None:
+        return None
+    vetted = vet(path)
+    if vetted.problems:
+        raise RecipeError(vetted.problems)
+    try:
+        return Hardware.model_validate(yaml.safe_load(vetted.text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RecipeError([Problem(key, f"{first['msg']}.", short(path))]) from None
 
 
 def _of_this_machine(device: str) -> Hardware | None:

@@ -101,6 +101,19 @@ def test_no_more_requests_run_side_by_side_than_vllm_lets():
     assert (rows["h100"][4], rows["a100_80gb"][4]) == ("1024", "256")
 
 
+def test_an_own_profile_counts_like_a_shipped_one(tmp_path):
+    folder = tmp_path / "conf" / "hardware"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("name: mine\ndevice: cuda\ngpu: My Card\nmemory_gib: 48\nusable_memory_gib: 47\n")
+    found = numbers("qwen3_4b", "--hardware", "mine", cwd=tmp_path)
+    assert found["mine", "LoRA 16"]["usable_gib"] == 47
+    assert ("mine", "LoRA 16") in numbers("qwen3_4b", cwd=tmp_path)
+    (folder / "mine.yaml").write_text("name: mine\nmemory: 48\n")
+    done = estimate("qwen3_4b", "--hardware", "mine", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "conf/hardware/mine.yaml: memory" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

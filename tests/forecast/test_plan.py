@@ -76,8 +76,8 @@ def test_training_all_weights_is_answered_with_an_adapter_and_the_hardware_that_
 
 
 def test_fixes_of_a_job_among_several_carry_its_name(forecast_of):
-    big = ("jobs.mapper.method.per_device_train_batch_size=64", "jobs.mapper.method.max_length=512")
-    message = refusal(forecast_of("+recipe=quickstart", *big, "hardware=cpu", "hardware.memory_gib=1.5"))
+    big = "jobs.mapper.method.per_device_train_batch_size=8192"
+    message = refusal(forecast_of("+recipe=quickstart", big, "hardware=cpu", "hardware.memory_gib=6"))
     assert message.startswith("mapper.train does not fit")
     words, _ = pasted(message)[0]
     assert all(word.startswith("jobs.mapper.") for word in words)
@@ -230,13 +230,31 @@ def test_rows_that_were_counted_with_the_tokenizer_are_not_taken_for_the_longest
     tokenizer.save(str(folder / "tokenizer.json"))
     rows = [{"prompt": "a " * 100, "response": "a " * size} for size in range(20, 60)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = (SFT, "dataset.path=rows.jsonl", "method.max_length=8192")
+    words = (SFT, "dataset.path=rows.jsonl", "method.max_length=256")
     bounded = forecast_of(*words).forecasts["train"]
     counted = forecast_of(*words, f"model.ref=path:{folder}").forecasts["train"]
     assert counted.training.load.length < 250
     assert counted.memory.total < bounded.memory.total
-    assert any("max_length = 8192" in text for text in bounded.assumptions)
+    assert any("max_length = 256" in text for text in bounded.assumptions)
     assert not any("max_length" in text for text in counted.assumptions)
+
+
+def test_without_a_tokenizer_no_row_has_more_tokens_than_bytes(forecast_of, tmp_path):
+    short = '{"prompt": "Where is it?", "response": "On its way."}\n'
+    (tmp_path / "rows.jsonl").write_text(short * 50)
+    words = (SFT, "dataset.path=rows.jsonl", "method.max_length=131072")
+    found = forecast_of(*words).forecasts["train"]
+    assert found.verdict == "fits"
+    assert len("Where is it?On its way.") < found.training.load.length < 300
+    (tmp_path / "heldout.jsonl").write_text(json.dumps({"prompt": "long " * 4000, "response": "b"}) + "\n")
+    apart = forecast_of(*words, "dataset.heldout_path=heldout.jsonl").forecasts
+    assert apart["train"].memory.total == pytest.approx(found.memory.total)
+    assert apart["evaluate"].memory.total > 1.2 * forecast_of(*words).forecasts["evaluate"].memory.total
+
+
+def test_gpus_that_the_launcher_leaves_alone_are_mentioned(forecast_of):
+    assumptions = forecast_of(SFT, "hardware.num_gpus=4").forecasts["train"].assumptions
+    assert "1 of 4 GPUs trains (launcher=single)" in assumptions
 
 
 def test_what_an_earlier_run_reached_replaces_the_profile(forecast_of):

@@ -142,7 +142,7 @@ def _hydra(words: Sequence[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from largeforge.recipe import folders, sources
+    from largeforge.recipe import folders, hydra_sources
     from largeforge.recipe.compose import check_words, compose, explain, rewrite
     from largeforge.recipe.places import Places
 
@@ -169,7 +169,7 @@ def _hydra(words: Sequence[str]) -> int:
     if "--resolve" in flags:
         compose(overrides)
     check_words(overrides, sweep=True)
-    sources.register()
+    hydra_sources.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["largeforge", *flags, *rewrite(overrides), "hydra.job.name=largeforge"]
     try:

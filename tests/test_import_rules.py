@@ -40,6 +40,7 @@ RULES = {
     **{name: Rule(own=FOUNDATION[:index]) for index, name in enumerate(FOUNDATION)},
     "rates": Rule(),
     "recipe": Rule(top=("pydantic", "yaml"), late=("hydra", "omegaconf")),
+    "recipe.hydra_sources": Rule(own=("recipe",), top=("hydra",), late=("omegaconf",)),
     "methods": _EXTENSION,
     "adapters": _EXTENSION,
     "launchers": _EXTENSION,

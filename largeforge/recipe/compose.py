@@ -49,10 +49,12 @@ def compose(overrides: Sequence[str], *, partial: bool = False) -> Composition:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    from largeforge.recipe import hydra_sources
+
     installed.forget()
     check_words(overrides)
     _require_recipe(overrides)
-    sources.register()
+    hydra_sources.register()
     GlobalHydra.instance().clear()
     rewritten = rewrite(overrides)
     recipe = recipe_file(rewritten)

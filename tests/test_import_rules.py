@@ -59,7 +59,15 @@ RULES = {
     "client": Rule(top=("httpx",)),
     "stages": Rule(
         own=(
-            "recipe", "identity", "data", "serving", "registry", "client", "methods", "adapters", "launchers",
+            "recipe",
+            "identity",
+            "data",
+            "serving",
+            "registry",
+            "client",
+            "methods",
+            "adapters",
+            "launchers",
             "evaluators",
         ),
         top=("pydantic",),

@@ -59,6 +59,7 @@ def test_activations_grow_with_the_batch_and_states_do_not() -> None:
 
 def test_rows_of_one_length_need_no_mask_and_packed_ones_the_largest() -> None:
     """Recomputed layers share one mask of a byte per pair of tokens; kept ones each keep one in bf16."""
+
     def activations(rows: str) -> float:
         return _phase(training_memory(replace(LOAD, rows=rows)), "loss", "activations")
 

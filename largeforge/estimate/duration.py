@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from largeforge.estimate.adapters import adapter_parameters, base_bytes
+from largeforge.estimate.adapters import adapter_parameters, base_bytes, expert_targets
 from largeforge.estimate.flops import (
     attention_flops_per_token,
     decode_flops,
@@ -137,11 +137,21 @@ def _steps_s(load: TrainingLoad, done: Schedule, rates: Rates, case: Utilization
     launching = done.micro_steps * passes * load.shape.layers * case.launch_s
     bandwidth = (rates.bandwidth_gb_per_s or 50.0) * 1e9 * case.bandwidth
     reading = done.micro_steps * passes * _weights_bytes(load) / bandwidth
-    computing = max(arithmetic, launching, reading)
+    merging = done.micro_steps * passes * _merged_bytes(load) / bandwidth
+    computing = max(arithmetic, launching, reading) + merging
     exchange = _exchange_s(load, done, rates)
     exposed = max(0.0, exchange - case.hidden * computing)
     updating = done.steps * _trained(load) * OPTIMIZER_BYTES * load.sharding.optimizer_share / bandwidth
     return computing + exposed + updating + _generation_s(load, done, rates, case)
+
+
+def _merged_bytes(load: TrainingLoad) -> float:
+    """Return what adapting the experts of a mixture moves in a pass.
+
+    peft adds the product of its factors to a copy of the weights (`peft/tuners/lora/layer.py`, `ParamWrapper`): weights
+    and product are read, both are written.
+    """
+    return sum(4 * 2.0 * layer.parameters for layer, _ in expert_targets(load.shape, load.adapter))
 
 
 def _exchange_s(load: TrainingLoad, done: Schedule, rates: Rates) -> float:

@@ -102,6 +102,16 @@ def test_lora_is_faster_and_4_bit_slower_than_full_training(model: Shape) -> Non
     assert lora < qlora
 
 
+def test_adapting_the_experts_of_a_mixture_moves_all_of_them(library: Callable[[str], Shape]) -> None:
+    mixture = library("qwen3_30b_a3b")
+    done = schedule(at_most(512), rows=1000, batch=1)
+    attention = AdapterFootprint(16, targets=("q_proj", "v_proj"))
+    all_linear, less = (
+        hours(TrainingLoad(mixture, adapter=adapter, length=512), done) for adapter in (LORA, attention)
+    )
+    assert all_linear > 2 * less
+
+
 def test_generating_answers_takes_most_of_grpo(model: Shape) -> None:
     done = schedule(at_most(512), rows=1000, batch=8)
     plain = hours(TrainingLoad(model, adapter=LORA, batch=8), done)

@@ -190,7 +190,7 @@ def _assumptions(job: Job, load: TrainingLoad, counts: TokenCounts | None) -> It
     elif counts and counts.sampled:
         yield f"tokens are counted in a sample of {Path(job.dataset.path).name} (±{counts.error:.0%})"
     if counts and counts.counted == "bytes" and load.length < job.method.max_length:
-        yield f"memory is for rows of {load.length} tokens, no fewer than the bytes of the longest"
+        yield f"memory is for rows of up to {load.length} tokens, a bound from their bytes"
     if load.length == job.method.max_length and not getattr(job.method, "packing", False):
         yield f"memory is for rows of max_length = {load.length} tokens"
 

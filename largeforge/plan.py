@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from largeforge.recipe.schema import Job, Recipe
 
 
+_NOT_IN_RESULT = {"judged"}
+"""Keys of a stage's config that decide whether it is content, and not what it makes."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of a plan, run in a process of its own."""
@@ -164,7 +168,9 @@ class _Job:
         method = extensions.load("method", self.job.method.name)
         return Stage(
             name=self._stage("prepare"), kind="prepare", job=self.name, title="check and split the data",
-            config={"dataset": self.job.dataset.model_dump(), "kind": method.DATA_KIND},
+            config={
+                "dataset": self.job.dataset.model_dump(), "kind": method.DATA_KIND, "judged": bool(self.job.evaluation),
+            },
             uses=self.shown_path, produces="train and held-out rows",
         )  # fmt: skip
 
@@ -294,7 +300,7 @@ def _fingerprinted(
         covered: dict[str, Any] = {
             "largeforge": largeforge.__version__,
             "kind": stage.kind,
-            "config": stage.config,
+            "config": {key: value for key, value in stage.config.items() if key not in _NOT_IN_RESULT},
             "threads": stage.threads,
             "inputs": {name: done[source].fingerprint for name, source in stage.inputs.items()},
         }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,21 @@ def of_model(text: str, registry: Registry) -> Recorded:
         raise RegistryError(f"{version.reference}: {rule} ({run}).")
     stages = _stages_of(version)
     return Recorded(version.reference, locked or locks.read(run / LOCK), run / LOCK, stages, version.lineage.stage)
+
+
+def focused(recorded: Recorded) -> Recorded:
+    """Return what is recorded of a registered model as if its job had been the only one of its recipe.
+
+    So the models of two jobs can be compared, of one recipe or of two; anything else is returned as it is.
+    """
+    job = recorded.target.rpartition(".")[0]
+    recipe = recorded.lock["recipe"]
+    if not job or job not in (recipe.get("jobs") or {}):
+        return recorded
+    own = {key: value for key, value in recipe["jobs"][job].items() if value is not None}
+    alone = {**{key: value for key, value in recipe.items() if key not in ("jobs", "name", "description")}, **own}
+    stages = {name.removeprefix(f"{job}."): result for name, result in recorded.stages.items()}
+    return replace(recorded, lock={**recorded.lock, "recipe": alone}, stages=stages)
 
 
 def rows(recorded: Recorded) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.compare import causes
 from largeforge.compare.results import StagePair, pairs
-from largeforge.recorded import rows
+from largeforge.recorded import focused, rows
 
 if TYPE_CHECKING:
     from largeforge.recorded import Recorded
@@ -112,7 +112,8 @@ class Comparison:
 
 
 def compare(a: Recorded, b: Recorded) -> Comparison:
-    """Compare two locks key by key, and what came of them."""
+    """Compare two locks key by key, and what came of them; of a model only the job that made it counts."""
+    a, b = focused(a), focused(b)
     found = [*_data(a, b), *_keys(a, b)]
     found.sort(key=lambda each: causes.rank(each.key, each.kind))
     return Comparison(a, b, found, pairs(a, b))

@@ -36,7 +36,8 @@ class Config(Strict):
     """The recipe's dataset with absolute paths."""
     kind: Literal["sft", "preference"]
     """Whether the method imitates answers or compares them."""
-    """Seed of the hash that chooses the held-out rows."""
+    judged: bool = False
+    """Whether the model is judged on the held-out rows, so that there must be some."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,13 @@ def _check_size(config: Config, output: Output) -> None:
         raise DataError(
             f"{config.dataset.path}: no rows are left to train on, since {output.heldout.rows} are held out at "
             f"dataset.heldout_fraction = {config.dataset.heldout_fraction}; add rows, or set it to 0"
+        )
+    if config.judged and not output.heldout.rows:
+        total = output.train.rows
+        raise DataError(
+            f"{config.dataset.path}: none of its {total} rows is held out at dataset.heldout_fraction = "
+            f"{config.dataset.heldout_fraction}, and the model is to be judged on held-out rows; add rows, give "
+            "dataset.heldout_path, or hold out more, such as dataset.heldout_fraction=0.3"
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from largeforge.compare.causes import KINDS, kind_of
 from largeforge.compare.differences import Comparison, compare
-from largeforge.recorded import Recorded, of_run
+from largeforge.recorded import Recorded, StageResult, of_run
 
 if TYPE_CHECKING:
     from tests.fakes.recorded import Desk
@@ -130,3 +130,29 @@ def test_a_stage_that_one_side_kept_no_metrics_of_is_compared_by_its_weights(des
 def test_kinds_of_keys(key: str, kind: str) -> None:
     assert kind in KINDS
     assert kind_of(key) == kind
+
+
+def test_models_of_two_jobs_of_one_run_are_compared_as_jobs() -> None:
+    """As if each job had been the only one of its recipe."""
+    jobs = {
+        "mapper": {"method": {"name": "sft", "max_steps": 300}, "dataset": {"path": "a.jsonl"}},
+        "support": {"method": {"name": "sft", "max_steps": 100}, "dataset": {"path": "b.jsonl"}},
+    }
+    lock = {
+        "digest": "d" * 64,
+        "recipe": {"name": "q", "jobs": jobs, "seed": 1},
+        "datasets": {"a.jsonl": "1", "b.jsonl": "2"},
+    }
+
+    def model(job: str, loss: float) -> Recorded:
+        stages = {
+            f"{job}.train": StageResult("train", {"model.safetensors": job}, {}),
+            f"{job}.evaluate": StageResult("evaluate", {}, {"loss": loss}),
+        }
+        return Recorded(f"registry:{job}/1", lock, stages=stages, target=f"{job}.train")
+
+    found = compare(model("mapper", 1.0), model("support", 2.0))
+    assert [each.shown_key for each in found.deciding] == ["dataset.path", "method.max_steps"]
+    assert [(stage.name, stage.same) for stage in found.stages] == [("train", False), ("evaluate", False)]
+    assert not found.same
+    assert compare(model("mapper", 1.0), model("mapper", 1.0)).same

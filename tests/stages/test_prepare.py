@@ -292,3 +292,14 @@ def test_a_config_is_strict() -> None:
     dataset = Dataset(path="/x")
     with pytest.raises(ValueError, match="extra"):
         prepare.Config(dataset=dataset, kind="sft", colour="red")
+
+
+def test_a_split_that_holds_nothing_out_is_an_error_before_training_when_the_model_is_to_be_judged(
+    stage: Stage,
+) -> None:
+    path = stage.file("few.jsonl", pairs(3))
+    config = {"dataset": {"path": str(path), "heldout_fraction": 1e-9}, "kind": "sft", "judged": True}
+    context = Context("prepare", {}, stage.out, stage.folder, Events("prepare", stage.stream), "")
+    with pytest.raises(DataError, match=r"none of its 3 rows is held out .* dataset.heldout_fraction=0.3"):
+        prepare.run(prepare.Config.model_validate(config), context)
+    assert stage.run(path, heldout_fraction=1e-9).metrics["heldout_rows"] == 0

@@ -8,20 +8,16 @@ there; a branch may move with the next download, so that this stands beside the 
 from __future__ import annotations
 
 import json
-import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest, file_sha256, read_manifest
 from largeforge.cache import cached_sha256
-from largeforge.recipe import model_ref
-from largeforge.recipe.hub import cache_folder
+from largeforge.recipe import hub, model_ref
+from largeforge.recipe import registered as versions
+from largeforge.recipe.hub import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from largeforge.recipe.model_ref import ModelRef
     from largeforge.recipe.schema import Recipe, Registry
 
@@ -31,9 +27,6 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 """Files that decide how text becomes tokens, under the names that transformers gives them."""
 CHAT_TEMPLATE = "chat_template.jinja"
-COMMIT = re.compile("[0-9a-f]{40}")
-"""A revision of a hub repository that can never mean anything else."""
-SQLITE = "sqlite:///"
 
 
 def references(recipe: Recipe) -> list[str]:
@@ -108,34 +101,16 @@ def chat_template(folder: Path) -> Any:
 def registered(ref: ModelRef, registry: Registry) -> dict[str, str]:
     """Return the version that a registry reference means in a local database, with the digest of its files.
 
-    Read from MLflow's tables (3.x: `registered_model_aliases`, `model_version_tags`), since importing
-    MLflow takes longer than a plan. Empty for a server, and when there is no such model.
+    Empty for a server, and when there is no such model.
     """
-    if not registry.uri.startswith(SQLITE):
-        return {}
-    path = Path(registry.uri.removeprefix(SQLITE)).absolute()
-    if not path.is_file():
-        return {}
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as database:
-            return dict(_version(database, ref))
-    except sqlite3.Error:
+        found = versions.version(ref, registry)
+    except NotFound:
         return {}
-
-
-def _version(database: sqlite3.Connection, ref: ModelRef) -> Iterator[tuple[str, str]]:
-    number = ref.selector
-    if not ref.is_version:
-        query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
-        row = database.execute(query, (ref.target, ref.selector or "champion")).fetchone()
-        number = str(row[0]) if row else ""
-    query = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
-    tags = dict(database.execute(query, (ref.target, int(number)))) if number else {}
-    if "largeforge.digest" in tags:
-        yield "reference", f"registry:{ref.target}/{number}"
-        yield "sha256", str(tags["largeforge.digest"])
-        if tags.get("largeforge.lock"):
-            yield "lock", str(tags["largeforge.lock"])
+    if "largeforge.digest" not in found.tags:
+        return {}
+    known = {"reference": f"registry:{ref.target}/{found.number}", "sha256": found.tags["largeforge.digest"]}
+    return known | ({"lock": found.tags["largeforge.lock"]} if found.tags.get("largeforge.lock") else {})
 
 
 def _content(folder: Path) -> str:
@@ -144,25 +119,10 @@ def _content(folder: Path) -> str:
     return digest({path.name: cached_sha256(path) for path in files})
 
 
-def hub_commit(ref: ModelRef) -> str:
-    """Return the commit that a hub reference means in the local cache; empty when it is not there.
-
-    Layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-    """
-    folder = _repository(ref)
-    revision = ref.selector or "main"
-    try:
-        commit = (folder / "refs" / revision).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        commit = revision
-    return commit if COMMIT.fullmatch(commit) and (folder / "snapshots" / commit).is_dir() else ""
-
-
 def of_hub(ref: ModelRef) -> dict[str, str]:
     """Return what the local cache has of a hub reference: commit, tokenizer, chat template; empty when nothing."""
-    commit = hub_commit(ref)
-    return {"revision": commit, **parts(_repository(ref) / "snapshots" / commit)} if commit else {}
-
-
-def _repository(ref: ModelRef) -> Path:
-    return cache_folder() / f"models--{ref.target.replace('/', '--')}"
+    try:
+        folder = hub.snapshot(ref)
+    except NotFound:
+        return {}
+    return {"revision": folder.name, **parts(folder)}

@@ -36,7 +36,8 @@ TIMEOUT_S = 3.0
 FRESH_S = 24 * 3600
 """How long a fetched config.json of a branch is taken for current."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision of a hub repository that can never mean anything else."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -56,10 +57,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise NotFound(f"{path} cannot be read ({error.strerror})") from error
 
 
-def cached(ref: ModelRef) -> tuple[dict[str, Any], str]:
-    """Return the config.json in the local cache, and where it lies.
+def snapshot(ref: ModelRef) -> Path:
+    """Return the folder of the local cache that holds what is there of a repository; its name is the commit.
 
-    Raises NotFound when it is not there.
+    Layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. Raises NotFound when nothing is there.
     """
     revision = ref.selector or "main"
     _check(revision)
@@ -67,10 +68,21 @@ def cached(ref: ModelRef) -> tuple[dict[str, Any], str]:
     commit = revision
     with suppress(OSError):
         commit = (folder / "refs" / revision).read_text(encoding="ascii", errors="replace")[:200].strip()
-    path = folder / "snapshots" / commit / "config.json"
-    if not _COMMIT.fullmatch(commit) or not path.is_file():
+    found = folder / "snapshots" / commit
+    if not COMMIT.fullmatch(commit) or not found.is_dir():
         raise NotFound(f"it is not in the cache {folder.parent}")
-    return read_config(path), f"the hub cache, commit {commit[:8]}"
+    return found
+
+
+def cached(ref: ModelRef) -> tuple[dict[str, Any], str]:
+    """Return the config.json in the local cache, and where it lies.
+
+    Raises NotFound when it is not there.
+    """
+    folder = snapshot(ref)
+    if not (folder / "config.json").is_file():
+        raise NotFound(f"it is not in the cache {folder.parents[2]}")
+    return read_config(folder / "config.json"), f"the hub cache, commit {folder.name[:8]}"
 
 
 def cache_folder() -> Path:
@@ -103,7 +115,7 @@ def fetched(ref: ModelRef) -> tuple[dict[str, Any], str]:
     url = f"{endpoint()}/{ref.target}/resolve/{quote(revision, safe='')}/config.json"
     kept = _cache_home() / "largeforge" / "hub" / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
     with suppress(OSError, NotFound):
-        if _COMMIT.fullmatch(revision) or time.time() - kept.stat().st_mtime < FRESH_S:
+        if COMMIT.fullmatch(revision) or time.time() - kept.stat().st_mtime < FRESH_S:
             return read_config(kept), f"the hub, kept in {kept}"
     answer = _answer(url)
     if isinstance(answer, str):

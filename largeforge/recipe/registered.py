@@ -1,13 +1,16 @@
-"""Find the folder of a registered model without MLflow, which takes more than a second to import.
+"""Look up a registered model without MLflow, which takes more than a second to import.
 
-Reads the tables of MLflow 3's SQLite store and the layout of `largeforge.registry.storage.LocalFolder`.
-Only to look: files are not verified, and a registry on a server is not asked.
+Reads the tables of MLflow 3's SQLite store (`registered_model_aliases`, `model_versions`, `model_version_tags`) and
+the layout of `largeforge.registry.storage.LocalFolder`. Only to look: files are not verified, and a registry on a
+server is not asked.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -23,12 +26,23 @@ _SQLITE = "sqlite:///"
 _DEFAULT_ALIAS = "champion"
 
 
-def folder(ref: ModelRef, registry: Registry) -> Path:
-    """Return the folder of a version's files.
+@dataclass(frozen=True)
+class Found:
+    """One version of a registered model."""
 
-    Raises NotFound when the registry is no local database, or has no such version.
+    number: str
+    run_id: str
+    source: str
+    """Address of its files, as the registry has it."""
+    tags: Mapping[str, str]
+
+
+def version(ref: ModelRef, registry: Registry) -> Found:
+    """Return the version that a reference means.
+
+    Raises NotFound when the registry is no local database, cannot be read, or has no such version.
     """
-    if not registry.uri.startswith(_SQLITE) or "://" in registry.artifacts:
+    if not registry.uri.startswith(_SQLITE):
         raise NotFound("the registry is not a local one")
     database = Path(registry.uri.removeprefix(_SQLITE)).absolute()
     if not database.is_file():
@@ -40,13 +54,23 @@ def folder(ref: ModelRef, registry: Registry) -> Path:
         raise NotFound(f"{database} cannot be read ({error})") from error
     if found is None:
         raise NotFound(f"the registry has no {ref}")
-    run_id, source = found
-    here = Path(registry.artifacts).expanduser().absolute() / str(run_id) / "artifacts" / "model"
-    recorded = Path(url2pathname(urlsplit(str(source)).path))
+    return found
+
+
+def folder(ref: ModelRef, registry: Registry) -> Path:
+    """Return the folder of a version's files.
+
+    Raises NotFound when the registry is no local one, or has no such version.
+    """
+    if "://" in registry.artifacts:
+        raise NotFound("the registry is not a local one")
+    found = version(ref, registry)
+    here = Path(registry.artifacts).expanduser().absolute() / found.run_id / "artifacts" / "model"
+    recorded = Path(url2pathname(urlsplit(found.source).path))
     return here if here.is_dir() else recorded
 
 
-def _version(connection: sqlite3.Connection, ref: ModelRef) -> tuple[str, str] | None:
+def _version(connection: sqlite3.Connection, ref: ModelRef) -> Found | None:
     number = ref.selector
     if not ref.is_version:
         alias = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
@@ -54,6 +78,7 @@ def _version(connection: sqlite3.Connection, ref: ModelRef) -> tuple[str, str] |
         if row is None:
             return None
         number = str(row[0])
-    version = "SELECT run_id, source FROM model_versions WHERE name = ? AND version = ?"
-    found: tuple[str, str] | None = connection.execute(version, (ref.target, number)).fetchone()
-    return found
+    key = (ref.target, int(number))
+    row = connection.execute("SELECT run_id, source FROM model_versions WHERE name = ? AND version = ?", key).fetchone()
+    tags = connection.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", key)
+    return Found(number, str(row[0]), str(row[1]), {name: str(text) for name, text in tags}) if row else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,6 @@ from largeforge.recipe.hub import NotFound
 if TYPE_CHECKING:
     from largeforge.recipe.model_ref import ModelRef
     from largeforge.recipe.schema import Registry
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def tokenizer_file(reference: str, registry: Registry) -> Path | None:
@@ -32,17 +29,9 @@ def _folder(ref: ModelRef, registry: Registry) -> Path | None:
         return Path(ref.target).expanduser()
     if ref.scheme == "run":
         return Path(ref.target).expanduser() / ref.selector / "out"
-    if ref.scheme == "registry":
-        with suppress(NotFound):
+    with suppress(NotFound):
+        if ref.scheme == "registry":
             return registered.folder(ref, registry)
-    return _in_hub_cache(ref) if ref.scheme == "hub" else None
-
-
-def _in_hub_cache(ref: ModelRef) -> Path | None:
-    folder = hub.cache_folder() / f"models--{ref.target.replace('/', '--')}"
-    commit = ref.selector or "main"
-    if commit.startswith("/") or ".." in commit:
-        return None
-    with suppress(OSError):
-        commit = (folder / "refs" / commit).read_text(encoding="ascii", errors="replace")[:200].strip()
-    return folder / "snapshots" / commit if _COMMIT.fullmatch(commit) else None
+        if ref.scheme == "hub":
+            return hub.snapshot(ref)
+    return None

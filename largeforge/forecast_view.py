@@ -116,6 +116,14 @@ def _serving(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
             speeds = [span(alone), span(full * load.completion_tokens)]
         table.add_row(name, f"{found.memory.kv_tokens}", fitting, *speeds)
     lines = [_finding(name, finding) for name, found in servers.items() for finding in found.findings]
+    lines += [
+        Text(
+            f"{name}: {span(busy)} requests in flight at {found.load.requests_per_second:g} a second, of "
+            f"{found.speed.max_in_flight} that fit"
+        )
+        for name, found in servers.items()
+        if found.speed and (busy := found.in_flight)
+    ]
     return Group(table, *lines)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from array import array
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,10 +87,8 @@ def count(
     key = _key(path, [VERSION, kind, form, system, max_rows], tokenizer)
     kept = cache.lookup("token_counts", key) if key else None
     if kept is not None:
-        try:
+        with suppress(TypeError):  # kept by a version with other fields: counted again
             return TokenCounts(**kept)
-        except TypeError:
-            pass
     found = _counted(path, kind=kind, form=form, system=system, max_rows=max_rows, tokenizer=tokenizer)
     if key and key == _key(path, [VERSION, kind, form, system, max_rows], tokenizer):
         cache.keep("token_counts", key, asdict(found))

@@ -34,15 +34,27 @@ class ServingForecast:
     findings: tuple[Finding, ...]
     """One for each target."""
 
+    @property
+    def in_flight(self) -> Range | None:
+        """Requests at any moment under the load that is asked for; None without one, and when it cannot be carried."""
+        if self.speed is None or not self.load.requests_per_second:
+            return None
+        state = self.speed.under(self.load)
+        return state.in_flight if state else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers as plain data."""
         room, tokens = self.memory, self.load.completion_tokens
+        lengths = sorted({self.load.length, room.max_model_len})
         return {
             "kv_blocks": room.num_blocks,
             "kv_tokens": room.kv_tokens,
-            "sequences": {str(length): room.sequences(length) for length in {self.load.length, room.max_model_len}},
+            "sequences": {
+                str(length): room.sequences(length) for length in sorted({self.load.length, room.max_model_len})
+            },
             "tokens_per_s_alone": self.speed.tokens_per_second_alone().as_list() if self.speed else None,
             "tokens_per_s": (self.speed.requests_per_second(self.load) * tokens).as_list() if self.speed else None,
+            "in_flight": self.in_flight.as_list() if self.in_flight else None,
             "targets": {finding.target: finding.answer for finding in self.findings},
         }
 

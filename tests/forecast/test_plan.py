@@ -294,3 +294,17 @@ def test_part_of_a_cpu_has_part_of_its_rate():
     assert whole.share(2).cores == 2
     gpu = Machine("cuda", "H100", 1, 80, 4)
     assert gpu.share(1) == gpu
+
+
+def test_a_load_that_is_asked_for_is_answered_with_requests_in_flight(forecast_of):
+    words = ("+recipe=serve_qwen7b", "hardware=l4", "serving.max_model_len=8192")
+    idle = forecast_of(*words).forecasts["serve/general"]
+    assert idle.as_dict()["serving"]["in_flight"] is None
+    one, two = (
+        forecast_of(*words, f"serving.targets.requests_per_second={rate}").forecasts["serve/general"].serving
+        for rate in (0.5, 1)
+    )
+    assert 1 < one.in_flight.expected < two.in_flight.expected < two.speed.max_in_flight
+    flood = forecast_of(*words, "serving.targets.requests_per_second=1000").forecasts["serve/general"]
+    assert flood.serving.in_flight is None
+    assert flood.as_dict()["serving"]["targets"]["requests_per_second"] == "missed"

@@ -49,9 +49,7 @@ class ServingForecast:
         return {
             "kv_blocks": room.num_blocks,
             "kv_tokens": room.kv_tokens,
-            "sequences": {
-                str(length): room.sequences(length) for length in sorted({self.load.length, room.max_model_len})
-            },
+            "sequences": {str(length): room.sequences(length) for length in lengths},
             "tokens_per_s_alone": self.speed.tokens_per_second_alone().as_list() if self.speed else None,
             "tokens_per_s": (self.speed.requests_per_second(self.load) * tokens).as_list() if self.speed else None,
             "in_flight": self.in_flight.as_list() if self.in_flight else None,

@@ -10,18 +10,16 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from largeforge.errors import Interrupted, LargeForgeError, StageError
+from largeforge.recipe import folders
 
 _OWN_FLAGS = {"--version", "-V"}
-_WORD = re.compile(r"[A-Za-z][\w-]*")
-"""A command; every override has `=`, `+` or `~`."""
 _FLAGS_WITH_VALUE = {
     "--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd", "--config-name", "-cn",
     "--config-path", "-cp", "--experimental-rerun",
@@ -38,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if _OWN_FLAGS.intersection(words[:1]):
             return _version()
-        if words and _WORD.fullmatch(words[0]) and _is_command(words[0]):
+        if words and words[0] in folders.commands():
             return _command(words[0], words[1:])
         if reproduced := [word for word in words if word.startswith("reproduce=")]:
             others = [word for word in words if word not in reproduced]
@@ -79,12 +77,6 @@ def _command(word: str, words: Sequence[str]) -> int:
     return int(command.run(parser.parse_args(list(words))))
 
 
-def _is_command(word: str) -> bool:
-    import largeforge.commands
-
-    return any(Path(folder, f"{word.replace('-', '_')}.py").is_file() for folder in largeforge.commands.__path__)
-
-
 def _run(words: Sequence[str]) -> int:
     from largeforge.recipe.compose import compose
     from largeforge.recipe.validate import validate
@@ -99,11 +91,12 @@ def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
     from largeforge.runs import statuses
 
     plan = with_forecasts(make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs))
+    done = statuses(plan)
     if recipe.mode == "plan":
-        _show_plan(plan, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
+        _show_plan(plan, done, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
     if recipe.memory_check == "refuse":
-        refuse_what_does_not_fit(plan, done=statuses(plan))
-    elif warning := what_does_not_fit(plan, done=statuses(plan)):
+        refuse_what_does_not_fit(plan, done=done)
+    elif warning := what_does_not_fit(plan, done=done):
         print(f"warning: {warning}", file=sys.stderr)
     if recipe.mode == "plan":
         return 0
@@ -121,16 +114,14 @@ def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
     return 0
 
 
-def _show_plan(plan: Any, command: str) -> None:
+def _show_plan(plan: Any, found: Mapping[str, str], command: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
     from largeforge.plan_view import render, summary
     from largeforge.preflight.run import notes
-    from largeforge.runs import statuses
 
     console = Console(soft_wrap=False)
-    found = statuses(plan)
     console.print(render(plan, found))
     for finding in notes(plan):
         console.print(Text(f"warning: {finding}", "yellow"), soft_wrap=True)
@@ -142,7 +133,7 @@ def _hydra(words: Sequence[str]) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from largeforge.recipe import folders, hydra_sources
+    from largeforge.recipe import hydra_sources
     from largeforge.recipe.compose import check_words, compose, explain, rewrite
     from largeforge.recipe.places import Places
 

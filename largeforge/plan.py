@@ -193,7 +193,8 @@ class _Job:
         config = {
             "reference": self._reference, "registry": self.recipe.registry.model_dump(),
             "method": job.method.model_dump(), "adapter": job.adapter.model_dump(), "seed": self.recipe.seed,
-            "device": self.machine.device, "world_size": launcher.world_size(self.recipe.launcher),
+            "device": self.machine.device, "launcher": self.recipe.launcher.model_dump(),
+            "world_size": launcher.world_size(self.recipe.launcher),
         }  # fmt: skip
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         place = threads if self.machine.device == "cpu" else self.machine.gpu

@@ -57,11 +57,15 @@ RULES = {
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "requests", "sqlalchemy")),
     "client": Rule(top=("httpx",)),
+    "training": Rule(
+        own=("recipe", "data", "stages.context", "stages.loading", "stages.models"), top=("pydantic",), late=TRAINING
+    ),
     "stages": Rule(
         own=(
             "recipe",
             "identity",
             "data",
+            "training",
             "serving",
             "registry",
             "client",

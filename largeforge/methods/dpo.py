@@ -33,10 +33,8 @@ def footprint(config: Config) -> footprints.MethodFootprint:
 
 def run(config: Config, training: Training) -> dict[str, float]:
     """Train and return the final metrics."""
-    from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    columns = ("prompt", "chosen", "rejected")
     arguments = DPOConfig(
         **training.arguments(config),
         max_length=config.max_length,
@@ -47,7 +45,8 @@ def run(config: Config, training: Training) -> dict[str, float]:
     trainer = DPOTrainer(
         model=training.model,
         args=arguments,
-        train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in training.rows]),
+        train_dataset=training.examples("train"),
+        eval_dataset=training.examples("heldout"),
         processing_class=training.tokenizer,
         peft_config=training.peft_config,
     )

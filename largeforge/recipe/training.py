@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from largeforge.recipe.base import Extension
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class TrainingMethod(Extension):
@@ -46,7 +43,40 @@ class TrainingMethod(Extension):
     save_steps: int = Field(default=500, gt=0)
     """Steps between two checkpoints."""
     save_total_limit: int = Field(default=2, gt=1)
-    """Checkpoints kept; at least two, so that a damaged one has one before it."""
+    """Checkpoints kept besides the best one; at least two, so that a damaged one has one before it."""
+    max_hours: float = Field(default=0, ge=0)
+    """Hours after which training stops, saves and counts as finished, earlier attempts included; 0 for no limit."""
+    eval_steps: int = Field(default=0, ge=0)
+    """Steps between two evaluations on the held-out rows during training; 0 for none."""
+    load_best_model_at_end: bool = False
+    """Keep the model of the evaluation with the best `metric_for_best_model` instead of the last one."""
+    metric_for_best_model: str = "loss"
+    """Metric of an evaluation during training that says which checkpoint is best, such as `loss`."""
+    greater_is_better: bool = False
+    """Whether more of that metric is better."""
+    early_stopping_patience: int = Field(default=0, ge=0)
+    """Evaluations without improvement after which training stops; 0 for never."""
+    early_stopping_threshold: float = Field(default=0.0, ge=0)
+    """How much the metric must improve to count."""
+    sample_steps: int = Field(default=0, ge=0)
+    """Steps between two rounds of answers to held-out prompts, for people to read; 0 for none."""
+    num_samples: int = Field(default=4, gt=0)
+    """Held-out prompts that are answered in such a round."""
+    sample_tokens: int = Field(default=64, gt=0)
+    """Longest such answer in tokens."""
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = "auto"
+    """Attention kernels, as transformers names them; `auto` is the best that is installed and safe."""
+    use_liger_kernel: bool = False
+    """Fused kernels of the liger-kernel package (GPU only)."""
+    torch_compile: bool = False
+    """Compile the model with torch's inductor: faster steps after minutes of compiling."""
+    extra: dict[str, Any] = {}
+    """Further fields of trl's config of this method, checked against trl itself before the run."""
+
+
+Split = Literal["train", "heldout"]
+Learn = Literal["completion", "assistant", "all"]
+"""Tokens that count in the loss: the last assistant message, every assistant message, or all."""
 
 
 class Training(Protocol):
@@ -57,12 +87,18 @@ class Training(Protocol):
     tokenizer: Any
     peft_config: Any
     """peft configuration of the adapter, or None to train all weights."""
-    rows: list[dict[str, Any]]
-    """Normalised training rows (`messages`, or `prompt`/`chosen`/`rejected`)."""
-    checkpoints: Path
+    device: str
+    """`cpu` or `cuda`."""
+    seed: int
 
     def arguments(self, config: TrainingMethod) -> dict[str, Any]:
         """Return the keyword arguments that every trl config takes, for this device."""
+
+    def tokenized(self, split: Split, *, learn: Learn = "completion") -> Any:
+        """Return rows as a `datasets.Dataset` of `input_ids` and `labels`; None for held-out rows not wanted."""
+
+    def examples(self, split: Split) -> Any:
+        """Return rows as a `datasets.Dataset` in trl's columns of their kind; None for held-out rows not wanted."""
 
     def fit(self, trainer: Any) -> dict[str, float]:
         """Train with checkpoints, resume and events; return the final metrics."""

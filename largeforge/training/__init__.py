@@ -1,0 +1,1 @@
+"""What happens inside the process that trains: arguments, data, checkpoints, limits, events."""

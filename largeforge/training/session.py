@@ -1,0 +1,97 @@
+"""What a training method is given, and how its trainer is run."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from largeforge.training import arguments, checkpoints, datasets, watcher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from largeforge.recipe.schema import Adapter, Registry
+    from largeforge.recipe.training import Learn, Split, TrainingMethod
+    from largeforge.stages.context import Context
+    from largeforge.stages.models import ResolvedModel
+
+
+@dataclass
+class Session:
+    """What a method trains with; see `recipe.training.Training`."""
+
+    context: Context
+    method: TrainingMethod
+    adapter: Adapter
+    registry: Registry
+    source: ResolvedModel
+    """Files of the model that the training starts from."""
+    launcher: dict[str, Any]
+    model: Any
+    tokenizer: Any
+    peft_config: Any
+    seed: int
+    device: str
+    world_size: int
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints; it survives an interruption."""
+        return self.context.work / "checkpoints"
+
+    def arguments(self, config: TrainingMethod) -> dict[str, Any]:
+        """Return the keyword arguments that every trl config takes, for this device."""
+        return arguments.arguments(config, device=self.device, seed=self.seed, folder=self.checkpoints)
+
+    @cached_property
+    def prepared(self) -> datasets.Prepared:
+        """The rows of this job."""
+        return datasets.Prepared(
+            self.context.inputs["data"], tokenizer=self.tokenizer, max_length=self.method.max_length,
+            heldout=self.method.eval_steps > 0,
+        )  # fmt: skip
+
+    def tokenized(self, split: Split, *, learn: Learn = "completion") -> Any:
+        """Return rows as token ids with labels; None for held-out rows that are not wanted."""
+        return self.prepared.tokenized(split, learn=learn)
+
+    def examples(self, split: Split) -> Any:
+        """Return rows as trl's own columns; None for held-out rows that are not wanted."""
+        return self.prepared.examples(split)
+
+    def fit(self, trainer: Any) -> dict[str, float]:
+        """Train from the newest trusted checkpoint, save, and return the final metrics."""
+        watching = watcher.callback(self.context, device=self.device)
+        trainer.add_callback(watching)
+        resume = checkpoints.newest(self.checkpoints)
+        if resume is not None:
+            self.context.events.emit("note", text=f"continuing from {resume.name}")
+        started = time.monotonic()
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        seconds = time.monotonic() - started
+        if trainer.is_world_process_zero():
+            trained = trainer.accelerator.unwrap_model(trainer.model)
+            trained.config.use_cache = True  # off in training; whoever generates with the files wants it on
+            trained.save_pretrained(str(self.context.out))
+            self.tokenizer.save_pretrained(str(self.context.out))
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return {
+            "loss": float(losses[-1]),
+            "steps": float(trainer.state.global_step),
+            "train_seconds": round(seconds, 3),
+            "tokens": float(trainer.state.num_input_tokens_seen),
+            "tokens_per_s": round(watching.tokens_per_s(trainer.state), 1),
+            "peak_memory_gib": round(peak_memory_bytes(self.device) / 2**30, 3),
+        }
+
+
+def peak_memory_bytes(device: str) -> float:
+    """Return the most memory that this process has held: what torch reserved of a GPU, or resident on a CPU."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    import torch
+
+    return float(torch.cuda.max_memory_reserved())

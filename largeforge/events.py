@@ -8,8 +8,14 @@ torchrun, srun, ssh). Lines that are not events are treated as log text by the r
 Kinds and their fields (besides `time`, seconds since the epoch, `stage` and `kind`):
 
     started    title, command
-    progress   step, total, unit, and whatever is known of: loss, learning_rate, grad_norm,
-               tokens_per_s, seconds_left, epoch
+    progress   step, total, unit, and whatever is known of: loss, learning_rate, grad_norm, epoch,
+               tokens_per_s, seconds (since this process began to train), seconds_left,
+               memory_gib (peak so far), gpu_utilization (0 to 1), metrics (the method's own, by name);
+               of a training the runner adds (`progress.py`): mfu (0 to 1), usable_memory_gib,
+               seconds_so_far (earlier attempts included), cost_usd, cost_left_usd
+    eval       step, metrics             held-out figures during a training
+    checkpoint step, path, best          a checkpoint that a training can continue from
+    sample     step, prompt, text, reference      an answer generated during a training
     note       text                      one line for people
     table      title, columns, rows      rows are lists of str, int or float
     gate       metric, condition, value, passed

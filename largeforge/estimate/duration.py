@@ -109,7 +109,7 @@ def training_hours(
     if achieved is not None:
         useful = training_flops(load, tokens=done.tokens, length=done.length) / load.sharding.gpus
         working = [useful / rate for rate in (achieved.low, achieved.expected, achieved.high)]
-    elif _peak_tflops(load, rates):
+    elif peak_tflops(load, rates):
         working = [_steps_s(load, done, rates, case) for case in cases]
     else:
         return None
@@ -127,12 +127,19 @@ def cost(hours: Range, rates: Rates, *, gpus: int = 1) -> Range | None:
     return hours * (gpus * rates.price_per_hour) if rates.price_per_hour else None
 
 
+def peak_tflops(load: TrainingLoad, rates: Rates) -> float:
+    """Return the peak rate of one GPU, or of the CPU, in the precision of the training; 0 where it is not known."""
+    if load.device == "cpu" or load.compute == "fp32":
+        return rates.fp32_tflops
+    return rates.bf16_tflops
+
+
 def _steps_s(load: TrainingLoad, done: Schedule, rates: Rates, case: Utilization) -> float:
     """Return the time of all steps on each GPU."""
     per_gpu = load.sharding.gpus
     flops = training_flops(load, tokens=done.padded_tokens, length=done.length) / per_gpu
     slower = DEQUANTIZE if load.adapter.base_weights == "nf4" else 1.0
-    arithmetic = flops * slower / (_peak_tflops(load, rates) * 1e12 * case.arithmetic)
+    arithmetic = flops * slower / (peak_tflops(load, rates) * 1e12 * case.arithmetic)
     passes = 3 + load.checkpointing + load.method.reference
     launching = done.micro_steps * passes * load.shape.layers * case.launch_s
     bandwidth = (rates.bandwidth_gb_per_s or 50.0) * 1e9 * case.bandwidth
@@ -181,7 +188,7 @@ def _generation_s(load: TrainingLoad, done: Schedule, rates: Rates, case: Utiliz
     cache = load.shape.kv_bytes(round(done.length), 2.0) * done.batch
     reading = (_weights_bytes(load) + cache) / bandwidth
     flops = done.batch * decode_flops(load.shape, round(done.length))
-    arithmetic = flops / (_peak_tflops(load, rates) * 1e12 * case.arithmetic)
+    arithmetic = flops / (peak_tflops(load, rates) * 1e12 * case.arithmetic)
     step = max(reading, arithmetic, load.shape.layers * case.launch_s)
     return done.micro_steps * method.completion_length * step
 
@@ -192,12 +199,6 @@ def _weights_bytes(load: TrainingLoad) -> float:
 
 def _trained(load: TrainingLoad) -> float:
     return float(load.shape.parameters if load.adapter.trains_all else adapter_parameters(load.shape, load.adapter))
-
-
-def _peak_tflops(load: TrainingLoad, rates: Rates) -> float:
-    if load.device == "cpu" or load.compute == "fp32":
-        return rates.fp32_tflops
-    return rates.bf16_tflops
 
 
 def shape_key(shape: Shape) -> str:

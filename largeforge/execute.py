@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from largeforge import events, report, runner, runs
+from largeforge import artifacts, events, progress, report, runner, runs
 from largeforge.errors import LargeForgeError
 from largeforge.forecast import training
 from largeforge.preflight import run as preflight
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from largeforge.plan import Plan
     from largeforge.runner import Sink
     from largeforge.runs import Run
+
+EVENTS = "events.jsonl"
+RECORDED = ("progress", "eval", "checkpoint", "sample", "table", "gate", "answer")
+"""Events that are also kept with the stage, for the report of a run that reuses it."""
+
+REFRESH_S = 60.0
+"""Seconds between two reports while the run goes on."""
 
 
 def execute(plan: Plan, command: str, show: Sink) -> Path:
@@ -25,8 +33,9 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
     raises, after the report is written.
     """
     warnings = preflight.require(plan)
-    with runs.opened(plan) as run, (run.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-        sink = _remembering(plan, _tee(stream, show))
+    with runs.opened(plan) as run, (run.path / EVENTS).open("a", encoding="utf-8") as stream:
+        earlier = progress.earlier_seconds(run.path / EVENTS)
+        sink = _remembering(plan, progress.enriched(plan, earlier, _recording(run, stream, show)))
         started = time.monotonic()
         sink(_event("run_started", **_described(plan, run, command)))
         for warning in warnings:
@@ -71,11 +80,22 @@ def next_commands(plan: Plan, command: str) -> list[dict[str, str]]:
     return found
 
 
-def _tee(stream: IO[str], show: Sink) -> Sink:
+def _recording(run: Run, stream: IO[str], show: Sink) -> Sink:
+    """Return a sink that writes every event down, keeps the report fresh, and shows the event."""
+    written = time.monotonic()
+
     def sink(event: dict[str, Any]) -> None:
-        stream.write(events.encode(event) + "\n")
+        nonlocal written
+        line = events.encode(event)
+        stream.write(line + "\n")
         stream.flush()
+        if event["kind"] in RECORDED and event["stage"]:
+            artifacts.append_line(run.stage_dir(event["stage"]) / EVENTS, line)
         show(event)
+        if event["kind"] == "progress" and time.monotonic() - written > REFRESH_S:
+            written = time.monotonic()
+            with suppress(OSError):  # the report at the end says it
+                report.write(run.path)
 
     return sink
 

@@ -34,9 +34,6 @@ Sink = Callable[[dict[str, Any]], None]
 _WEIGHTS = {"train": 20, "evaluate": 4, "init": 2}
 """Roughly how long a kind of stage takes beside the others; decides only the order of starting."""
 
-_RECORDED = ("progress", "table", "gate", "answer")
-"""Events that are also kept with the stage, for the report of a run that reuses it."""
-
 _LOG_TAIL = 15
 """Lines of a stage's log that are shown when it died without a word."""
 
@@ -197,8 +194,6 @@ class _Execution:
         elif event["kind"] == "failed":
             process.failed = event
         else:
-            if event["kind"] in _RECORDED:
-                artifacts.append_line(self.directory.stage_dir(process.stage.name) / "events.jsonl", line)
             self.sink(event)
 
     def _reap(self) -> None:

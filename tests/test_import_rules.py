@@ -87,7 +87,8 @@ RULES = {
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),
     "preflight": Rule(own=("plan", "recipe", "runs", "data", "stages"), late=("packaging",)),
-    "execute": Rule(own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast")),
+    "execute": Rule(own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast", "progress")),
+    "progress": Rule(own=("plan",)),
     "gateway": Rule(
         own=("recipe", "monitoring"),
         top=(

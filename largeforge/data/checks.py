@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from largeforge.data import formats, readers
-from largeforge.data.messages import RowError
+from largeforge.data.faults import RowError
 from largeforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class CheckedFile:
         self._lines = chain(sample, lines)
         good = (row for _, row in sample if isinstance(row, dict))
         recognised = form if form != "auto" else formats.recognise(good, kind)
-        self.form = recognised or ("messages" if kind == "sft" else "preference")
+        self.form = recognised or formats.forms_for(kind)[0]
         self._check_kind()
 
     def rows(self) -> Iterator[tuple[str, Row]]:
@@ -74,7 +74,7 @@ class CheckedFile:
                 problems.add(source, row)
                 continue
             try:
-                normalised = formats.normalise(row, form, system)
+                normalised = formats.normalise(row, form, self._kind, system=system)
             except RowError as error:
                 problems.add(source, str(error))
                 continue
@@ -91,14 +91,14 @@ class CheckedFile:
 
     def _check_kind(self) -> None:
         theirs = formats.KINDS[self.form]
-        if theirs != self._kind:
+        if self._kind not in theirs:
             raise DataError(
-                f"{self.path} holds rows of the form {self.form}, which are for {formats.METHODS[theirs]}; "
+                f"{self.path} holds rows of the form {self.form}, which are for {formats.METHODS[theirs[0]]}; "
                 f"this job's method is one of the {formats.METHODS[self._kind]}\n{allowed(self._kind)}"
             )
 
 
 def allowed(kind: Kind) -> str:
     """Return the forms that `kind` trains on, each with an example row."""
-    forms = [form for form, theirs in formats.KINDS.items() if theirs == kind]
-    return "Allowed, one object a line:\n" + "\n".join(f"  {form}: {formats.EXAMPLES[form]}" for form in forms)
+    shown = (f"  {form}: {formats.EXAMPLES[form]}" for form in formats.forms_for(kind))
+    return "\n".join(["Allowed, one object a line:", *shown])

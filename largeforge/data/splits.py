@@ -10,6 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from largeforge.data.tool_calls import as_text
+
 KEY_BITS = 64
 
 
@@ -32,7 +34,13 @@ class Splitter:
         self._system = system
 
     def keys(self, row: dict[str, Any]) -> Keys:
-        """Return the keys of a normalised row; the dataset's own system prompt does not count."""
+        """Return the keys of a normalised row; the dataset's own system prompt does not count, nor do tools.
+
+        The prompt of plain text is all of it.
+        """
+        if "text" in row:
+            digest = hashlib.sha256(normal(row["text"]).encode())
+            return Keys(int.from_bytes(digest.digest()[: KEY_BITS // 8]), ())
         turns = row["messages"][:-1] if "messages" in row else row["prompt"]
         digest = self._start.copy()
         earlier = []
@@ -42,6 +50,8 @@ class Splitter:
                 earlier.append(int.from_bytes(digest.digest()[: KEY_BITS // 8]))
             if role != "system" or content != self._system:
                 digest.update(f"{role}\x1f{normal(content)}\x1e".encode())
+            if "tool_calls" in turn:
+                digest.update(f"calls\x1f{as_text(turn['tool_calls'])}\x1e".encode())
         return Keys(int.from_bytes(digest.digest()[: KEY_BITS // 8]), tuple(earlier))
 
     def is_heldout(self, key: int) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge import cache
 from largeforge.data import formats, lengths, samples
-from largeforge.data.messages import RowError
+from largeforge.data.faults import RowError
 from largeforge.errors import DataError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _counted(path: Path, *, kind: Kind, form: str, system: str, max_rows: int, t
     sample = samples.sample(path, max_bytes=SAMPLE_BYTES, max_rows=max_rows)
     raw = [row for row in sample.rows if isinstance(row, dict)]
     form = formats.recognise(islice(raw, SAMPLE_ROWS), kind) if form == "auto" else form
-    texts = list(_texts(raw, form, system))
+    texts = list(_texts(raw, form, kind, system))
     if not texts:
         raise DataError(f"{path}: none of the first rows can be counted as {form or kind}")
     measure = _tokenizer(tokenizer) if tokenizer else None
@@ -131,18 +131,11 @@ def _counted(path: Path, *, kind: Kind, form: str, system: str, max_rows: int, t
     )
 
 
-def _texts(rows: Iterable[Row], form: str, system: str) -> Iterator[list[str]]:
-    """Yield the contents of the messages of each sequence; rows that cannot be used are passed over."""
+def _texts(rows: Iterable[Row], form: str, kind: Kind, system: str) -> Iterator[list[str]]:
+    """Yield the texts of each sequence; rows that cannot be used are passed over."""
     for row in rows:
-        try:
-            normal = formats.normalise(row, form, system)
-        except (RowError, KeyError):
-            continue
-        if "messages" in normal:
-            yield [message["content"] for message in normal["messages"]]
-            continue
-        for side in ("chosen", "rejected"):
-            yield [message["content"] for message in normal["prompt"] + normal[side]]
+        with suppress(RowError, KeyError):
+            yield from formats.sequences(formats.normalise(row, form, kind, system=system))
 
 
 def _within(texts: list[list[str]], max_bytes: int) -> tuple[list[list[str]], bool]:

@@ -36,4 +36,4 @@ def look_into(path: Path) -> Found:
     if not form:
         forms = "\n".join(f"  {example}" for example in EXAMPLES.values())
         raise DataError(f"{path}: the first rows have no form that can be trained on; a row is one of\n{forms}")
-    return Found(form, KINDS[form], count_rows(path))
+    return Found(form, KINDS[form][0], count_rows(path))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from largeforge.data.checks import CheckedFile
+from largeforge.data.formats import Kind
 from largeforge.data.overlap import EarlierTurns, GivenHeldout
 from largeforge.data.splits import Splitter
 from largeforge.data.writers import RowWriter, rewrite_without
@@ -34,8 +35,8 @@ class Config(Strict):
 
     dataset: Dataset
     """The recipe's dataset with absolute paths."""
-    kind: Literal["sft", "preference"]
-    """Whether the method imitates answers or compares them."""
+    kind: Kind
+    """What the method trains on, `DATA_KIND` of its module."""
     judged: bool = False
     """Whether the model is judged on the held-out rows, so that there must be some."""
 

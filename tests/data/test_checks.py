@@ -39,8 +39,7 @@ def test_all_problems_at_once_in_the_order_of_the_file(file: Path) -> None:
         "  t.jsonl:3: not JSON: column 2: Expecting property name enclosed in double quotes\n"
         "  t.jsonl:4: a row of the form messages in a file of the form prompt_response\n"
         "Allowed, one object a line:\n"
-        f"  messages: {formats.EXAMPLES['messages']}\n"
-        f"  prompt_response: {formats.EXAMPLES['prompt_response']}"
+        + "\n".join(f"  {form}: {formats.EXAMPLES[form]}" for form in formats.forms_for("sft"))
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from largeforge.data import formats
-from largeforge.data.messages import RowError, show
+from largeforge.data.faults import RowError, show
+from largeforge.data.turns import PAIR_KEYS
 
 USER = {"role": "user", "content": "Hi"}
 BOT = {"role": "assistant", "content": "Hello!"}
@@ -27,15 +28,23 @@ PAIR = {"prompt": [USER], "chosen": [BOT], "rejected": [{"role": "assistant", "c
         ({"messages": None, "prompt": "Hi", "response": "Hello!"}, "prompt_response"),
         ({"prompt": "Hi", "response": "Hello!"}, "prompt_response"),
         ({"prompt": "Hi", "completion": "Hello!"}, "prompt_response"),
-        ({"instruction": "Hi", "output": "Hello!"}, "prompt_response"),
-        ({"instruction": "Hi", "input": "", "output": "Hello!"}, "prompt_response"),
+        ({"instruction": "Hi", "output": "Hello!"}, "alpaca"),
+        ({"instruction": "Hi", "input": "", "output": "Hello!"}, "alpaca"),
         ({"question": "Hi", "answer": "Hello!"}, "prompt_response"),
         ({"prompt": [USER], "completion": [BOT]}, "prompt_response"),
+        ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]}, "sharegpt"),
+        ({"conversations": [USER, BOT], "id": "x"}, "sharegpt"),
+        ({"text": "Hi Hello!", "label": 3, "messages": [USER, BOT]}, "messages"),
     ],
 )
 def test_forms_for_imitation(row: dict[str, Any], form: str) -> None:
-    assert formats.recognise([row], "sft") == form
-    assert formats.normalise(row, form) == SFT
+    assert formats.recognise([row], "sft") == formats.recognise([row], "prompt") == form
+    assert formats.normalise(row, form, "sft") == SFT
+    assert formats.normalise(row, form, "prompt") == {"prompt": [USER], "answer": "Hello!"}
+
+
+def test_a_named_form_takes_an_instruction_as_a_prompt() -> None:
+    assert formats.normalise({"instruction": "Hi", "output": "Hello!"}, "prompt_response", "sft") == SFT
 
 
 @pytest.mark.parametrize(
@@ -45,32 +54,32 @@ def test_forms_for_imitation(row: dict[str, Any], form: str) -> None:
         PAIR,
         {"prompt": "Hi", "chosen": [USER, BOT], "rejected": [USER, PAIR["rejected"][0]]},
         {"prompt": "Hi", "chosen": "Hello!", "rejected": "No.", "messages": [USER, BOT]},
+        {"chosen": [USER, BOT], "rejected": [USER, PAIR["rejected"][0]]},
     ],
-    ids=["strings", "messages", "answers-repeat-the-prompt", "with-messages"],
+    ids=["strings", "messages", "answers-repeat-the-prompt", "with-messages", "whole-conversations"],
 )
 def test_forms_for_preference(row: dict[str, Any]) -> None:
     assert formats.recognise([row], "preference") == "preference"
-    assert formats.normalise(row, "preference") == PAIR
+    assert formats.normalise(row, "preference", "preference") == PAIR
 
 
 def test_an_input_follows_its_instruction() -> None:
-    row = formats.normalise({"instruction": "Add.", "input": "1 2", "output": "3"}, "prompt_response")
+    row = formats.normalise({"instruction": "Add.", "input": "1 2", "output": "3"}, "alpaca", "sft")
     assert row["messages"][0]["content"] == "Add.\n\n1 2"
 
 
 def test_the_form_of_most_rows_is_the_form_of_the_file() -> None:
     assert formats.recognise([{"prompt": "a", "response": "b"}, SFT, SFT], "sft") == "messages"
-    assert formats.recognise([{"text": "a"}], "sft") == ""
+    assert formats.recognise([{"title": "a"}], "sft") == ""
 
 
 def test_the_system_prompt_is_only_for_rows_that_have_none() -> None:
     with_system = {"messages": [SYSTEM, USER, BOT]}
-    assert formats.normalise(SFT, "messages", "Be brief.") == with_system
-    assert formats.normalise(with_system, "messages", "Be long.") == with_system
-    assert formats.normalise({"prompt": "Hi", "response": "Hello!", "system": "Be brief."}, "prompt_response", "X") == (
-        with_system
-    )
-    assert formats.normalise(PAIR, "preference", "Be brief.")["prompt"] == [SYSTEM, USER]
+    own = {"prompt": "Hi", "response": "Hello!", "system": "Be brief."}
+    assert formats.normalise(SFT, "messages", "sft", system="Be brief.") == with_system
+    assert formats.normalise(with_system, "messages", "sft", system="Be long.") == with_system
+    assert formats.normalise(own, "prompt_response", "sft", system="X") == with_system
+    assert formats.normalise(PAIR, "preference", "preference", system="Be brief.")["prompt"] == [SYSTEM, USER]
 
 
 def messages_with(index: int, **changes: Any) -> dict[str, Any]:
@@ -82,7 +91,9 @@ def messages_with(index: int, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"text": "Hi"}, "messages is missing; the row has the keys 'text'"),
+        ({"title": "Hi"}, "messages is missing; the row has the keys 'title'"),
+        ({"text": "Hi"}, "a row of the form text in a file of the form messages"),
+        ({**SFT, "label": True}, "a row of the form unpaired in a file of the form messages"),
         ({}, "messages is missing; the row has no keys"),
         ({"messages": None}, "messages is null; the row has the keys 'messages'"),
         ({"messages": "Hi"}, "messages = 'Hi': must be a list of messages"),
@@ -108,10 +119,6 @@ def messages_with(index: int, **changes: Any) -> dict[str, Any]:
             messages_with(0, content="a\ud83d"),
             "messages[0].content has half of a surrogate pair, \\ud83d, at character 2",
         ),
-        (
-            messages_with(1, tool_calls=[{"id": 1}]),
-            "messages[1].tool_calls = [{'id': 1}]: tool calls are not supported",
-        ),
         ({"messages": [BOT, USER]}, "messages ends with 'user': must end with assistant, the answer to learn"),
         ({"messages": [SYSTEM, BOT]}, "messages has no user message"),
         ({"messages": [SYSTEM, SYSTEM, BOT]}, "messages[1].role = 'system': a second system message"),
@@ -122,14 +129,18 @@ def messages_with(index: int, **changes: Any) -> dict[str, Any]:
 )
 def test_bad_messages(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowError) as caught:
-        formats.normalise(row, "messages")
+        formats.normalise(row, "messages", "sft")
     assert str(caught.value) == reason
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"text": "a"}, "prompt is missing; the row has the keys 'text'"),
+        ({"title": "a"}, "prompt is missing; the row has the keys 'title'"),
+        (
+            {"prompt": "a", "response": "b", "label": 0},
+            "a row of the form unpaired in a file of the form prompt_response",
+        ),
         ({"prompt": "a"}, "response is missing; the row has the keys 'prompt'"),
         ({"answer": "a", "id": 1}, "question is missing; the row has the keys 'answer, id'"),
         ({"prompt": "a", "response": None}, "response is null; the row has the keys 'prompt, response'"),
@@ -142,7 +153,7 @@ def test_bad_messages(row: dict[str, Any], reason: str) -> None:
 )
 def test_bad_prompt_and_response(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowError) as caught:
-        formats.normalise(row, "prompt_response")
+        formats.normalise(row, "prompt_response", "sft")
     assert str(caught.value) == reason
 
 
@@ -163,8 +174,78 @@ def test_bad_prompt_and_response(row: dict[str, Any], reason: str) -> None:
 )
 def test_bad_preferences(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowError) as caught:
-        formats.normalise({**PAIR, **changes}, "preference")
+        formats.normalise({**PAIR, **changes}, "preference", "preference")
     assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize("label", [True, 1, "true", "True", "1"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Hi", "completion": "Hello!"},
+        {"prompt": [USER], "completion": [BOT]},
+        {"prompt": "Hi", "response": "Hello!"},
+        {"messages": [USER, BOT]},
+    ],
+)
+def test_rated_answers_are_for_no_other_kind(row: dict[str, Any], label: Any) -> None:
+    rated = {**row, "label": label}
+    assert formats.recognise([rated], "sft") == formats.recognise([rated], "unpaired") == "unpaired"
+    found = formats.normalise(rated, "unpaired", "unpaired", system="Be brief.")
+    assert found == {"prompt": [SYSTEM, USER], "completion": [BOT], "label": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"label": None}, "a row of the form prompt_response in a file of the form unpaired"),
+        ({"label": "good"}, "label = 'good': must be true or false"),
+        ({"label": 2}, "label = 2: must be true or false"),
+        ({"completion": ""}, "completion is empty"),
+        ({"completion": [USER]}, "completion begins or ends with 'user': an answer begins and ends with assistant"),
+        ({"prompt": [BOT]}, "completion has no prompt: before the answer there must be a user message"),
+    ],
+)
+def test_bad_rated_answers(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        formats.normalise({"prompt": "Hi", "completion": "Hello!", "label": True, **changes}, "unpaired", "unpaired")
+    assert (
+        str(caught.value).replace("a row of the form prompt_response in a file of the form unpaired", reason) == reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "form", "answer"),
+    [
+        ({"prompt": "Hi"}, "prompt", ""),
+        ({"prompt": [USER], "answer": "5"}, "prompt", "5"),
+        ({"prompt": "Hi", "answer": None, "solution": 5}, "prompt", "5"),
+        ({"prompt": "Hi", "reference": "5"}, "prompt", "5"),
+        ({"prompt": "Hi", "chosen": "5", "rejected": "6"}, "preference", "5"),
+        ({"messages": [USER]}, "messages", ""),
+        ({"question": "Hi", "answer": "5"}, "prompt_response", "5"),
+    ],
+)
+def test_forms_for_prompts(row: dict[str, Any], form: str, answer: str) -> None:
+    assert formats.recognise([row], "prompt") == form
+    assert formats.normalise(row, form, "prompt") == {"prompt": [USER], "answer": answer}
+
+
+def test_text() -> None:
+    assert formats.recognise([{"text": "Hi", "label": 1}], "text") == "text"
+    assert formats.normalise({"text": " Hi\n", "label": 1}, "text", "text", system="X") == {"text": " Hi\n"}
+    with pytest.raises(RowError, match="text = ' ': only white space"):
+        formats.normalise({"text": " "}, "text", "text")
+
+
+@pytest.mark.parametrize("kind", get_args(formats.Kind))
+def test_every_example_is_recognised_and_serves_its_kinds(kind: formats.Kind) -> None:
+    for form in formats.forms_for(kind):
+        row = json.loads(formats.EXAMPLES[form])
+        assert form in formats.forms_of(row)
+        found = formats.normalise(row, form, kind)
+        assert formats.contents(found) > 0
+        assert all(formats.sequences(found))
 
 
 JSON = st.recursive(
@@ -173,27 +254,32 @@ JSON = st.recursive(
     max_leaves=8,
 )
 KEYS = st.sampled_from(
-    ["messages", "system", "input", "chosen", "rejected", *(key for pair in formats.PAIRS for key in pair)]
+    ["messages", "system", "input", "chosen", "rejected", *sorted(PAIR_KEYS), "conversations", "text", "label", "tools"]
 )
 TURNS = st.lists(
     st.fixed_dictionaries(
-        {"role": st.sampled_from(["system", "user", "assistant", "tool", "User"]) | JSON, "content": st.text() | JSON}
+        {"role": st.sampled_from(["system", "user", "assistant", "tool", "User"]) | JSON, "content": st.text() | JSON},
+        optional={"tool_calls": JSON, "tool_call_id": st.text() | JSON},
     ),
     max_size=4,
 )
 
 
-@given(st.dictionaries(KEYS, JSON | st.text() | TURNS, max_size=6), st.sampled_from(sorted(formats.KINDS)))
-def test_any_row_is_normalised_or_refused_in_one_line(row: dict[str, Any], form: str) -> None:
+ENDS = {"sft": "messages", "preference": "preference", "unpaired": "unpaired", "prompt": "prompt", "text": "text"}
+SERVED = [(form, kind) for form, kinds in formats.KINDS.items() for kind in kinds]
+
+
+@given(st.dictionaries(KEYS, JSON | st.text() | TURNS, max_size=6), st.sampled_from(SERVED))
+def test_any_row_is_normalised_or_refused_in_one_line(row: dict[str, Any], served: tuple[str, formats.Kind]) -> None:
+    form, kind = served
     try:
-        normal = formats.normalise(row, form, "Be brief.")
+        normal = formats.normalise(row, form, kind, system="Be brief.")
     except RowError as error:
         assert "\n" not in str(error)
         assert len(str(error)) < 200
         return
     json.dumps(normal, ensure_ascii=False).encode()
-    again = formats.normalise(normal, "messages" if "messages" in normal else "preference", "Be brief.")
-    assert again == normal
+    assert formats.normalise(normal, ENDS[kind], kind, system="Be brief.") == normal
 
 
 @given(JSON | st.text(min_size=100))

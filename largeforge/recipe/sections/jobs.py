@@ -46,8 +46,10 @@ class Dataset(Strict):
     """Name of the choice under `conf/dataset/`."""
     path: str = Field(min_length=1)
     """A JSONL or Parquet file, relative to the working directory; `recipe:data/x.jsonl` is relative to the recipe."""
-    format: Literal["auto", "messages", "prompt_response", "preference"] = "auto"
-    """Form of the rows: `messages`, `prompt`+`response`, or `prompt`+`chosen`+`rejected`."""
+    format: Literal[
+        "auto", "messages", "prompt_response", "alpaca", "sharegpt", "preference", "unpaired", "prompt", "text"
+    ] = "auto"
+    """Form of the rows (docs/datasets.md); `auto` recognises it."""
     heldout_path: str = ""
     """Rows that are never trained on; empty means a part of `path` by `heldout_fraction`."""
     heldout_fraction: float = Field(default=0.05, ge=0, lt=1)

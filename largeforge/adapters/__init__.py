@@ -1,1 +1,1 @@
-"""Adapters: one file each, with a `Config` and `peft_config(config)`."""
+"""Adapters: one file each, with a `Config`, `footprint`, `peft_config` and `quantization`."""

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from largeforge.adapters import _low_rank
 
-from largeforge.estimate.footprints import AdapterFootprint
-from largeforge.recipe.base import Extension
+if TYPE_CHECKING:
+    from largeforge.estimate.footprints import AdapterFootprint
 
 
-class Config(Extension):
+class Config(_low_rank.LowRank):
     """Settings of LoRA, under peft's names with trl's `lora_` prefix."""
 
     name: Literal["lora"] = "lora"
-    lora_r: int = Field(default=16, gt=0)
-    """Rank of the additions."""
-    lora_alpha: int = Field(default=32, gt=0)
-    """Scale: the additions are multiplied by lora_alpha / lora_r."""
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the input of the additions."""
-    lora_target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    """Names of the layers that get an addition."""
 
 
 def footprint(config: Config) -> AdapterFootprint:
     """Return what is trained instead of the weights."""
-    targets = config.lora_target_modules
-    return AdapterFootprint(
-        rank=config.lora_r,
-        targets="all-linear" if targets == "all-linear" else tuple(targets),
-        dropout=config.lora_dropout > 0,
-    )
+    return _low_rank.footprint(config)
 
 
 def peft_config(config: Config) -> Any:
     """Return the peft configuration of the adapter."""
-    from peft import LoraConfig
+    return _low_rank.peft_config(config)
 
-    return LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=config.lora_target_modules,
-        task_type="CAUSAL_LM",
-    )
+
+def quantization(config: Config, *, precision: str) -> None:
+    """Return None: the base is loaded as it is."""

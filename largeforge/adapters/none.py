@@ -21,3 +21,7 @@ def footprint(config: Config) -> footprints.AdapterFootprint:
 
 def peft_config(config: Config) -> None:
     """Return None: there is nothing to add to the model."""
+
+
+def quantization(config: Config, *, precision: str) -> None:
+    """Return None: the model is loaded as it is."""

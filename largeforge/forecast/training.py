@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from largeforge import processor, rates
 from largeforge.data import token_counts
-from largeforge.errors import DataError
+from largeforge.errors import DataError, nearest
 from largeforge.estimate.duration import cost, shape_key, training_flops, training_hours
 from largeforge.estimate.inference import evaluation_memory, merge_memory
 from largeforge.estimate.load import TrainingLoad
@@ -70,6 +70,7 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     return Forecast(
         memory=memory,
         usable_bytes=machine.usable_bytes,
+        refusal=_unknown_targets(known.shape, load),
         assumptions=(*notes, *_assumptions(job, load, counts)),
         hours=hours,
         cost=price,
@@ -103,6 +104,19 @@ def training_load(recipe: Recipe, job: Job, machine: Machine, shape: Shape, *, l
         rows="packed" if getattr(method, "packing", False) else "padded",
         accumulation=method.gradient_accumulation_steps,
     )
+
+
+def _unknown_targets(shape: Shape, load: TrainingLoad) -> str:
+    """Return what is wrong with the layers that an adapter names; nothing for a shape that is only guessed."""
+    if shape.guessed or load.adapter.targets == "all-linear":
+        return ""
+    known = sorted({one.name for one in (*shape.linears, *shape.vision_linears)} | {"lm_head", "embed_tokens"})
+    for name in load.adapter.targets:
+        if name.rpartition(".")[2] not in known:
+            near = nearest(name, known)
+            hint = f" (nearest: {near})" if near else ""
+            return f"adapter.lora_target_modules: the model has no layer {name!r}{hint}; it has {', '.join(known)}"
+    return ""
 
 
 def achieved(job: Job, machine: Machine, load: TrainingLoad, *, flops: float = 0, seconds: float = 0) -> Achieved:

@@ -188,6 +188,9 @@ def _adapter(
     if makes_adapter and not expert.adapter_on:
         rule = f"job {ref.target} makes an adapter: name the expert that carries it, or serve job:{ref.target}/merge."
         yield Problem(f"{key}.adapter_on", rule, given="''")
+    if makes_adapter and job is not None and job.adapter.name == "dora":
+        rule = f"vLLM serves no DoRA adapters; set merge: true in job {ref.target} and serve job:{ref.target}/merge."
+        yield Problem(f"{key}.model", rule)
     if job is not None and not makes_adapter and expert.adapter_on:
         yield Problem(f"{key}.adapter_on", f"{ref} is a whole model, not an adapter.")
     carrier = topology.experts.get(expert.adapter_on)

@@ -31,10 +31,11 @@ class Base:
         return resolve(self.reference, registry=self.registry, inputs=context.inputs, lock=context.lock)
 
 
-def load_model(source: ResolvedModel, *, device: str, precision: str = "auto") -> Any:
+def load_model(source: ResolvedModel, *, device: str, precision: str = "auto", quantization: Any = None) -> Any:
     """Load the weights of a causal language model onto a device.
 
-    `precision` is fp32, bf16, `stored` (as in the files), or `auto` (by the device).
+    `precision` is fp32, bf16, `stored` (as in the files), or `auto` (by the device); `quantization` is
+    transformers' configuration of how to quantize them while loading, or None.
     Raises ModelError when the files are missing or broken.
     """
     import torch
@@ -42,11 +43,14 @@ def load_model(source: ResolvedModel, *, device: str, precision: str = "auto") -
 
     default = torch.float32 if device == "cpu" else torch.bfloat16
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "stored": "auto"}.get(precision, default)
+    more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(source.location, revision=source.revision or None, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(
+            source.location, revision=source.revision or None, dtype=dtype, **more
+        )
     except Exception as error:
         raise _broken(source, error) from error
-    return model.to(device)
+    return model if quantization is not None else model.to(device)
 
 
 def load_tokenizer(source: ResolvedModel) -> Any:

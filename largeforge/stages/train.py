@@ -18,6 +18,7 @@ from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
 from largeforge.stages.context import Result
 from largeforge.stages.loading import Base, load_model, load_tokenizer, render
+from largeforge.training.arguments import compute_precision
 from largeforge.training.session import Session
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run(config: Config, context: Context) -> Result:
     context.events.emit("note", text="loading libraries and model")
     source = Base(config.reference, config.registry).resolve(context)
     tokenizer = load_tokenizer(source)
+    precision = compute_precision(config.method.precision, config.device)
     rows = read_rows(context.inputs["data"] / "train.jsonl")
     statistics = lengths.check(rows, _counter(tokenizer), config.method.max_length)
     session = Session(
@@ -54,7 +56,10 @@ def run(config: Config, context: Context) -> Result:
         registry=config.registry,
         source=source,
         launcher=config.launcher.model_dump(),
-        model=load_model(source, device=config.device, precision=config.method.precision),
+        model=load_model(
+            source, device=config.device, precision=precision,
+            quantization=adapter.quantization(config.adapter, precision=precision),
+        ),
         tokenizer=tokenizer,
         peft_config=adapter.peft_config(config.adapter),
         seed=config.seed,

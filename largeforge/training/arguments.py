@@ -25,7 +25,7 @@ def arguments(config: TrainingMethod, *, device: str, seed: int, folder: Path) -
         **{name: getattr(config, name) for name in SAME},
         "output_dir": str(folder),
         "use_cpu": not on_gpu,
-        "bf16": on_gpu if config.precision == "auto" else config.precision == "bf16",
+        "bf16": compute_precision(config.precision, device) == "bf16",
         "gradient_checkpointing": {"auto": on_gpu, "on": True, "off": False}[config.gradient_checkpointing],
         "use_liger_kernel": config.use_liger_kernel,
         "torch_compile": config.torch_compile,
@@ -45,3 +45,8 @@ def arguments(config: TrainingMethod, *, device: str, seed: int, folder: Path) -
         "disable_tqdm": True,
         **config.extra,
     }
+
+
+def compute_precision(precision: str, device: str) -> str:
+    """Return what `auto` means on a device: bf16 on a GPU, fp32 on a CPU."""
+    return {"cuda": "bf16", "cpu": "fp32"}[device] if precision == "auto" else precision

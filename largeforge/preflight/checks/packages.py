@@ -16,6 +16,8 @@ EXTRAS = {
     "init": "train", "train": "train", "evaluate": "train", "merge": "train", "register": "registry", "serve": "serve",
 }  # fmt: skip
 """Kind of a stage to the extra of LargeForge that it needs."""
+CHOICES = {("adapter", "qlora"): "qlora"}
+"""Choice within a stage's config to the further extra that it needs."""
 
 
 def check(context: Context) -> Iterator[Finding]:
@@ -24,6 +26,9 @@ def check(context: Context) -> Iterator[Finding]:
         yield skipped("stages run in an interpreter of their own (environment.python)")
         return
     extras = dict.fromkeys(EXTRAS[stage.kind] for stage in context.pending if stage.kind in EXTRAS)
+    for (group, name), extra in CHOICES.items():
+        if any(stage.config.get(group, {}).get("name") == name for stage in context.pending):
+            extras[extra] = None
     if context.plan is None:
         extras = {"train": None}
     if not extras:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest, file_sha256, read_manifest
 from largeforge.cache import cached_sha256
-from largeforge.recipe import hub, model_ref
+from largeforge.recipe import further_models, hub, model_ref
 from largeforge.recipe import registered as versions
 from largeforge.recipe.hub import NotFound
 
@@ -32,7 +32,9 @@ CHAT_TEMPLATE = "chat_template.jinja"
 def references(recipe: Recipe) -> list[str]:
     """Return all model references of a recipe that are not made by the recipe itself."""
     registered = {job.register_as for job in recipe.training_jobs.values()}
-    found = [job.model.ref for job in recipe.training_jobs.values()]
+    jobs = recipe.training_jobs.values()
+    found = [job.model.ref for job in jobs]
+    found += [named.reference for job in jobs for named in further_models.of_job(job) if named.reference]
     found += [model.ref for model in recipe.models.values()]
     if recipe.topology is not None:
         found += [expert.model for expert in recipe.topology.experts.values() if ":" in expert.model]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer
@@ -15,11 +16,27 @@ def _valid_ref(text: str) -> str:
     return text
 
 
+def _valid_or_open(text: str) -> str:
+    return _valid_ref(text) if text else text
+
+
+@dataclass(frozen=True)
+class Refers:
+    """Marks a field that holds a model reference, so that a plan finds it wherever it stands."""
+
+    to: Literal["causal", "reward"] = "causal"
+    """What the model must be: one that generates text, or one that method `reward` makes."""
+
+
+_PATTERN = f"^({'|'.join(model_ref.SCHEMES)}):."
+_OPEN = WithJsonSchema({"type": "string", "pattern": f"^$|{_PATTERN}"})
+
 Reference = Annotated[
-    str,
-    AfterValidator(_valid_ref),
-    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(model_ref.SCHEMES)}):."}),
+    str, AfterValidator(_valid_ref), Refers(), WithJsonSchema({"type": "string", "pattern": _PATTERN})
 ]
+FurtherModel = Annotated[str, AfterValidator(_valid_or_open), Refers(), _OPEN]
+"""A reference in the settings of a method, a reward or an evaluator; it must be given, and "" is only its default."""
+FurtherRewardModel = Annotated[str, AfterValidator(_valid_or_open), Refers("reward"), _OPEN]
 
 
 class VisionArchitecture(Strict):

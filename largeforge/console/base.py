@@ -26,6 +26,7 @@ class Console(ABC):
             "run_started": self._run_started,
             "started": self._started,
             "progress": self._progress,
+            "eval": self._eval,
             "note": self._note,
             "table": self._table,
             "gate": self._gate,
@@ -77,6 +78,9 @@ class Console(ABC):
 
     @abstractmethod
     def _progress(self, event: Event, stage: Stage) -> None: ...
+
+    @abstractmethod
+    def _eval(self, event: Event, stage: Stage) -> None: ...
 
     @abstractmethod
     def _note(self, event: Event, stage: Stage) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from largeforge.console.figures import figures, heldout_metrics
 from largeforge.console.text import clean, finite, number
 
 _MAX_LOSSES = 2000
@@ -28,6 +29,17 @@ class Stage:
     """Finite losses so far, evenly thinned."""
     tokens_per_s: float | None = None
     seconds_left: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    """The newest of each number that a training tells (`figures.figures`)."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The newest of each figure of the method itself."""
+    heldout: dict[str, float] = field(default_factory=dict)
+    """Held-out metrics of the last evaluation during a training."""
+    heldout_step: float = 0.0
+    checkpoint: float | None = None
+    """Step of the last checkpoint."""
+    best_checkpoint: float | None = None
+    """Step of the best checkpoint, where checkpoints are compared."""
     outcome: list[str] = field(default_factory=list)
     """What came out: a few names with their values."""
     _stride: int = 1
@@ -41,9 +53,29 @@ class Stage:
         self.unit = clean(event.get("unit") or "step")
         self.tokens_per_s = finite(event.get("tokens_per_s"))
         self.seconds_left = finite(event.get("seconds_left"))
+        self.figures |= figures(event)
+        own = event.get("metrics")
+        known = own.items() if isinstance(own, dict) else ()
+        self.metrics |= {clean(name): value for name, given in known if (value := finite(given)) is not None}
         if event.get("loss") is not None:
             self.loss = number(event["loss"])
             self._remember(finite(event["loss"]))
+
+    def judge(self, event: dict[str, Any]) -> None:
+        """Take an evaluation during a training."""
+        self.heldout = heldout_metrics(event.get("metrics"))
+        self.heldout_step = finite(event.get("step")) or 0.0
+
+    def save(self, event: dict[str, Any]) -> None:
+        """Take a checkpoint."""
+        self.checkpoint = finite(event.get("step"))
+        if event.get("best") is True:
+            self.best_checkpoint = self.checkpoint
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it has told a loss."""
+        return bool(self.loss)
 
     def _remember(self, loss: float | None) -> None:
         self._skipped += 1
@@ -99,6 +131,10 @@ class Board:
         elif kind == "progress":
             stage.advance(event)
             self.running[name] = stage
+        elif kind == "eval":
+            stage.judge(event)
+        elif kind == "checkpoint":
+            stage.save(event)
         elif kind == "result":
             stage.outcome = outcome(event)
             self.running[name] = stage

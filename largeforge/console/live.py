@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from largeforge.console import figures
 from largeforge.console.base import Console, Event
 from largeforge.console.rows import Phrases, RunningView
 from largeforge.console.tables import numeric_columns, table_parts
@@ -70,6 +71,9 @@ class LiveConsole(Console):
     def _progress(self, event: Event, stage: Stage) -> None:
         self._live.start()
 
+    def _eval(self, event: Event, stage: Stage) -> None:
+        self._live.start()
+
     def _note(self, event: Event, stage: Stage) -> None:
         for line in clean_lines(event.get("text") or ""):
             self._print(Padding(_said_by(stage, Text(line, "dim")), (0, 0, 0, 2)))
@@ -114,13 +118,14 @@ class LiveConsole(Console):
         seconds = finite(event.get("seconds"))
         took = "reused" if is_reused else duration(seconds) if seconds is not None else ""
         style = "dim" if is_reused else ""
+        told = figures.summary(stage) if stage.is_training else stage.outcome
         grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False, expand=True)
         grid.add_column(min_width=min(self.board.name_width + 2, self._width // 3), overflow="fold")
         grid.add_column(ratio=1)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_row(
             Text.assemble((self._marks[0], "green"), " ", (stage.name, style or "bold")),
-            Phrases(*[Text(phrase, style) for phrase in stage.outcome]),
+            Phrases(*[Text(phrase, style) for phrase in told]),
             Text(took, "dim"),
         )
         self._print(grid)

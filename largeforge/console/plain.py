@@ -8,14 +8,16 @@ from typing import IO
 
 from rich.cells import cell_len
 
+from largeforge.console import figures
 from largeforge.console.base import Console, Event
 from largeforge.console.board import Stage, event_time
 from largeforge.console.tables import numeric_columns, table_parts
-from largeforge.console.text import clean, clean_lines, clock, count, duration, finite, number
+from largeforge.console.text import clean, clean_lines, clock, duration, finite, number
 
 _INTERVAL_S = 5.0
 _SHARE = 0.1
 _MAX_CELL = 60
+_MAX_METRICS = 4
 
 
 class PlainConsole(Console):
@@ -45,6 +47,11 @@ class PlainConsole(Console):
         if self._is_due(stage):
             self._shown[stage.name] = (stage.seen, stage.step or 0.0)
             self._line(event, "  ".join(_progress_parts(stage)))
+
+    def _eval(self, event: Event, stage: Stage) -> None:
+        told = [f"{name} {number(value)}" for name, value in list(stage.heldout.items())[:_MAX_METRICS]]
+        if told:
+            self._line(event, "  ".join([f"held out at step {stage.heldout_step:g}", *told]))
 
     def _is_due(self, stage: Stage) -> bool:
         """Say whether a line is due: after 5 s (5 % of the time in long stages), 10 % of the steps, or at the end."""
@@ -82,7 +89,8 @@ class PlainConsole(Console):
 
     def _finished(self, event: Event, stage: Stage) -> None:
         seconds = finite(event.get("seconds"))
-        parts = ["reused" if event.get("reused") is True else "done", *stage.outcome]
+        told = figures.summary(stage) if stage.is_training else stage.outcome
+        parts = ["reused" if event.get("reused") is True else "done", *told]
         parts += [duration(seconds)] if seconds is not None and event.get("reused") is not True else []
         self._line(event, "  ".join(parts))
 
@@ -141,11 +149,14 @@ def _silence(stream: IO[str]) -> None:
 
 
 def _progress_parts(stage: Stage) -> list[str]:
-    parts = [f"{stage.unit} {stage.steps}"] if stage.steps else ["working"]
+    unit = "step" if stage.unit == "steps" else stage.unit
+    parts = [f"{unit} {stage.steps}"] if stage.steps else ["working"]
     parts += [f"loss {stage.loss}"] if stage.loss else []
-    parts += [f"{count(stage.tokens_per_s)} tok/s"] if stage.tokens_per_s is not None else []
+    rate = [figures.Phrase("lr", number(stage.figures["learning_rate"]))] if "learning_rate" in stage.figures else []
+    parts += [str(phrase) for phrase in (*rate, *figures.machine(stage))]
     left = stage.left(stage.seen)
-    return parts + ([f"{clock(left)} left"] if left else [])
+    parts += [f"{clock(left)} left"] if left else []
+    return parts + [str(phrase) for phrase in (*figures.cost(stage), *figures.saved(stage))]
 
 
 def _aligned(event: Event) -> list[str]:

@@ -73,6 +73,13 @@ def count(value: float) -> str:
     return f"{value:.1e}"
 
 
+def dollars(amount: float) -> str:
+    """Return an amount of US dollars: $0.004, $0.38, $12.40, $1,240."""
+    if 0 < amount < 0.1:
+        return f"${float(f'{amount:.1g}'):.4f}".rstrip("0") if amount >= 5e-5 else "<$0.0001"
+    return f"${amount:,.2f}" if amount < 1000 else f"${amount:,.0f}"
+
+
 def clock(seconds: float) -> str:
     """Return a time span as 0:41 or 1:02:03."""
     minutes, second = divmod(max(0, round(seconds)), 60)

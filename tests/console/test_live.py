@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,29 @@ from rich.cells import cell_len
 
 from largeforge.console.live import LiveConsole
 from largeforge.console.rows import RunningView
+from tests.fakes import trained
 
 HERE = Path(__file__).parent
 EVENTS = [json.loads(line) for line in (HERE / "quickstart.jsonl").read_text().splitlines()]
 START = EVENTS[0]["time"]
+KINDS = (
+    "started", "progress", "eval", "checkpoint", "sample", "table", "gate", "answer", "finished", "run_finished", "new",
+)  # fmt: skip
+ODD_FIELDS: list[dict[str, Any]] = [
+    {}, {"step": "x", "total": [], "loss": {}, "metrics": {"a": "b"}, "mfu": "x"}, {"columns": 3, "rows": [1, {}]},
+]  # fmt: skip
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 
 
 class Screen:
     """A terminal of a width, with a clock that stands at the last event."""
 
-    def __init__(self, width: int, encoding: str = "utf-8"):
+    def __init__(self, width: int, encoding: str = "utf-8", height: int = 50):
         self.raw = io.BytesIO()
         stream = io.TextIOWrapper(self.raw, encoding=encoding, write_through=True)
-        self.rich = rich.console.Console(file=stream, width=width, height=50, force_terminal=True, color_system=None)
+        self.rich = rich.console.Console(
+            file=stream, width=width, height=height, force_terminal=True, color_system=None
+        )
         self.now = START
         self.live = LiveConsole(self.rich, clock=lambda: self.now, auto_refresh=False)
 
@@ -41,7 +51,8 @@ class Screen:
 
     def running(self) -> list[str]:
         """What the moving part shows now."""
-        paper = rich.console.Console(file=io.StringIO(), width=self.rich.width, force_terminal=True, color_system=None)
+        size = {"width": self.rich.width, "height": self.rich.height}
+        paper = rich.console.Console(file=io.StringIO(), force_terminal=True, color_system=None, **size)
         with paper.capture() as captured:
             paper.print(RunningView(self.live.board, lambda: self.now, is_ascii=False))
         return captured.get().splitlines()
@@ -72,7 +83,57 @@ def test_running_stages_fit_the_width(width: int) -> None:
     text = "\n".join(lines)
     assert "general.train" in text and "180/500" in text and "3 of 14 stages  0:20" in text
     if width >= 60:
-        assert "loss 1.545" in text and "5.1k tok/s" in text and "0:31 left" in text and "█▇▆▅▄▄▃▂▂▂▁▁" in text
+        assert "loss 1.545" in text and "5.1k tok/s" in text and "0:31 left" in text
+        assert ("█▇▆▅▄▄▃▂▂▂▁▁" if width < 96 else "██▇▆▅▅▆▄▄▄▄▃▃▃▂▂▂▂▂▂▁▁▁▁") in text
+
+
+def side_by_side(*jobs: str) -> list[dict[str, Any]]:
+    names = [f"{job}.train" for job in jobs]
+    told = itertools.chain.from_iterable(trained.training(name, until=320) for name in names)
+    return [trained.started(*names), *sorted(told, key=lambda one: float(one["time"]))]
+
+
+def test_a_training_tells_all_its_figures() -> None:
+    screen = Screen(80, height=24)
+    with screen.live:
+        screen.show(trained.started("prepare", "train"), *trained.training(until=320))
+        screen.now += 3
+        assert [line.rstrip() for line in screen.running()[2:]] == [
+            "  loss 0.880 █▆▅▄▃▃▂▂▂▁▁▁   held out 1.097 at 300   lr 7.23e-6   grad norm 1.093",
+            "  12.1k tok/s   MFU 41%   GPU 97%   memory 61.2 of 79.2 GiB",
+            "  so far 5:23, $0.32   to go $0.18   saved 300 (best)",
+            "  0 of 2 stages  5:33",
+        ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
+@pytest.mark.parametrize("height", [10, 24, 50])
+def test_trainings_side_by_side_fit_the_terminal(width: int, height: int) -> None:
+    screen = Screen(width, height=height)
+    with screen.live:
+        screen.show(*side_by_side("general", "mapper", "support"))
+        lines = screen.running()
+    assert all(cell_len(line) <= width for line in lines)
+    assert len(lines) <= height or width < 60
+    text = "\n".join(lines)
+    assert text.count("320/500") == 3
+    assert text.count("MFU 41%") == (3 if height >= 24 else 0)
+
+
+def test_a_training_that_continues_shows_the_time_of_all_attempts() -> None:
+    screen = Screen(100)
+    with screen.live:
+        screen.show(event("started"), event("progress", 10, step=10, total=40, loss=1.0, seconds_so_far=3600.0))
+        screen.now += 5
+        assert "so far 1:00:05" in "\n".join(screen.running())
+
+
+def test_a_finished_training_says_how_it_went() -> None:
+    screen = Screen(100)
+    with screen.live:
+        screen.show(*trained.training(), trained.event("finished", 520, seconds=510.0))
+    told = " ".join(screen.text[screen.text.index("✓ train") :].split())
+    assert all(word in told for word in ("loss 0.793", "held out 0.937", "500 steps", "MFU 41%", "$0.50", "8 min 30 s"))
 
 
 def test_time_left_counts_down_between_events() -> None:
@@ -138,8 +199,26 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     assert "ok general.train" in screen.text and "ok exact_match" in screen.text
 
 
-@pytest.mark.parametrize("fields", [{}, {"step": "x", "total": [], "loss": {}}, {"columns": 3, "rows": [1, {}]}])
-@pytest.mark.parametrize("kind", ["started", "progress", "table", "gate", "answer", "finished", "run_finished", "new"])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"step": "x", "total": [], "loss": {}, "metrics": {"a": "b"}, "mfu": "x"}, {"columns": 3, "rows": [1, {}]}],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "started",
+        "progress",
+        "eval",
+        "checkpoint",
+        "sample",
+        "table",
+        "gate",
+        "answer",
+        "finished",
+        "run_finished",
+        "new",
+    ],
+)
 def test_odd_events_do_not_stop_a_run(kind: str, fields: dict[str, Any]) -> None:
     screen = Screen(80)
     with screen.live:

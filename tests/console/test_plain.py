@@ -14,9 +14,16 @@ from typing import Any
 import pytest
 
 from largeforge.console import make_console
+from tests.fakes import trained
 
 HERE = Path(__file__).parent
 EVENTS = [json.loads(line) for line in (HERE / "quickstart.jsonl").read_text().splitlines()]
+KINDS = (
+    "started", "progress", "eval", "checkpoint", "sample", "table", "gate", "answer", "finished", "run_finished", "new",
+)  # fmt: skip
+ODD_FIELDS: list[dict[str, Any]] = [
+    {}, {"step": "x", "total": [], "loss": {}, "metrics": {"a": "b"}, "mfu": "x"}, {"columns": 3, "rows": [1, {}]},
+]  # fmt: skip
 
 
 def log(events: list[dict[str, Any]]) -> str:
@@ -54,6 +61,17 @@ def test_progress_is_sparse_and_the_last_step_is_shown() -> None:
     assert "step 10000/10000" in lines[-1] and "left" not in lines[-1]
 
 
+def test_a_training_tells_its_figures_in_a_line() -> None:
+    lines = log(trained.training(until=320)).splitlines()
+    assert lines[-1].split(maxsplit=2)[2] == (
+        "step 320/500  loss 0.880  lr 7.23e-6  12.1k tok/s  MFU 41%  GPU 97%  memory 61.2 of 79.2 GiB  "
+        "3:00 left  $0.32 of $0.50  saved 300 (best)"
+    )
+    assert [line.split(maxsplit=2)[2] for line in lines if "held out" in line][-1] == (
+        "held out at step 300  loss 1.097  mean_token_accuracy 0.781"
+    )
+
+
 def test_interleaved_stages_keep_their_own_pace() -> None:
     both = [event("progress", t, stage=s, step=t, total=100) for t in range(100) for s in ("a.train", "b.train")]
     text = log(both)
@@ -87,8 +105,26 @@ def test_an_interruption_is_not_a_failure() -> None:
     assert "interrupted" in text and "FAILED" not in text
 
 
-@pytest.mark.parametrize("fields", [{}, {"step": "x", "total": [], "loss": {}}, {"columns": 3, "rows": [1, {}]}])
-@pytest.mark.parametrize("kind", ["started", "progress", "table", "gate", "answer", "finished", "run_finished", "new"])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"step": "x", "total": [], "loss": {}, "metrics": {"a": "b"}, "mfu": "x"}, {"columns": 3, "rows": [1, {}]}],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "started",
+        "progress",
+        "eval",
+        "checkpoint",
+        "sample",
+        "table",
+        "gate",
+        "answer",
+        "finished",
+        "run_finished",
+        "new",
+    ],
+)
 def test_odd_events_do_not_stop_a_run(kind: str, fields: dict[str, Any]) -> None:
     assert "still here" in log([event(kind, **fields), event("note", text="still here")])
 

@@ -32,7 +32,9 @@ FOUNDATION = (
 )  # fmt: skip
 """Standard library only, each may import those before it; everybody may import them."""
 
-TRAINING = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers", "safetensors", "vllm")
+TRAINING = (
+    "torch", "transformers", "trl", "peft", "datasets", "accelerate", "deepspeed", "tokenizers", "safetensors", "vllm",
+)  # fmt: skip
 
 _EXTENSION = Rule(own=("recipe",), top=("pydantic",), late=TRAINING)
 
@@ -58,8 +60,9 @@ RULES = {
     "registry": Rule(own=("recipe",), late=("mlflow", "requests", "sqlalchemy")),
     "client": Rule(top=("httpx",)),
     "training": Rule(
-        own=("recipe", "data", "stages.context", "stages.loading", "stages.models"), top=("pydantic",), late=TRAINING
-    ),
+        own=("recipe", "data", "stages.context", "stages.loading", "stages.models"), top=("pydantic",),
+        late=(*TRAINING, "numpy"),
+    ),  # fmt: skip
     "stages": Rule(
         own=(
             "recipe",

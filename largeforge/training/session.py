@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from largeforge.training import arguments, checkpoints, datasets, watcher
+from largeforge.training import arguments, checkpoints, datasets, distributed, samples, saving, watcher, wrapping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,18 +64,20 @@ class Session:
 
     def fit(self, trainer: Any) -> dict[str, float]:
         """Train from the newest trusted checkpoint, save, and return the final metrics."""
+        answering = samples.callback(self.context, method=self.method, model=self.model, tokenizer=self.tokenizer)
+        if answering is not None:
+            trainer.add_callback(answering)
         watching = watcher.callback(self.context, device=self.device)
         trainer.add_callback(watching)
-        resume = checkpoints.newest(self.checkpoints)
+        trainer.add_callback(self._verification(trainer))
+        resume = distributed.from_first(checkpoints.newest(self.checkpoints) if distributed.is_first() else None)
         if resume is not None:
             self.context.events.emit("note", text=f"continuing from {resume.name}")
         started = time.monotonic()
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         seconds = time.monotonic() - started
-        if trainer.is_world_process_zero():
-            trained = trainer.accelerator.unwrap_model(trainer.model)
-            trained.config.use_cache = True  # off in training; whoever generates with the files wants it on
-            trained.save_pretrained(str(self.context.out))
+        saving.save_model(trainer, self.context.out)
+        if distributed.is_first():
             self.tokenizer.save_pretrained(str(self.context.out))
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         return {
@@ -86,6 +88,12 @@ class Session:
             "tokens_per_s": round(watching.tokens_per_s(trainer.state), 1),
             "peak_memory_gib": round(peak_memory_bytes(self.device) / 2**30, 3),
         }
+
+    def _verification(self, trainer: Any) -> Any:
+        precision = arguments.compute_precision(self.method.precision, self.device)
+        return wrapping.callback(
+            trainer, launcher=self.launcher, world_size=self.world_size, device=self.device, precision=precision
+        )
 
 
 def peak_memory_bytes(device: str) -> float:

@@ -60,9 +60,10 @@ RULES = {
     "registry": Rule(own=("recipe",), late=("mlflow", "requests", "sqlalchemy")),
     "client": Rule(top=("httpx",)),
     "training": Rule(
-        own=("recipe", "data", "stages.context", "stages.loading", "stages.models"), top=("pydantic",),
+        own=("recipe", "data", "stages.context", "stages.loading", "stages.models"),
+        top=("pydantic",),
         late=(*TRAINING, "numpy"),
-    ),  # fmt: skip
+    ),
     "stages": Rule(
         own=(
             "recipe",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.estimate.decoders import shape
@@ -108,7 +107,6 @@ def generated_rows(point: Point, count: int) -> list[dict[str, Any]]:
 def run(point: Point, model: Any, *, steps: int, device: str, folder: Path, fit: Callable[[Any], None]) -> None:
     """Train with LargeForge's own method code; `fit` gets the trl trainer instead of the train stage's loop."""
     from largeforge.recipe import extensions
-    from largeforge.stages.train import Training
 
     method, adapter = extensions.load("method", point.method), extensions.load("adapter", _adapter(point))
     settings = {"completion_only_loss": False, "packing": point.rows == "packed"} if point.method == "sft" else {}
@@ -117,22 +115,49 @@ def run(point: Point, model: Any, *, steps: int, device: str, folder: Path, fit:
         gradient_checkpointing="on" if point.checkpointing else "off", optim=point.optimizer, logging_steps=steps,
         save_steps=10**6, **settings,
     )  # fmt: skip
-
-    class Measured(Training):
-        def arguments(self, config: Any) -> dict[str, Any]:
-            return super().arguments(config) | {"save_strategy": "no", "logging_first_step": False}
-
-        def fit(self, trainer: Any) -> dict[str, float]:
-            fit(trainer)
-            return {}
-
     count = point.batch * (steps + 1) * (8 if point.rows == "packed" else 1)
-    training = Measured(
-        config=SimpleNamespace(device=device, seed=0), context=None, model=model, tokenizer=tokenizer(),  # type: ignore[arg-type]
-        peft_config=adapter.peft_config(adapter.Config(**_adapter_settings(point))), rows=generated_rows(point, count),
-        checkpoints=folder,
+    training = _Training(
+        model=model, tokenizer=tokenizer(), device=device, folder=folder, rows=generated_rows(point, count), fitted=fit,
+        peft_config=adapter.peft_config(adapter.Config(**_adapter_settings(point))),
     )  # fmt: skip
     method.run(config, training)
+
+
+@dataclass
+class _Training:
+    """What a method is given, on rows that are in memory; see `recipe.training.Training`."""
+
+    model: Any
+    tokenizer: Any
+    peft_config: Any
+    device: str
+    folder: Path
+    rows: list[dict[str, Any]]
+    fitted: Callable[[Any], None]
+    seed: int = 0
+
+    def arguments(self, config: Any) -> dict[str, Any]:
+        from largeforge.training.arguments import arguments
+
+        given = arguments(config, device=self.device, seed=self.seed, folder=self.folder)
+        return given | {"save_strategy": "no", "logging_first_step": False}
+
+    def tokenized(self, split: str, *, learn: str = "all") -> Any:
+        from datasets import Dataset
+
+        if split == "heldout":
+            return None
+        conversations = [self.tokenizer.apply_chat_template(row["messages"], return_dict=False) for row in self.rows]
+        return Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in conversations])
+
+    def examples(self, split: str) -> Any:
+        from datasets import Dataset
+
+        return Dataset.from_list(self.rows) if split == "train" else None
+
+    def fit(self, trainer: Any) -> dict[str, float]:
+        self.fitted(trainer)
+        return {}
 
 
 def _adapter(point: Point) -> str:

@@ -14,7 +14,7 @@ import largeforge
 from largeforge import identity
 from largeforge.artifacts import digest
 from largeforge.hardware import Machine, machine
-from largeforge.recipe import extensions, model_ref, profiles
+from largeforge.recipe import extensions, launching, model_ref, profiles
 from largeforge.recipe.lock import dataset_hashes, lock, portable
 
 if TYPE_CHECKING:
@@ -189,22 +189,24 @@ class _Job:
 
     def _train(self) -> Stage:
         job = self.job
-        launcher = extensions.load("launcher", self.recipe.launcher.name)
+        given = self.recipe.launcher
+        launcher, place = extensions.load("launcher", given.name), launching.place(self.recipe, self.machine)
+        world_size = launcher.world_size(given, place)
         config = {
             "reference": self._reference, "registry": self.recipe.registry.model_dump(),
             "method": job.method.model_dump(), "adapter": job.adapter.model_dump(), "seed": self.recipe.seed,
-            "device": self.machine.device, "launcher": self.recipe.launcher.model_dump(),
-            "world_size": launcher.world_size(self.recipe.launcher),
+            "device": self.machine.device, "launcher": launcher.strategy(given).model_dump(),
+            "world_size": world_size,
         }  # fmt: skip
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        place = threads if self.machine.device == "cpu" else self.machine.gpu
-        epochs, most, rows = job.method.num_train_epochs, job.method.max_steps, job.method.per_device_train_batch_size
+        device = threads if self.machine.device == "cpu" else self.machine.gpu
+        epochs, most = job.method.num_train_epochs, job.method.max_steps
         steps = f"{most} step{'s' if most > 1 else ''}" if most > 0 else f"{epochs:g} epoch{'s' if epochs != 1 else ''}"
         return Stage(
             name=self._stage("train"), kind="train", job=self.name, config=config, threads=self.threads,
             title=f"{job.method.name} of {job.model.name or job.model.ref}",
-            inputs={"data": self._stage("prepare"), **self.base}, launcher=self.recipe.launcher.model_dump(),
-            uses=f"{steps} × {rows} row{'s' if rows > 1 else ''}, {place}",
+            inputs={"data": self._stage("prepare"), **self.base}, launcher=given.model_dump(),
+            uses=f"{steps} × {_batch(job, world_size)}, {f'{world_size} × ' if world_size > 1 else ''}{device}",
             produces="model" if job.adapter.name == "none" else f"{job.adapter.name} adapter",
             reusable=self.ref.scheme != "registry",
         )  # fmt: skip
@@ -262,6 +264,16 @@ class _Job:
 def stage_name(recipe: Recipe, job: str, kind: str) -> str:
     """Return the name of a job's stage: `train`, or `mapper.train` where there are several jobs."""
     return f"{job}.{kind}" if recipe.jobs else kind
+
+
+def _batch(job: Job, world_size: int) -> str:
+    """Return how many rows an optimizer step sees, and how they come together."""
+    rows, accumulated = job.method.per_device_train_batch_size, job.method.gradient_accumulation_steps
+    whole = rows * accumulated * world_size
+    parts = [str(rows), *([f"{accumulated} accumulated"] if accumulated > 1 else [])]
+    parts += [f"{world_size} processes"] if world_size > 1 else []
+    made = f" ({' × '.join(parts)})" if len(parts) > 1 else ""
+    return f"{whole} row{'s' if whole > 1 else ''}{made}"
 
 
 def _serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from largeforge import artifacts, events, reaper
 from largeforge.errors import GateError, Interrupted, LargeForgeError, StageError
-from largeforge.recipe import extensions
+from largeforge.recipe import extensions, launching
 from largeforge.recipe.lock import versions
 from largeforge.signals import Signals
 
@@ -152,9 +152,8 @@ class _Execution:
         if stage.launcher is None:
             return [python, "-m", *module]
         launcher = extensions.load("launcher", stage.launcher["name"])
-        command: list[str] = launcher.command(
-            launcher.Config(**stage.launcher), module, python=python, device=self.plan.machine.device
-        )
+        place = launching.place(self.plan.recipe, self.plan.machine, python=python, folder=spec.parent)
+        command: list[str] = launcher.command(launcher.Config(**stage.launcher), module, place)
         return command
 
     def _environment(self, stage: Stage) -> dict[str, str]:

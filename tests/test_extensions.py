@@ -14,6 +14,8 @@ from largeforge.estimate.training import training_memory
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Extension
 from largeforge.recipe.folders import shipped_root
+from largeforge.recipe.launching import Place
+from largeforge.recipe.sections.machines import Host
 
 CONF = shipped_root() / "conf"
 
@@ -22,7 +24,9 @@ QWEN = shape({
     "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
 })  # fmt: skip
 
-KEYED = {"evaluation"}
+PLACE = Place("cuda", 4, {"a": Host(address="10.0.0.1"), "b": Host(address="10.0.0.2")})
+
+KEYED = {"evaluation", "reward"}
 """Groups whose YAML holds its content below the name of the choice, so that a recipe can take several."""
 
 MODULES = [(kind, name) for kind in extensions.KINDS for name in extensions.names(kind)]
@@ -57,7 +61,7 @@ def test_module_says_what_it_costs_in_memory(kind: str, name: str) -> None:
     load = {
         "method": lambda: TrainingLoad(QWEN, method=module.footprint(module.Config())),
         "adapter": lambda: TrainingLoad(QWEN, adapter=module.footprint(module.Config())),
-        "launcher": lambda: TrainingLoad(QWEN, sharding=module.sharding(module.Config())),
+        "launcher": lambda: TrainingLoad(QWEN, sharding=module.sharding(module.Config(), PLACE)),
     }[kind]()
     assert training_memory(load).total > QWEN.parameters
 

@@ -47,6 +47,7 @@ RULES = {
     "adapters": _EXTENSION,
     "launchers": _EXTENSION,
     "evaluators": _EXTENSION,
+    "rewards": Rule(own=("recipe",), top=("pydantic",), late=(*TRAINING, "jsonschema", "referencing", "regex")),
     "quantizers": _EXTENSION,
     "data": Rule(late=("pyarrow", "tokenizers")),
     "identity": Rule(own=("recipe",)),

@@ -19,7 +19,7 @@ from largeforge.estimate.stored import BASES
 from largeforge.estimate.training import training_memory
 from largeforge.forecast.stage import Forecast, TrainingForecast
 from largeforge.rates import Achieved
-from largeforge.recipe import extensions
+from largeforge.recipe import extensions, launching
 from largeforge.recipe.tokenizer_file import tokenizer_file
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def training_load(recipe: Recipe, job: Job, machine: Machine, shape: Shape, *, l
         shape=shape,
         method=extensions.load("method", method.name).footprint(method),
         adapter=extensions.load("adapter", job.adapter.name).footprint(job.adapter),
-        sharding=extensions.load("launcher", recipe.launcher.name).sharding(recipe.launcher),
+        sharding=extensions.load("launcher", recipe.launcher.name).sharding(
+            recipe.launcher, launching.place(recipe, machine)
+        ),
         batch=method.per_device_train_batch_size,
         length=method.max_length if packed else min(longest, method.max_length),
         weights=precision,

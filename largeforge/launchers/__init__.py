@@ -1,1 +1,1 @@
-"""Launchers: one file each, with a `Config` and `command(config, module_args)`."""
+"""Launchers: one file each, with a `Config`, and functions that say how training processes are started."""

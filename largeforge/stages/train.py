@@ -1,23 +1,22 @@
 """Stage `train`: load the model, hand it to the method, and say what came out.
 
-Runs inside the launcher's worker processes. What the launcher made of the plan is verified, since
-accelerate falls back silently to fewer processes.
+Runs inside the launcher's worker processes. What the launcher made of the plan is verified (`training/wrapping.py`),
+since accelerate falls back silently.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from largeforge.data import lengths
 from largeforge.data.rows import read_rows
-from largeforge.errors import StageError
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
 from largeforge.stages.context import Result
 from largeforge.stages.loading import Base, load_model, load_tokenizer, render
+from largeforge.training import distributed
 from largeforge.training.arguments import compute_precision
 from largeforge.training.session import Session
 
@@ -40,13 +39,17 @@ class Config(Strict):
 
 def run(config: Config, context: Context) -> Result:
     """Train and write the model or adapter with its tokenizer."""
-    _verify_world_size(config)
+    precision = compute_precision(config.method.precision, config.device)
+    distributed.prepare(
+        config.launcher, device=config.device, precision=precision, world_size=config.world_size, work=context.work
+    )
     method = extensions.load("method", config.method.name)
     adapter = extensions.load("adapter", config.adapter.name)
     context.events.emit("note", text="loading libraries and model")
     source = Base(config.reference, config.registry).resolve(context)
     tokenizer = load_tokenizer(source)
-    precision = compute_precision(config.method.precision, config.device)
+    quantization = adapter.quantization(config.adapter, precision=precision)
+    device = config.device if quantization else distributed.loading_device(config.launcher.name, config.device)
     rows = read_rows(context.inputs["data"] / "train.jsonl")
     statistics = lengths.check(rows, _counter(tokenizer), config.method.max_length)
     session = Session(
@@ -56,10 +59,7 @@ def run(config: Config, context: Context) -> Result:
         registry=config.registry,
         source=source,
         launcher=config.launcher.model_dump(),
-        model=load_model(
-            source, device=config.device, precision=precision,
-            quantization=adapter.quantization(config.adapter, precision=precision),
-        ),
+        model=load_model(source, device=device, precision=precision, quantization=quantization),
         tokenizer=tokenizer,
         peft_config=adapter.peft_config(config.adapter),
         seed=config.seed,
@@ -69,12 +69,6 @@ def run(config: Config, context: Context) -> Result:
     metrics = method.run(config.method, session)
     info = {"token_lengths": asdict(statistics), "base": source.reference, "resolved": source.identity()}
     return Result(metrics=metrics, info=info)
-
-
-def _verify_world_size(config: Config) -> None:
-    found = int(os.environ.get("WORLD_SIZE", "1"))
-    if found != config.world_size:
-        raise StageError(f"the launcher started {found} processes where the plan has {config.world_size}")
 
 
 def _counter(tokenizer: Any) -> Any:

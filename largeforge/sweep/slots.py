@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from largeforge import hardware, processor
-from largeforge.recipe import extensions
+from largeforge.recipe import extensions, launching
 
 if TYPE_CHECKING:
     from largeforge.plan import Plan
@@ -67,8 +67,8 @@ def slots(plan: Plan, num_trials: int, jobs: int, machine: Machine, *, memory_gi
 
 
 def _gpu_slots(plan: Plan, wanted: int, is_forced: bool, machine: Machine) -> list[Slot]:
-    launcher = plan.recipe.launcher
-    processes = extensions.load("launcher", launcher.name).world_size(launcher)
+    launcher, place = plan.recipe.launcher, launching.place(plan.recipe, plan.machine)
+    processes = extensions.load("launcher", launcher.name).world_size(launcher, place)
     each = max(plan.recipe.hardware.num_gpus, processes, 1)
     groups = [machine.gpus[start : start + each] for start in range(0, len(machine.gpus) - each + 1, each)]
     groups = groups or [machine.gpus]  # too few: the trial itself says so

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import StageError
-from largeforge.training import checkpoints
+from largeforge.training import checkpoints, distributed
 
 if TYPE_CHECKING:
     from largeforge.stages.context import Context
@@ -63,7 +63,8 @@ def callback(context: Context, *, device: str) -> Any:
             return max(time.monotonic() - self.started, 1e-6)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
+            distributed.wait_for_all()  # each process writes a part
+            if distributed.is_first():
                 checkpoints.seal(context.work / "checkpoints" / f"checkpoint-{state.global_step}")
 
     return Watcher()

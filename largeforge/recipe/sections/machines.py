@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from largeforge.recipe.base import Name, Strict
+from largeforge.recipe.base import Name, Port, Strict
+
+ADDRESS_PATTERN = "^[A-Za-z0-9_:\\[][A-Za-z0-9_.:%\\]-]*$"
+"""Addresses never begin with a dash: ssh would take it for an option."""
 
 
 class Hardware(Strict):
@@ -70,8 +73,32 @@ class Registry(Strict):
 class Host(Strict):
     """One machine of an inventory."""
 
-    address: str = Field(min_length=1)
-    """Host name or IP address; `local` is this machine."""
+    address: str = Field(pattern=ADDRESS_PATTERN)
+    """Host name or IP address for ssh, or a name of its configuration; `local` is this machine, without ssh."""
+    internal_address: str = Field(default="", pattern=f"^$|{ADDRESS_PATTERN}")
+    """Address at which the other hosts reach it, where that is another: a network for training, or of `local`."""
+    user: str = Field(default="", pattern="^[A-Za-z0-9_.@-]*$")
+    """Account on the host; empty leaves it to ssh."""
+    port: Port = 0
+    """Port of its ssh server; 0 leaves it to ssh."""
+    python: str = ""
+    """Interpreter there with LargeForge installed; empty means the same path as here."""
+    workdir: str = ""
+    """Working directory there; empty means the same path as here."""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs that it trains with; 0 means as many as this machine has."""
+    roles: list[Literal["train", "serve"]] = []
+    """What it is for; empty means everything."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine."""
+        return self.address == "local"
+
+    @property
+    def reached_at(self) -> str:
+        """Address at which the other hosts reach it."""
+        return self.internal_address or self.address
 
 
 class Hosts(Strict):
@@ -81,6 +108,8 @@ class Hosts(Strict):
     """Name of the file under `hosts/`."""
     hosts: dict[Name, Host] = Field(min_length=1)
     """Machines by name."""
+    ssh_config: str = ""
+    """Configuration file of OpenSSH's client to use instead of your own."""
 
 
 class Runs(Strict):

@@ -45,7 +45,7 @@ def callback(context: Context, *, device: str) -> Any:
                 "progress", step=state.global_step, total=state.max_steps, unit="steps", loss=loss,
                 learning_rate=float(logs.get("learning_rate", 0.0)), grad_norm=float(logs.get("grad_norm", 0.0)),
                 epoch=round(float(state.epoch or 0), 3),
-                tokens_per_s=round(self.tokens_per_s(state), 1),
+                tokens=int(state.num_input_tokens_seen), tokens_per_s=round(self.tokens_per_s(state), 1),
                 seconds=round(seconds, 1),
                 seconds_left=round(seconds / steps * (state.max_steps - state.global_step), 1),
                 memory_gib=round(_peak_memory_gib(device), 3),

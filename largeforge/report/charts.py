@@ -91,29 +91,39 @@ def line_chart(
     lines: Sequence[tuple[str, Sequence[float | None]]],
     *,
     label: str,
+    domain: tuple[float, float] | None = None,
+    points: Sequence[tuple[float, float]] = (),
+    marks: Sequence[tuple[float, str]] = (),
     height: int = 220,
     num_ticks: int = 4,
     has_x_labels: bool = True,
     from_zero: bool = False,
     as_text: Callable[[float], str] | None = None,
 ) -> str:
-    """Return curves over shared x; each line is (class, values), None is a gap. Empty when nothing is known."""
-    along = span(x)
-    up = span([value for _, values in lines for value in values], margin=0.06)
+    """Return curves over shared x; each line is (class, values), None is a gap. Empty when nothing is known.
+
+    `points` are one more curve that has fewer and other x; `marks` are (x, class) on the axis; `domain` is the range
+    of x where the curves do not fill it.
+    """
+    along = Scale(*domain) if domain else span(x)
+    up = span([*(value for _, values in lines for value in values), *(value for _, value in points)], margin=0.06)
     if along is None or up is None:
         return ""
     up = Scale(min(0.0, up.low), up.high) if from_zero else up
-    if len(set(x)) > 1:
+    if domain is None and len(set(x)) > 1:
         along = Scale(min(x), max(x))
     plot = height - 22 if has_x_labels else height
     paths = "".join(_curve(name, x, values, along, up) for name, values in lines)
+    paths += _curve("heldout", [at for at, _ in points], [value for _, value in points], along, up) if points else ""
+    paths += "".join(_dot("heldout", at, value, along, up) for at, value in points)
+    ticked = "".join(_mark(at, name, along, plot) for at, name in marks)
     grid = "".join(_level(tick, up, plot, as_text or _round_number) for tick in ticks(up.low, up.high, about=num_ticks))
     places = ticks(along.low, along.high, about=3) if has_x_labels else []
-    marks = "".join(_x_label(tick, along, height) for tick in places)
+    labels = "".join(_x_label(tick, along, height) for tick in places)
     return (
         f'<svg class="chart" role="img" aria-label="{escape(label)}" width="100%" height="{height}">{grid}'
         f'<svg class="plane" width="100%" height="{plot}" viewBox="0 0 {_UNITS} {_UNITS}" preserveAspectRatio="none">'
-        f'{paths}</svg>{marks}<line class="cross" y1="0" y2="{plot}" x1="0" x2="0"/></svg>'
+        f'{paths}</svg>{ticked}{labels}<line class="cross" y1="0" y2="{plot}" x1="0" x2="0"/></svg>'
     )
 
 
@@ -129,6 +139,16 @@ def _curve(name: str, x: Sequence[float], values: Sequence[float | None], along:
         is_new = False
     dot = f'<path class="{name} dot" d="M{last}h0"/>' if len(parts) == 1 else ""
     return f'<path class="{name}" d="{"".join(parts)}"/>{dot}'
+
+
+def _dot(name: str, x: float, value: float, along: Scale, up: Scale) -> str:
+    place = f"{along(x) * _UNITS:.1f} {(1 - up(value)) * _UNITS:.1f}"
+    return f'<path class="{name} point" d="M{place}h0"/>'
+
+
+def _mark(x: float, name: str, along: Scale, plot: int) -> str:
+    place = f"{along(x) * 100:.2f}%"
+    return f'<line class="{escape(name)}" x1="{place}" x2="{place}" y1="{plot - 9}" y2="{plot}"/>'
 
 
 def _round_number(value: float) -> str:

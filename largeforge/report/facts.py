@@ -42,6 +42,11 @@ class Stage:
     manifest: Mapping = field(default_factory=dict)
     progress: list[Mapping] = field(default_factory=list)
     """Progress events with a loss, one a step, in order of steps."""
+    evals: list[Mapping] = field(default_factory=list)
+    """Evaluations during a training, one a step, in order of steps."""
+    checkpoints: list[Mapping] = field(default_factory=list)
+    samples: list[Mapping] = field(default_factory=list)
+    """Answers during a training, one for each prompt and step, in order of steps."""
     notes: list[str] = field(default_factory=list)
     tables: list[Mapping] = field(default_factory=list)
     gates: list[Mapping] = field(default_factory=list)
@@ -175,6 +180,7 @@ def _stage(
     is_reused = bool(manifest.get("reused_from"))
     for event in [*(recorded if is_reused else []), *attempt]:
         by_kind.setdefault(str(event["kind"]), []).append(event)
+    told = recorded if is_reused else own
     begun: Mapping = (by_kind.get("started") or [{}])[0]
     ended = _end(attempt)
     result: Mapping = (by_kind.get("result") or [{}])[-1]
@@ -191,7 +197,10 @@ def _stage(
         metrics=mapping(result.get("metrics")) or mapping(manifest.get("metrics")),
         info=mapping(result.get("info")) or mapping(manifest.get("info")),
         manifest=manifest,
-        progress=_steps([event for event in (recorded if is_reused else own) if event["kind"] == "progress"]),
+        progress=_steps(told, "progress"),
+        evals=_steps(told, "eval"),
+        checkpoints=_steps(told, "checkpoint"),
+        samples=_steps(told, "sample", by="prompt"),
         notes=[str(event.get("text") or "") for event in by_kind.get("note", [])],
         tables=by_kind.get("table", []),
         gates=by_kind.get("gate", []),
@@ -209,10 +218,14 @@ def _state(attempt: list[Mapping], ended: Mapping, manifest: Mapping) -> State:
     return "unfinished" if attempt else "waiting"
 
 
-def _steps(progress: list[Mapping]) -> list[Mapping]:
+def _steps(told: list[Mapping], kind: str, *, by: str = "") -> list[Mapping]:
     """Keep the last event of each step: a resumed training repeats the steps after its checkpoint."""
-    by_step = {step: event for event in progress if (step := finite(event.get("step"))) is not None and "loss" in event}
-    return [by_step[step] for step in sorted(by_step)]
+    found: dict[tuple[float, str], Mapping] = {}
+    for event in told:
+        step = finite(event.get("step"))
+        if event["kind"] == kind and step is not None and (kind != "progress" or "loss" in event):
+            found[step, str(event.get(by)) if by else ""] = event
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
 def _split(own: list[Mapping]) -> list[list[Mapping]]:

@@ -13,15 +13,17 @@ from largeforge.report import appendix, sections
 from largeforge.report.facts import gather
 from largeforge.report.forecast import forecast
 from largeforge.report.html import esc
-from largeforge.report.losses import losses
 from largeforge.report.read import read
+from largeforge.report.samples import samples
+from largeforge.report.training import training
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _NAVIGATION = {
     "stages": "Stages",
-    "loss": "Loss",
+    "training": "Training",
+    "samples": "Samples",
     "forecast": "Plan and reality",
     "evaluation": "Evaluation",
     "answers": "Answers",
@@ -46,7 +48,8 @@ def render(run_dir: Path) -> str:
     facts = gather(files)
     parts = [
         sections.stages(facts),
-        losses(facts),
+        training(facts),
+        samples(facts),
         forecast(facts, files.plan),
         sections.evaluation(facts),
         sections.answers(facts),

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from largeforge.console.text import clean, clock, duration, finite
+from largeforge.console.text import clean, clock, dollars, duration, finite
 from largeforge.report import charts
 from largeforge.report.html import command, esc, esc_lines, event_table, mark, pairs, section, table, value
 from largeforge.report.read import mapping
+from largeforge.report.training import spent
 
 if TYPE_CHECKING:
     from largeforge.report.facts import Facts, Stage
@@ -31,6 +32,7 @@ def header(facts: Facts) -> str:
             "Stages",
             f"{done} of {len(facts.stages)}" + (f'<small class="muted"> {reused} reused</small>' if reused else ""),
         ),
+        ("Cost of training", dollars(cost) if (cost := spent(facts)) is not None else ""),
         ("Gates", mark(num_passed == len(gates), f"{num_passed} of {len(gates)}") if gates else ""),
         ("Questions answered", str(sum(len(stage.answers) for stage in facts.stages) or "")),
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from largeforge import report
+from tests.fakes import trained
 
 EVENTS = Path(__file__).parent.parent / "console" / "quickstart.jsonl"
 VOID = {"meta", "link", "br", "img", "input"}
@@ -91,7 +92,7 @@ def run_dir(tmp_path: Path) -> Path:
 def test_it_tells_the_whole_run(run_dir: Path) -> None:
     page = page_of(run_dir)
     assert page.sections == [
-        *("stages", "loss", "evaluation", "answers", "models", "next", "tables", "environment", "recipe")
+        *("stages", "training", "evaluation", "answers", "models", "next", "tables", "environment", "recipe")
     ]
     for words in (
         *("quickstart", "Train three small models", "✓ finished", "1 min 18 s", "14 of 14", "✗ 6 of 7", "3f9ac2d1"),
@@ -139,7 +140,10 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         ),
         event("started", stage=HOSTILE, title=HOSTILE, command=HOSTILE),
         event("note", stage=HOSTILE, text=HOSTILE),
-        event("progress", stage=HOSTILE, step=1, total=2, loss=1.0, unit=HOSTILE),
+        event("progress", stage=HOSTILE, step=1, total=2, loss=1.0, unit=HOSTILE, metrics={HOSTILE: 1}),
+        event("eval", stage=HOSTILE, step=1, metrics={HOSTILE: 0.5, "eval_loss": HOSTILE}),
+        event("checkpoint", stage=HOSTILE, step=1, path=HOSTILE, best=HOSTILE),
+        event("sample", stage=HOSTILE, step=1, prompt=HOSTILE, text=HOSTILE, reference=HOSTILE),
         event("table", stage=HOSTILE, title=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE], [hostile]]),
         event("gate", stage=HOSTILE, metric=HOSTILE, condition=HOSTILE, value=HOSTILE, passed=HOSTILE),
         event(
@@ -185,7 +189,7 @@ def test_any_file_may_be_broken(run_dir: Path, name: str, content: str) -> None:
 def test_events_may_end_in_half_a_line(run_dir: Path) -> None:
     whole = EVENTS.read_bytes()
     (run_dir / "events.jsonl").write_bytes(whole[: len(whole) // 2])
-    assert "loss" in page_of(run_dir).sections
+    assert "training" in page_of(run_dir).sections
 
 
 @pytest.mark.parametrize("loss", ["nan", "inf", None, "x", 10**400, 1.7e308])
@@ -209,6 +213,42 @@ def test_what_was_planned_stands_beside_what_was_measured(run_dir: Path) -> None
     assert "1.50 GiB" in page
     assert "1.25 GiB" in page
     assert "36.0 s to 1 min 48 s" in page
+
+
+def test_a_training_is_shown_with_all_its_figures(tmp_path: Path) -> None:
+    page = page_of(
+        tmp_path, trained.started("train"), *trained.training(), trained.event("finished", 515, seconds=505.0)
+    )
+    assert page.sections == ["stages", "training", "samples"]
+    titles = [text for text in page.texts if text in ("Gradient norm", "MFU", "GPU use", "Memory in GiB", "entropy")]
+    assert titles == ["Gradient norm", "MFU", "GPU use", "Memory in GiB", "entropy"]
+    for words in ("Cost of training $0.50", "61.2 of 79.2 GiB at the peak", "held out, last 0.937", "best checkpoint"):
+        assert words in page.text, words
+    curve = next(json.loads(a["data-curve"] or "") for _, a in page.elements if "data-curve" in a)
+    assert "held out 0.937  learning rate 3.99e-8  gradient norm 1.083  12.1k tok/s  MFU 41%" in curve["text"][-1]
+    classes = [attributes.get("class") for tag, attributes in page.elements if tag in ("line", "path")]
+    assert (classes.count("saved"), classes.count("saved best")) == (4, 1)
+    assert classes.count("heldout point") == 20, "ten evaluations of two metrics"
+
+
+def test_answers_during_a_training_can_be_followed_step_by_step(tmp_path: Path) -> None:
+    first, later = trained.training(until=300), trained.training(at=1000.0)
+    repeated = [one for one in later if one["kind"] == "started" or one.get("step", 0) > 200]
+    page = page_of(tmp_path, trained.started("train"), *first, trained.started("train"), *repeated)
+    assert page.text.count("5 answers, steps 100 to 500") == 2
+    assert page.text.count("Answer 1 after 300 steps.") == 1, "a resumed training repeats its steps"
+    assert page.text.count("Answer 2 after 500 steps.") == 2, "the newest stands open and in its history"
+    assert "expected The answer 1." in page.text
+
+
+def test_a_reused_training_costs_nothing_again(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in trained.training()))
+    manifest = {"stage": "train", "kind": "train", "seconds": 5.0, "reused_from": "r/1/train"}
+    (tmp_path / "train" / "manifest.json").write_text(json.dumps(manifest))
+    page = page_of(tmp_path, trained.event("finished", 1, seconds=0.0, reused=True))
+    assert "training" in page.sections and "samples" in page.sections
+    assert "Cost of training" not in page.text
 
 
 def test_one_point_is_a_curve(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
 from largeforge.recipe.base import Extension
+
+if TYPE_CHECKING:
+    from largeforge.recipe.further_models import LoadedModel
 
 
 class TrainingMethod(Extension):
@@ -26,6 +29,9 @@ class TrainingMethod(Extension):
     """Rows per device and forward pass."""
     gradient_accumulation_steps: int = Field(default=1, gt=0)
     """Forward passes per optimizer step."""
+    train_batch_size: int = Field(default=0, ge=0)
+    """Rows per optimizer step over all processes; the plan then finds the largest `per_device_train_batch_size` that
+    fits into memory and accumulates the rest. 0 means as the two settings above say."""
     max_length: int = Field(default=1024, gt=0)
     """Longest row in tokens; a longer one is an error, never cut silently."""
     optim: str = "adamw_torch_fused"
@@ -90,6 +96,8 @@ class Training(Protocol):
     device: str
     """`cpu` or `cuda`."""
     seed: int
+    world_size: int
+    """Processes that train together."""
 
     def arguments(self, config: TrainingMethod) -> dict[str, Any]:
         """Return the keyword arguments that every trl config takes, for this device."""
@@ -99,6 +107,9 @@ class Training(Protocol):
 
     def examples(self, split: Split) -> Any:
         """Return rows as a `datasets.Dataset` in trl's columns of their kind; None for held-out rows not wanted."""
+
+    def other_model(self, reference: str, *, precision: str = "auto") -> LoadedModel:
+        """Return a further model, frozen; its field in the method's `Config` has a type of `sections/models.py`."""
 
     def fit(self, trainer: Any) -> dict[str, float]:
         """Train with checkpoints, resume and events; return the final metrics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from largeforge.recipe.base import Extension
 if TYPE_CHECKING:
     from largeforge.recipe.evaluation import Subject
 
-DATA_KIND = "preference"
+DATA_KINDS = ("preference",)
 METRICS = ("preference_accuracy",)
 
 
@@ -28,14 +28,13 @@ def run(config: Config, subject: Subject) -> dict[str, float]:
     hits = 0
     for start in range(0, len(subject.rows), config.batch_size):
         batch = subject.rows[start : start + config.batch_size]
-        answers = [(row, row[side]) for row in batch for side in ("chosen", "rejected")]
-        scores = subject.log_probabilities([_encode(subject, row["prompt"], answer) for row, answer in answers])
+        scores = subject.log_probabilities(
+            [
+                subject.encode(row["prompt"], row[side], tools=row.get("tools"))
+                for row in batch
+                for side in ("chosen", "rejected")
+            ]
+        )
         hits += sum(chosen > rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True))
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
     return {"preference_accuracy": hits / max(len(subject.rows), 1)}
-
-
-def _encode(subject: Subject, prompt: list[dict[str, Any]], answer: list[dict[str, Any]]) -> tuple[list[int], int]:
-    """Return the token ids of a conversation and how many of them belong to the prompt."""
-    skip = len(subject.render(prompt, generation_prompt=True))
-    return subject.render([*prompt, *answer], generation_prompt=False), max(skip, 1)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
+from largeforge.errors import Problem
 from largeforge.estimate import footprints
 from largeforge.recipe.training import Learn, Training, TrainingMethod
 
+if TYPE_CHECKING:
+    from largeforge.recipe.base import Extension
+
 DATA_KIND = "sft"
+TRL_CONFIG = "trl.trainer.sft_config:SFTConfig"
 
 
 class Config(TrainingMethod):
@@ -16,8 +22,23 @@ class Config(TrainingMethod):
     name: Literal["sft"] = "sft"
     completion_only_loss: bool = True
     """Learn the last assistant message only; false learns every token of the conversation."""
+    assistant_only_loss: bool = False
+    """Learn every assistant message, and nothing else, whatever `completion_only_loss` says."""
     packing: bool = False
-    """Join short rows into full sequences."""
+    """Join short rows into full sequences of `max_length` tokens."""
+    packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = "bfd"
+    """How rows are joined; `bfd` keeps rows whole (arXiv:2404.10830), the others cut rows that are too long."""
+    padding_free: bool = False
+    """Put the rows of a batch in one line instead of padding them; packing does so anyway."""
+    loss_type: Literal["nll", "dft"] = "nll"
+    """`nll` is the negative log-likelihood, `dft` dynamic fine-tuning (arXiv:2508.05629)."""
+
+
+def check(config: Config, adapter: Extension) -> Iterator[Problem]:
+    """Yield settings that make no sense together."""
+    if config.padding_free and config.packing and config.packing_strategy == "wrapped":
+        rule = "with packing_strategy wrapped, sequences are full already; leave it off, or use bfd."
+        yield Problem("padding_free", rule)
 
 
 def footprint(config: Config) -> footprints.MethodFootprint:
@@ -29,18 +50,27 @@ def run(config: Config, training: Training) -> dict[str, float]:
     """Train and return the final metrics."""
     from trl import SFTConfig, SFTTrainer
 
-    learn: Learn = "completion" if config.completion_only_loss else "all"
     arguments = SFTConfig(
         **training.arguments(config),
-        max_length=config.max_length,
+        # trl allows no limit without padding: it could not cut. Rows were measured before, and none is longer.
+        max_length=None if config.padding_free and not config.packing else config.max_length,
         packing=config.packing,
+        packing_strategy=config.packing_strategy,
+        padding_free=config.padding_free,
+        loss_type=config.loss_type,
     )
     trainer = SFTTrainer(
         model=training.model,
         args=arguments,
-        train_dataset=training.tokenized("train", learn=learn),
-        eval_dataset=training.tokenized("heldout", learn=learn),
+        train_dataset=training.tokenized("train", learn=_learn(config)),
+        eval_dataset=training.tokenized("heldout", learn=_learn(config)),
         processing_class=training.tokenizer,
         peft_config=training.peft_config,
     )
     return training.fit(trainer)
+
+
+def _learn(config: Config) -> Learn:
+    if config.assistant_only_loss:
+        return "assistant"
+    return "completion" if config.completion_only_loss else "all"

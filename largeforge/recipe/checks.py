@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
-from largeforge.recipe import extensions, model_ref
+from largeforge.recipe import extensions, further_checks, method_checks, model_ref
 from largeforge.recipe.evaluation import BASELINE, parse_condition
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def check(recipe: Recipe) -> list[Problem]:
             *_model(f"{prefix}model", job.model, recipe),
             *_gates(prefix, job),
             *_job(prefix, name, job, recipe),
+            *method_checks.check(prefix, job, recipe),
+            *further_checks.check(prefix, name, recipe),
         ]
     for name, model in recipe.models.items():
         problems += _model(f"models.{name}", model, recipe)
@@ -96,7 +98,7 @@ def _job_ref(key: str, ref: model_ref.ModelRef, recipe: Recipe) -> Iterator[Prob
 
 def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
     ref = model_ref.parse(job.model.ref)
-    circular = ref.scheme == "job" and name in _ancestors(name, recipe)
+    circular = ref.scheme == "job" and (ref.target == name or name in further_checks.ancestors(ref.target, recipe))
     if circular:
         yield Problem(f"{prefix}model.ref", f"job {name} would start from itself.")
     if job.merge and job.adapter.name == "none":
@@ -110,30 +112,18 @@ def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
         yield Problem(f"{prefix}adapter", "an adapter on random weights learns nothing; use adapter=none.")
 
 
-def _ancestors(name: str, recipe: Recipe) -> set[str]:
-    """Return all jobs that `name` starts from, itself included when it is in a circle."""
-    found: set[str] = set()
-    queue = [name]
-    while queue:
-        job = recipe.training_jobs.get(queue.pop())
-        ref = model_ref.parse(job.model.ref) if job else None
-        if ref and ref.scheme == "job" and ref.target not in found:
-            found.add(ref.target)
-            queue.append(ref.target)
-    return found
-
-
 def _gates(prefix: str, job: Job) -> Iterator[Problem]:
     evaluators = {key: extensions.load("evaluation", evaluator.name) for key, evaluator in job.evaluation.items()}
     metrics = [metric for evaluator in evaluators.values() for metric in evaluator.METRICS]
     wanted = extensions.load("method", job.method.name).DATA_KIND
     for name, evaluator in evaluators.items():
-        kind = evaluator.DATA_KIND
+        kinds = evaluator.DATA_KINDS
         if name != job.evaluation[name].name:
             rule = f"is keyed by its name: evaluation.{job.evaluation[name].name}."
             yield Problem(f"{prefix}evaluation.{name}", rule)
-        if kind != wanted:
-            yield Problem(f"{prefix}evaluation.{name}", f"judges {kind} rows, but {job.method.name} has {wanted} rows.")
+        if wanted not in kinds:
+            rule = f"judges {' and '.join(kinds)} rows, but {job.method.name} has {wanted} rows."
+            yield Problem(f"{prefix}evaluation.{name}", rule)
     for metric, condition in job.gates.items():
         key = f"{prefix}gates.{metric}"
         if metric.removeprefix(BASELINE) not in metrics:
@@ -167,9 +157,12 @@ def _expert(key: str, name: str, expert: Expert, topology: Topology, recipe: Rec
         if ref.scheme == "job":
             yield from _job_ref(f"{key}.model", ref, recipe)
             yield from _adapter(key, ref, expert, topology, recipe)
+            yield from method_checks.check_expert(f"{key}.model", expert.model, recipe)
     elif expert.model not in recipe.models:
         rule = f"no such model under `models`; there is: {listed(recipe.models)}."
         yield Problem(f"{key}.model", rule, nearest=nearest(expert.model, recipe.models))
+    else:
+        yield from method_checks.check_expert(f"{key}.model", recipe.models[expert.model].ref, recipe)
     if expert.adapter_on:
         base = topology.experts.get(expert.adapter_on)
         if base is None or expert.adapter_on == name:

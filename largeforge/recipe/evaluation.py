@@ -28,16 +28,32 @@ class Subject(Protocol):
 
     rows: list[dict[str, Any]]
 
-    def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
+    def render(
+        self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool, tools: Sequence[Any] | None = None
+    ) -> list[int]:
         """Return the token ids of a conversation under the model's chat template."""
 
-    def generate(self, prompts: Sequence[Sequence[dict[str, Any]]], max_new_tokens: int) -> list[str]:
-        """Return the greedy answers to a batch of conversations."""
+    def encode(
+        self, prompt: Sequence[dict[str, Any]], answer: Sequence[dict[str, Any]], *, tools: Sequence[Any] | None = None
+    ) -> tuple[list[int], int]:
+        """Return the token ids of a prompt with an answer, and how many of them come before the answer."""
+
+    def text_tokens(self, text: str) -> list[int]:
+        """Return the token ids of plain text, with the token that ends it."""
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return tokens as text, without special ones."""
+
+    def generate(self, encoded: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+        """Return the greedy answers to a batch of rendered prompts."""
 
     def log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
         """Return, for each `(token ids, length of the prompt)`, the summed log-probability of the rest, in nats."""
 
-    def sample(self, row: dict[str, Any], answer: str, *, correct: bool) -> None:
+    def rewards(self, batch: Sequence[list[int]]) -> list[float]:
+        """Return the score of each rendered conversation; all 0 for a model that was not trained to score."""
+
+    def sample(self, *, prompt: str, expected: str, answer: str, correct: bool) -> None:
         """Keep an answer for the page of examples."""
 
     def progress(self, done: int, total: int) -> None:

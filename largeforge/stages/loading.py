@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import ModelError
@@ -10,10 +12,12 @@ from largeforge.stages.models import ResolvedModel, checked_folder, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from largeforge.recipe.schema import Registry
     from largeforge.stages.context import Context
+
+CAUSAL_LM, SEQ_CLS = "CAUSAL_LM", "SEQ_CLS"
+"""What a model is made for, in peft's words: to write, or to score."""
 
 
 @dataclass(frozen=True)
@@ -31,32 +35,59 @@ class Base:
         return resolve(self.reference, registry=self.registry, inputs=context.inputs, lock=context.lock)
 
 
-def load_model(source: ResolvedModel, *, device: str, precision: str = "auto", quantization: Any = None) -> Any:
+def load_model(
+    source: ResolvedModel,
+    *,
+    device: str,
+    precision: str = "auto",
+    quantization: Any = None,
+    task_type: str = CAUSAL_LM,
+) -> Any:
     """Load the weights of a causal language model onto a device.
 
     `precision` is fp32, bf16, `stored` (as in the files), or `auto` (by the device); `quantization` is
-    transformers' configuration of how to quantize them while loading, or None.
+    transformers' configuration of how to quantize them while loading, or None. With the `task_type` SEQ_CLS (peft's
+    name) the model scores: its head has one output, drawn from torch's generator where the files have none.
     Raises ModelError when the files are missing or broken.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     default = torch.float32 if device == "cpu" else torch.bfloat16
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "stored": "auto"}.get(precision, default)
     more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
+    scores = task_type == SEQ_CLS
+    architecture = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+    if scores:
+        more["num_labels"] = 1
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source.location, revision=source.revision or None, dtype=dtype, **more
-        )
+        model = architecture.from_pretrained(source.location, revision=source.revision or None, dtype=dtype, **more)
     except Exception as error:
         raise _broken(source, error) from error
     return model if quantization is not None else model.to(device)
 
 
-def load_tokenizer(source: ResolvedModel) -> Any:
-    """Load a tokenizer and make sure that it can pad and render conversations.
+def task_type(source: ResolvedModel) -> str:
+    """Return what a model is made for, in peft's words: SEQ_CLS for one that scores, otherwise CAUSAL_LM.
 
-    Raises ModelError when the files are missing, broken, or without a chat template.
+    Raises ModelError when the files are missing or broken.
+    """
+    from transformers import AutoConfig
+
+    adapter = Path(source.location) / "adapter_config.json"
+    try:
+        if adapter.is_file():
+            return str(json.loads(adapter.read_text(encoding="utf-8")).get("task_type") or CAUSAL_LM)
+        config = AutoConfig.from_pretrained(source.location, revision=source.revision or None)
+    except Exception as error:
+        raise _broken(source, error) from error
+    return SEQ_CLS if str((config.architectures or [""])[0]).endswith("ForSequenceClassification") else CAUSAL_LM
+
+
+def load_tokenizer(source: ResolvedModel, *, renders: bool = True) -> Any:
+    """Load a tokenizer and make sure that it can pad, and render conversations unless `renders` is false.
+
+    Raises ModelError when the files are missing, broken, or without a chat template that is needed.
     """
     from transformers import AutoTokenizer
 
@@ -64,7 +95,7 @@ def load_tokenizer(source: ResolvedModel) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision or None)
     except Exception as error:
         raise _broken(source, error) from error
-    if tokenizer.chat_template is None:
+    if renders and tokenizer.chat_template is None:
         raise ModelError(f"{source.reference} ({source.location}) has no chat template in its tokenizer")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -86,14 +117,26 @@ def load_adapter(model: Any, folder: Path) -> Any:
         raise ModelError(f"adapter {folder} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def render(tokenizer: Any, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
-    """Return the token ids of a conversation under the tokenizer's chat template."""
+def render(
+    tokenizer: Any, messages: Sequence[dict[str, Any]], *, generation_prompt: bool, tools: Sequence[Any] | None = None
+) -> list[int]:
+    """Return the token ids of a conversation, and the tools it may call, under the tokenizer's chat template."""
     if not messages:
         return []
     ids = tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=generation_prompt, tokenize=True, return_dict=False
+        list(messages),
+        tools=list(tools) if tools else None,
+        add_generation_prompt=generation_prompt,
+        tokenize=True,
+        return_dict=False,
     )
     return [int(token) for token in ids]
+
+
+def text_tokens(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids of plain text with the token that ends it, as trl's SFTTrainer tokenizes it."""
+    ended = text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token
+    return [int(token) for token in tokenizer(ended)["input_ids"]]
 
 
 def _broken(source: ResolvedModel, error: Exception) -> ModelError:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Registry
 from largeforge.stages.context import Result
-from largeforge.stages.loading import Base, load_adapter, load_model, load_tokenizer
+from largeforge.stages.loading import Base, load_adapter, load_model, load_tokenizer, task_type
+from largeforge.stages.models import ResolvedModel
 
 if TYPE_CHECKING:
     from largeforge.stages.context import Context
@@ -24,7 +25,9 @@ def run(config: Config, context: Context) -> Result:
     """Write the merged model with the tokenizer that the adapter was trained with."""
     source = Base(config.reference, config.registry).resolve(context)
     context.events.emit("note", text="loading the base and its adapter")
-    model = load_adapter(load_model(source, device="cpu", precision="stored"), context.inputs["adapter"])
+    folder = context.inputs["adapter"]
+    task = task_type(ResolvedModel(str(folder), context.stage))
+    model = load_adapter(load_model(source, device="cpu", precision="stored", task_type=task), folder)
     merged = model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(context.out)
     load_tokenizer(source).save_pretrained(context.out)

@@ -6,6 +6,7 @@ since accelerate falls back silently.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ from largeforge.recipe import extensions
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
 from largeforge.stages.context import Result
-from largeforge.stages.loading import Base, load_model, load_tokenizer, render
-from largeforge.training import distributed
+from largeforge.stages.loading import CAUSAL_LM, Base, load_model, load_tokenizer, render, text_tokens
+from largeforge.training import distributed, extra
 from largeforge.training.arguments import compute_precision
 from largeforge.training.session import Session
 
 if TYPE_CHECKING:
+    from largeforge.recipe.training import TrainingMethod
     from largeforge.stages.context import Context
 
 
@@ -44,14 +46,16 @@ def run(config: Config, context: Context) -> Result:
         config.launcher, device=config.device, precision=precision, world_size=config.world_size, work=context.work
     )
     method = extensions.load("method", config.method.name)
+    extra.verify(method.TRL_CONFIG, config.method)
     adapter = extensions.load("adapter", config.adapter.name)
     context.events.emit("note", text="loading libraries and model")
     source = Base(config.reference, config.registry).resolve(context)
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, renders=method.DATA_KIND != "text")
     quantization = adapter.quantization(config.adapter, precision=precision)
     device = config.device if quantization else distributed.loading_device(config.launcher.name, config.device)
     rows = read_rows(context.inputs["data"] / "train.jsonl")
-    statistics = lengths.check(rows, _counter(tokenizer), config.method.max_length)
+    statistics = lengths.check(rows, _counter(tokenizer), _limit(config.method))
+    _seed(config.seed)
     session = Session(
         context=context,
         method=config.method,
@@ -59,7 +63,13 @@ def run(config: Config, context: Context) -> Result:
         registry=config.registry,
         source=source,
         launcher=config.launcher.model_dump(),
-        model=load_model(source, device=device, precision=precision, quantization=quantization),
+        model=load_model(
+            source,
+            device=device,
+            precision=precision,
+            quantization=quantization,
+            task_type=getattr(method, "TASK_TYPE", CAUSAL_LM),
+        ),
         tokenizer=tokenizer,
         peft_config=adapter.peft_config(config.adapter),
         seed=config.seed,
@@ -71,11 +81,29 @@ def run(config: Config, context: Context) -> Result:
     return Result(metrics=metrics, info=info)
 
 
+def _seed(seed: int) -> None:
+    """Seed all generators as trl's trainers do before they load a model: a new head is drawn from them."""
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
 def _counter(tokenizer: Any) -> Any:
     def count(row: dict[str, Any]) -> int:
+        if "text" in row:
+            return len(text_tokens(tokenizer, row["text"]))
         if "messages" in row:
-            return len(render(tokenizer, row["messages"], generation_prompt=False))
-        sides = (row["prompt"] + row[side] for side in ("chosen", "rejected"))
-        return max(len(render(tokenizer, messages, generation_prompt=False)) for messages in sides)
+            whole = [row["messages"]]
+        else:
+            answers = [row[side] for side in ("chosen", "rejected", "completion") if side in row] or [[]]
+            whole = [row["prompt"] + answer for answer in answers]
+        tools = row.get("tools")
+        return max(len(render(tokenizer, messages, generation_prompt=False, tools=tools)) for messages in whole)
 
     return count
+
+
+def _limit(method: TrainingMethod) -> int:
+    """Return how long a row may be; packing that cuts rows takes any."""
+    cuts = getattr(method, "packing", False) and getattr(method, "packing_strategy", "") in ("bfd_split", "wrapped")
+    return sys.maxsize if cuts else method.max_length

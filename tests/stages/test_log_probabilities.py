@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from largeforge.stages import evaluate
+from largeforge.stages import subject as judged
 
 ROWS = [(list(range(3, 3 + size)), skip) for size, skip in ((5, 2), (40, 1), (7, 7), (12, 4), (33, 30))]
 
@@ -21,7 +21,7 @@ def subject():
         vocab_size=128,
     )  # fmt: skip
     tokenizer = SimpleNamespace(pad_token_id=0)
-    return evaluate.LoadedSubject(AutoModelForCausalLM.from_config(config), tokenizer, [], None)
+    return judged.LoadedSubject(AutoModelForCausalLM.from_config(config), tokenizer, [], None)
 
 
 def plain(subject, ids, skip):
@@ -35,8 +35,8 @@ def plain(subject, ids, skip):
     "limits", [(2**30, 512), (128 * 4 * 50, 8), (1, 1)], ids=["one part", "a few parts", "row by row"]
 )
 def test_every_row_gets_the_log_probability_of_its_completion(subject, limits, monkeypatch):
-    monkeypatch.setattr(evaluate, "LOGITS_BYTES", limits[0])
-    monkeypatch.setattr(evaluate, "PIECE_TOKENS", limits[1])
+    monkeypatch.setattr(judged, "LOGITS_BYTES", limits[0])
+    monkeypatch.setattr(judged, "PIECE_TOKENS", limits[1])
     found = subject.log_probabilities(ROWS)
     assert found == pytest.approx([plain(subject, ids, skip) for ids, skip in ROWS], rel=1e-4, abs=1e-6)
 
@@ -51,7 +51,7 @@ def test_no_part_has_more_logits_than_allowed_unless_it_is_one_row(subject, limi
         return forward(input_ids=input_ids, **rest)
 
     monkeypatch.setattr(subject.model, "forward", watched)
-    monkeypatch.setattr(evaluate, "LOGITS_BYTES", limit * 128 * 4)
+    monkeypatch.setattr(judged, "LOGITS_BYTES", limit * 128 * 4)
     subject.log_probabilities(ROWS)
     assert sum(rows for rows, _ in sizes) == len(ROWS)
     assert all(rows == 1 or rows * width <= limit for rows, width in sizes)

@@ -1,0 +1,141 @@
+"""A loaded model under evaluation: what evaluators ask it (`recipe.evaluation.Subject`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from largeforge.estimate.inference import LOGITS_BYTES, PIECE_TOKENS
+from largeforge.stages.loading import render, text_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from largeforge.stages.context import Context
+
+
+class LoadedSubject:
+    """A loaded model with its held-out rows.
+
+    `has_reward_head`: whether it can score; a model without one finds every answer equally good.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, rows: list[dict[str, Any]], context: Context, *, has_reward_head: bool = False
+    ):
+        self.model, self.tokenizer, self.rows, self.context = model.eval(), tokenizer, rows, context
+        self.has_reward_head = has_reward_head
+        self.samples: list[dict[str, Any]] = []
+        self.label = ""
+
+    def render(
+        self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool, tools: Sequence[Any] | None = None
+    ) -> list[int]:
+        """Return the token ids of a conversation under the model's chat template."""
+        return render(self.tokenizer, messages, generation_prompt=generation_prompt, tools=tools)
+
+    def encode(
+        self, prompt: Sequence[dict[str, Any]], answer: Sequence[dict[str, Any]], *, tools: Sequence[Any] | None = None
+    ) -> tuple[list[int], int]:
+        """Return the token ids of a prompt with an answer, and how many of them come before the answer.
+
+        That is where both part, as in trl, should the template render the prompt alone in another way.
+        """
+        before = self.render(prompt, generation_prompt=True, tools=tools)
+        whole = self.render([*prompt, *answer], generation_prompt=False, tools=tools)
+        same = next((at for at, (one, other) in enumerate(zip(before, whole, strict=False)) if one != other), None)
+        return whole, max(min(len(before), len(whole)) if same is None else same, 1)
+
+    def text_tokens(self, text: str) -> list[int]:
+        """Return the token ids of plain text, with the token that ends it."""
+        return text_tokens(self.tokenizer, text)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return tokens as text, without special ones."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def generate(self, encoded: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+        """Return the greedy answers to a batch of rendered prompts."""
+        import torch
+
+        tokens, mask = self._padded(encoded, left=True)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )  # fmt: skip
+        answers: list[str] = self.tokenizer.batch_decode(output[:, tokens.shape[1] :], skip_special_tokens=True)
+        return answers
+
+    def log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
+        """Return, for each `(token ids, length of the prompt)`, the summed log-probability of the rest, in nats.
+
+        Rows are passed on in as many parts as the memory of their logits demands.
+        """
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        tokens = int(LOGITS_BYTES // (vocabulary * self.model.dtype.itemsize))
+        found: list[float] = []
+        for part in _parts(batch, max_tokens=tokens):
+            found += self._log_probabilities(part)
+        return found
+
+    def rewards(self, batch: Sequence[list[int]]) -> list[float]:
+        """Return the score of each rendered conversation; all 0 for a model that was not trained to score."""
+        import torch
+
+        if not self.has_reward_head:
+            return [0.0] * len(batch)
+        tokens, mask = self._padded(batch, left=False)
+        with torch.inference_mode():
+            scores = self.model(input_ids=tokens, attention_mask=mask).logits
+        return [float(score) for score in scores.float().squeeze(-1)]
+
+    def sample(self, *, prompt: str, expected: str, answer: str, correct: bool) -> None:
+        """Keep an answer for the page of examples."""
+        self.samples.append({"prompt": prompt, "expected": expected, "answer": answer, "correct": correct})
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how far the evaluator is, in rows."""
+        self.context.events.emit("progress", step=done, total=total, unit=f"rows, {self.label}")
+
+    def _log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
+        import torch
+
+        tokens, mask = self._padded([ids for ids, _ in batch], left=False)
+        with torch.inference_mode():
+            logits = self.model(input_ids=tokens, attention_mask=mask).logits
+            return [
+                _summed(logits[row, skip - 1 : len(ids) - 1], tokens[row, skip : len(ids)])
+                for row, (ids, skip) in enumerate(batch)
+            ]
+
+    def _padded(self, encoded: Sequence[list[int]], *, left: bool) -> tuple[Any, Any]:
+        import torch
+
+        width = max(len(ids) for ids in encoded)
+        tokens = torch.full((len(encoded), width), int(self.tokenizer.pad_token_id))
+        mask = torch.zeros((len(encoded), width), dtype=torch.long)
+        for index, ids in enumerate(encoded):
+            place = slice(width - len(ids), width) if left else slice(0, len(ids))
+            tokens[index, place] = torch.tensor(ids, dtype=torch.long)
+            mask[index, place] = 1
+        return tokens.to(self.model.device), mask.to(self.model.device)
+
+
+def _parts(batch: Sequence[tuple[list[int], int]], *, max_tokens: int) -> Iterator[Sequence[tuple[list[int], int]]]:
+    """Yield the rows in order, as many at a time as have that many tokens with their padding, at least one."""
+    start, width = 0, 0
+    for place, (ids, _) in enumerate(batch):
+        width = max(width, len(ids))
+        if place > start and width * (place - start + 1) > max_tokens:
+            yield batch[start:place]
+            start, width = place, len(ids)
+    yield batch[start:]
+
+
+def _summed(logits: Any, tokens: Any) -> float:
+    """Return the summed log-probability of tokens, in fp32 a piece at a time."""
+    total = 0.0
+    for values, chosen in zip(logits.split(PIECE_TOKENS), tokens.split(PIECE_TOKENS), strict=True):
+        piece = values.float()
+        total += float((piece.gather(-1, chosen.unsqueeze(-1)).squeeze(-1) - piece.logsumexp(-1)).sum())
+    return total

@@ -1,0 +1,47 @@
+"""`method.extra` against trl's own dataclass, in the process that trains: trl need not be where the plan was made."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from largeforge.errors import Problem, RecipeError, nearest
+from largeforge.recipe import method_extra
+
+if TYPE_CHECKING:
+    from largeforge.recipe.training import TrainingMethod
+
+
+def verify(config: str, method: TrainingMethod) -> None:
+    """Check the extra fields of a method against the dataclass `module:Class`, before anything is loaded.
+
+    Raises RecipeError with all that is wrong.
+    """
+    if not method.extra:
+        return
+    problems = list(method_extra.check(method, method.extra)) or list(_unknown(config, method.extra))
+    if problems:
+        raise RecipeError([Problem(f"method.{p.key}", p.rule, p.where, p.given, p.nearest) for p in problems])
+
+
+def _unknown(config: str, extra: dict[str, Any]) -> list[Problem]:
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    module, _, name = config.partition(":")
+    known = {field.name: field.type for field in fields(getattr(importlib.import_module(module), name)) if field.init}
+    found = []
+    for key, value in extra.items():
+        if key not in known:
+            close = nearest(key, known)
+            found.append(Problem(f"extra.{key}", f"trl's {name} has no such field.", nearest=close))
+            continue
+        try:
+            TypeAdapter(known[key]).validate_python(value, strict=False)
+        except (PydanticSchemaGenerationError, PydanticUserError, NameError):
+            continue  # a type that only trl itself can judge
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            found.append(Problem(f"extra.{key}", f"{reason}, as in trl's {name}.", given=repr(value)))
+    return found

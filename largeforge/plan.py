@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import largeforge
 from largeforge import identity
 from largeforge.artifacts import digest
+from largeforge.forecast import batches
 from largeforge.hardware import Machine, machine
-from largeforge.recipe import extensions, launching, model_ref, profiles
+from largeforge.recipe import extensions, further_models, launching, model_ref, profiles
 from largeforge.recipe.lock import dataset_hashes, lock, portable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from largeforge.forecast.stage import Forecast
+    from largeforge.recipe.further_models import Named
     from largeforge.recipe.schema import Job, Recipe
 
 
@@ -46,6 +48,8 @@ class Stage:
     uses: str = ""
     produces: str = ""
     launcher: dict[str, Any] | None = None
+    models: tuple[str, ...] = ()
+    """References of models from outside the run that it reads beside its base, such as a teacher."""
     reusable: bool = True
     """Whether an equal stage of another run may stand in for this one."""
     fingerprint: str = ""
@@ -74,7 +78,8 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for `plan.json`."""
-        stages = [asdict(stage) for stage in self.stages]
+        plain = (asdict(stage) for stage in self.stages)
+        stages = [{key: value for key, value in stage.items() if key != "models" or value} for stage in plain]
         forecasts = {name: forecast.as_dict() for name, forecast in self.forecasts.items()}
         return {
             "recipe": self.recipe.name, "digest": self.digest, "machine": self.machine.as_dict(), "stages": stages,
@@ -85,6 +90,7 @@ class Plan:
 def make_plan(recipe: Recipe, *, recipe_folder: str = "", packs: dict[str, Any] | None = None) -> Plan:
     """Return the plan of a validated recipe; `packs` are those that it was composed from, for the lock."""
     found, hashes = machine(profiles.completed(recipe.hardware)), dataset_hashes(recipe)
+    recipe = batches.divided(recipe, found)
     fixed, floating = identity.of_models(recipe)
     locked = lock(
         recipe, found, recipe_folder=recipe_folder, hashes=hashes, models=fixed, resolved=floating, packs=packs
@@ -102,17 +108,18 @@ def make_plan(recipe: Recipe, *, recipe_folder: str = "", packs: dict[str, Any] 
 
 
 def _depths(recipe: Recipe) -> dict[str, int]:
-    """Return, for each job, how many jobs it builds on; each job stands after the one that it starts from."""
-    jobs = recipe.training_jobs
+    """Return, for each job, how many jobs it builds on at most one after the other; it stands after all of them."""
+    parents = {name: further_models.parents(job) for name, job in recipe.training_jobs.items()}
     depths: dict[str, int] = {}
-    for first in jobs:
-        chain, name = [], first
-        while name and name not in depths:
-            chain.append(name)
-            ref = model_ref.parse(jobs[name].model.ref)
-            name = ref.target if ref.scheme == "job" else ""
-        depth = depths[name] if name else -1
-        depths.update({link: depth + step for step, link in enumerate(reversed(chain), 1)})
+    for first in parents:
+        chain = [first]
+        while chain:
+            waiting = [parent for parent in parents[chain[-1]] if parent not in depths]
+            if waiting:
+                chain.append(waiting[0])
+            else:
+                name = chain.pop()
+                depths[name] = 1 + max((depths[parent] for parent in parents[name]), default=-1)
     return depths
 
 
@@ -155,6 +162,15 @@ class _Job:
         if self.ref.scheme == "job":
             return {"base": stage_name(self.recipe, self.ref.target, self.ref.selector or "train")}
         return {}
+
+    def _made_here(self, named: list[Named]) -> dict[str, str]:
+        """Return the inputs that hold further models which other jobs make."""
+        refs = {one.reference: model_ref.parse(one.reference) for one in named if one.reference.startswith("job:")}
+        return {text: stage_name(self.recipe, ref.target, ref.selector or "train") for text, ref in refs.items()}
+
+    def _is_fixed(self, named: list[Named]) -> bool:
+        """Whether all models are known before the run; an alias of the registry may move."""
+        return not any(text.startswith("registry:") for text in (self.job.model.ref, *_outside(named)))
 
     @property
     def _reference(self) -> str:
@@ -201,14 +217,16 @@ class _Job:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         device = threads if self.machine.device == "cpu" else self.machine.gpu
         epochs, most = job.method.num_train_epochs, job.method.max_steps
+        further = further_models.of_training(job)
         steps = f"{most} step{'s' if most > 1 else ''}" if most > 0 else f"{epochs:g} epoch{'s' if epochs != 1 else ''}"
         return Stage(
             name=self._stage("train"), kind="train", job=self.name, config=config, threads=self.threads,
             title=f"{job.method.name} of {job.model.name or job.model.ref}",
-            inputs={"data": self._stage("prepare"), **self.base}, launcher=given.model_dump(),
+            inputs={"data": self._stage("prepare"), **self.base, **self._made_here(further)},
+            launcher=given.model_dump(),
             uses=f"{steps} × {_batch(job, world_size)}, {f'{world_size} × ' if world_size > 1 else ''}{device}",
             produces="model" if job.adapter.name == "none" else f"{job.adapter.name} adapter",
-            reusable=self.ref.scheme != "registry",
+            models=_outside(further), reusable=self._is_fixed(further),
         )  # fmt: skip
 
     def _evaluate(self) -> Stage:
@@ -217,12 +235,14 @@ class _Job:
             "evaluation": {name: evaluator.model_dump() for name, evaluator in self.job.evaluation.items()},
             "device": self.machine.device,
         }  # fmt: skip
+        further = further_models.of_evaluation(self.job)
         inputs = {"data": self._stage("prepare"), "model": self._stage("train"), **self.base}
+        inputs |= self._made_here(further)
         return Stage(
             name=self._stage("evaluate"), kind="evaluate", job=self.name, title="judge on held-out rows",
             config=config, inputs=inputs, threads=max(1, self.machine.cores // len(self.recipe.training_jobs)),
             uses="held-out rows, model and base", produces=", ".join(self.job.evaluation),
-            reusable=self.ref.scheme != "registry",
+            models=_outside(further), reusable=self._is_fixed(further),
         )  # fmt: skip
 
     def _gate(self) -> Stage:
@@ -259,6 +279,11 @@ class _Job:
             config=config, inputs=inputs, threads=1, uses=recipe.registry.uri, reusable=False,
             produces=f"registry:{job.register_as}@{job.register_alias}",
         )  # fmt: skip
+
+
+def _outside(named: list[Named]) -> tuple[str, ...]:
+    """Return the references that no job of the recipe makes, each once."""
+    return tuple(dict.fromkeys(one.reference for one in named if one.reference and one.reference[:4] != "job:"))
 
 
 def stage_name(recipe: Recipe, job: str, kind: str) -> str:
@@ -323,6 +348,8 @@ def _fingerprinted(
             covered["packages"] = packages
         if stage.config.get("reference") in models:
             covered["model"] = models[stage.config["reference"]]
+        if further := {reference: models[reference] for reference in stage.models if reference in models}:
+            covered["models"] = further
         done[stage.name] = Stage(**{**_fields(stage), "fingerprint": digest(covered)})
     return tuple(done.values())
 

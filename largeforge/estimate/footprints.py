@@ -24,6 +24,9 @@ class MethodFootprint:
     logits: Literal["fused", "full", "none"] = "fused"
     """`fused`: trl's fused head computes them a tile at a time; `full`: all logits of a batch at once and their
     softmax in fp32, as transformers' own loss; `none`: a head with one output (reward model)."""
+    full_copies: int = 3
+    """With `full`: copies of all logits in fp32 that the loss has alive. 3: a plain loss has the logits themselves,
+    their log-softmax, and its gradient."""
     scored: float = 1.0
     """Share of the tokens that the loss is computed on; 1 where it is not known."""
     teacher: Shape | None = None
@@ -48,6 +51,9 @@ REWARD = MethodFootprint("reward", sequences_per_row=2, logits="none")
 """trl 1.16 `RewardTrainer`: both answers in one forward pass, one number each."""
 DISTILL = MethodFootprint("distillation")
 """trl 1.16 `DistillationTrainer`; give the teacher with `with_teacher`."""
+GKD_COPIES = {"forward": 8, "reverse": 9, "mixed": 16}
+"""Copies of all logits that trl 1.16 `GKDTrainer.generalized_jsd_loss` has alive, by its divergence; measured as the
+peak of a process on a CPU with 1024 × 32768 logits."""
 GRPO = MethodFootprint("grpo", generations=8, completion_length=256)
 """trl 1.16 `GRPOTrainer` with transformers' generate; `beta` above 0 adds a reference (trl's default is 0)."""
 

@@ -15,8 +15,6 @@ TILE_TOKENS, TILE_WORDS = 4096, 32768
 _CPU_TILES = 8.25
 """Tiles in fp32 that trl's loss has alive at once where there is no Triton kernel (`_backward_tile`): the logits, their
 log-probabilities, probabilities and gradient, and four operands of the last line; a quarter for the mask."""
-_FULL_COPIES = 3
-"""Copies of all logits in fp32 that a plain loss has alive: themselves, log-softmax, and its gradient."""
 
 
 def loss_bytes(load: TrainingLoad, *, forward_only: bool = False) -> float:
@@ -52,4 +50,4 @@ def _head_gradient(load: TrainingLoad) -> float:
 def _full(load: TrainingLoad, forward_only: bool) -> float:
     words = load.tokens * load.shape.vocab_size
     size = bytes_per_value(load.compute)
-    return words * (size + 4 * (2 if forward_only else _FULL_COPIES))
+    return words * (size + 4 * (2 if forward_only else load.method.full_copies))

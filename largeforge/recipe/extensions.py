@@ -23,9 +23,14 @@ KINDS = {
     "adapter": "largeforge.adapters",
     "launcher": "largeforge.launchers",
     "evaluation": "largeforge.evaluators",
+    "reward": "largeforge.rewards",
     "router": "largeforge.gateway.routers",
+    "tracking": "largeforge.trackers",
 }
 """Config group to the package that holds its extensions."""
+
+KEYED = ("evaluation", "tracking")
+"""Kinds of which a recipe may choose several, each under its name."""
 
 _NAME = re.compile(r"[a-z0-9_]+")
 

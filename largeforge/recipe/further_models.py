@@ -6,9 +6,9 @@ from here what a stage reads beside its base; `checks.py`, what must exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
@@ -17,6 +17,17 @@ from largeforge.recipe.sections.models import Refers
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import Job
+
+
+class LoadedModel(Protocol):
+    """A further model that was loaded for a method, a reward or an evaluator."""
+
+    model: Any
+    """The transformers model, in evaluation mode."""
+    tokenizer: Any
+
+    def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
+        """Return the token ids of a conversation under the model's own chat template."""
 
 
 @dataclass(frozen=True)

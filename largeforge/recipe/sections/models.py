@@ -26,6 +26,8 @@ class Refers:
 
     to: Literal["causal", "reward"] = "causal"
     """What the model must be: one that generates text, or one that method `reward` makes."""
+    same_vocabulary: bool = False
+    """Whether its tokens must be those of the model that is trained."""
 
 
 _PATTERN = f"^({'|'.join(model_ref.SCHEMES)}):."
@@ -37,6 +39,7 @@ Reference = Annotated[
 FurtherModel = Annotated[str, AfterValidator(_valid_or_open), Refers(), _OPEN]
 """A reference in the settings of a method, a reward or an evaluator; it must be given, and "" is only its default."""
 FurtherRewardModel = Annotated[str, AfterValidator(_valid_or_open), Refers("reward"), _OPEN]
+Teacher = Annotated[str, AfterValidator(_valid_or_open), Refers(same_vocabulary=True), _OPEN]
 
 
 class VisionArchitecture(Strict):

@@ -1,0 +1,1 @@
+"""Reward functions: one file each, with a `Config` and `score(config, batch)`."""

@@ -1,0 +1,96 @@
+"""1 for an answer that is JSON and valid under a schema, a part of that for one that is only JSON, else 0.
+
+References to schemas elsewhere (`$ref` to a URL) are never fetched: such an answer is not valid.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Literal
+
+from pydantic import Field
+
+from largeforge.errors import Problem
+from largeforge.recipe.rewards import Batch, RewardFunction
+
+NEEDS_ANSWER = False
+
+_FENCED = re.compile(r"```(?:json)?[ \t]*\n([^`]*)\n?```", re.IGNORECASE)
+
+
+class Config(RewardFunction):
+    """Settings of JSON Schema validity; the draft is the one that the schema names, else 2020-12."""
+
+    name: Literal["json_schema"] = "json_schema"
+    definition: dict[str, Any] = {}
+    """The schema itself."""
+    schema_path: str = ""
+    """A file with the schema, relative to the working directory; `recipe:schemas/x.json` is relative to the recipe.
+    Its content takes the place of `definition` when the recipe is read."""
+    parses: float = Field(default=0.25, ge=0, le=1)
+    """Reward of an answer that is JSON but not valid."""
+    fenced: bool = False
+    """Whether the JSON may stand in a Markdown code block; the first one counts."""
+
+
+def check(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong between the settings, with keys below the reward."""
+    if not config.definition:
+        yield Problem("definition", "is required: a JSON Schema, here or in a file that schema_path names.")
+    elif wrong := _unsound(config.definition):
+        yield Problem("definition", f"is no JSON Schema: {wrong}.")
+
+
+def score(config: Config, batch: Batch) -> list[float]:
+    """Return 1, `parses` or 0 for each answer."""
+    return [_score(config, text) for text in batch.completions]
+
+
+def _score(config: Config, text: str) -> float:
+    if config.fenced and (block := _FENCED.search(text)):
+        text = block[1]
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):  # a model can nest deeper than a parser can follow
+        return 0.0
+    return 1.0 if _is_valid(json.dumps(config.definition, sort_keys=True), value) else config.parses
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _is_valid(schema: str, value: Any) -> bool:
+    from referencing.exceptions import Unresolvable
+
+    try:
+        return bool(_validator(schema).is_valid(value))
+    except (RecursionError, Unresolvable):
+        return False
+
+
+@lru_cache(maxsize=16)
+def _validator(schema: str) -> Any:
+    from jsonschema.validators import Draft202012Validator, validator_for
+    from referencing import Registry
+
+    definition = json.loads(schema)
+    return validator_for(definition, default=Draft202012Validator)(definition, registry=Registry())
+
+
+def _unsound(definition: dict[str, Any]) -> str:
+    """Return what is wrong with a schema; empty also where jsonschema is not installed, as on a machine that plans."""
+    try:
+        from jsonschema.exceptions import SchemaError
+        from jsonschema.validators import Draft202012Validator, validator_for
+    except ImportError:
+        return ""
+    try:
+        validator_for(definition, default=Draft202012Validator).check_schema(definition)
+    except SchemaError as error:
+        where = ".".join(str(part) for part in error.absolute_path)
+        return f"{where}: {error.message}" if where else error.message
+    return ""

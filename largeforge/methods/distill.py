@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from largeforge.recipe.base import Extension
 
 DATA_KIND = "sft"
-TRL_CONFIG = "trl.experimental.gkd.gkd_config:GKDConfig"
+TRL_CONFIG = {
+    "gkd": "trl.experimental.gkd.gkd_config:GKDConfig",
+    "on_policy": "trl.trainer.distillation_config:DistillationConfig",
+    "logit": "trl.experimental.gkd.gkd_config:GKDConfig",
+}
 
 _LMBDA = 0.5
 

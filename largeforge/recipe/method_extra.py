@@ -67,7 +67,7 @@ OWNED: dict[str, str] = {
 
 def check(method: Extension, extra: dict[str, object]) -> Iterator[Problem]:
     """Yield what is wrong with the extra fields of a method, with keys below `method`; nothing without trl."""
-    config = getattr(extensions.load("method", method.name), "TRL_CONFIG", "")
+    config = trl_config(method)
     known = trl_fields.fields(config) if config and extra else None
     if known is None:
         return
@@ -78,9 +78,15 @@ def check(method: Extension, extra: dict[str, object]) -> Iterator[Problem]:
             yield problem
 
 
+def trl_config(method: Extension) -> str:
+    """Return trl's config class of a method as `module:Class`; several trainers are told apart by `algorithm`."""
+    found: str | dict[str, str] = getattr(extensions.load("method", method.name), "TRL_CONFIG", "")
+    return found if isinstance(found, str) else found[str(getattr(method, "algorithm", ""))]
+
+
 def is_unchecked(method: Extension, extra: dict[str, object]) -> bool:
     """Tell whether there are fields that cannot be checked on this machine, because trl is not installed."""
-    config = getattr(extensions.load("method", method.name), "TRL_CONFIG", "")
+    config = trl_config(method)
     return bool(extra and config) and trl_fields.fields(config) is None
 
 

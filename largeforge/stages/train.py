@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.data import lengths
 from largeforge.data.rows import read_rows
-from largeforge.recipe import extensions
+from largeforge.recipe import extensions, method_extra
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
 from largeforge.stages.context import Result
@@ -46,7 +46,7 @@ def run(config: Config, context: Context) -> Result:
         config.launcher, device=config.device, precision=precision, world_size=config.world_size, work=context.work
     )
     method = extensions.load("method", config.method.name)
-    extra.verify(method.TRL_CONFIG, config.method)
+    extra.verify(method_extra.trl_config(config.method), config.method)
     adapter = extensions.load("adapter", config.adapter.name)
     context.events.emit("note", text="loading libraries and model")
     source = Base(config.reference, config.registry).resolve(context)

@@ -94,6 +94,9 @@ class ModelError(LargeForgeError, ValueError):
 class StageError(LargeForgeError, RuntimeError):
     """A stage failed; what was finished before it is kept."""
 
+    reason = ""
+    """What happened in one word, for programs: `out_of_memory`, `nan`, `disk`; empty for anything else."""
+
 
 class GateError(LargeForgeError):
     """A gate of the recipe refused to go on."""
@@ -107,6 +110,10 @@ class ServingError(LargeForgeError, RuntimeError):
 
 class RegistryError(LargeForgeError, LookupError):
     """A registered model, version or alias is not there, or does not verify."""
+
+
+class TrackingError(LargeForgeError, RuntimeError):
+    """A tracker did not take what it was given; the run directory has it all, and it can be tried again."""
 
 
 class ClientError(LargeForgeError, RuntimeError):

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from largeforge import artifacts, events, progress, report, runner, runs
-from largeforge.errors import LargeForgeError
+from largeforge.errors import Interrupted, LargeForgeError
 from largeforge.forecast import training
 from largeforge.preflight import run as preflight
+from largeforge.tracking import following as tracking
 
 if TYPE_CHECKING:
     from largeforge.plan import Plan
@@ -33,9 +34,14 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
     raises, after the report is written.
     """
     warnings = preflight.require(plan)
-    with runs.opened(plan) as run, (run.path / EVENTS).open("a", encoding="utf-8") as stream:
+    with (
+        runs.opened(plan) as run,
+        (run.path / EVENTS).open("a", encoding="utf-8") as stream,
+        tracking.following(run.path, plan.recipe) as trackers,
+    ):
         earlier = progress.earlier_seconds(run.path / EVENTS)
         sink = _remembering(plan, progress.enriched(plan, earlier, _recording(run, stream, show)))
+        sink = _noting(trackers, sink)
         started = time.monotonic()
         sink(_event("run_started", **_described(plan, run, command)))
         for warning in warnings:
@@ -48,12 +54,15 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
             sink(_event("run_failed", run_dir=runs.relative(run.path), **fields))
             error.was_shown = True
             report.write(run.path)
+            interrupted = isinstance(error, Interrupted)
+            _tell(sink, trackers.close(patience_s=tracking.INTERRUPTED_S if interrupted else tracking.PATIENCE_S))
             raise
         seconds = round(time.monotonic() - started, 1)
         path = runs.relative(run.path / "report.html")
         end = {"run_dir": runs.relative(run.path), "report": path, "next": next_commands(plan, command)}
         sink(_event("run_finished", seconds=seconds, **end))
         report.write(run.path)
+        _tell(sink, trackers.close())
         return run.path
 
 
@@ -109,6 +118,21 @@ def _remembering(plan: Plan, sink: Sink) -> Sink:
         sink(event)
 
     return remembering
+
+
+def _noting(trackers: tracking.Following, sink: Sink) -> Sink:
+    """Return a sink that says once what went wrong with a tracker."""
+
+    def noting(event: dict[str, Any]) -> None:
+        sink(event)
+        _tell(sink, trackers.problems())
+
+    return noting
+
+
+def _tell(sink: Sink, problems: list[str]) -> None:
+    for text in problems:
+        sink(_event("note", text=f"warning: {text}"))
 
 
 def _event(kind: str, **fields: Any) -> dict[str, Any]:

@@ -89,12 +89,17 @@ RULES = {
         own=("recipe", "plan", "runs", "recorded", "identity", "compare"), top=("rich",), late=("hydra",)
     ),
     "runs": Rule(own=("plan", "recipe"), top=("yaml",)),
-    "runner": Rule(own=("plan", "stages", "recipe", "runs")),
+    "runner": Rule(own=("plan", "stages", "recipe", "runs", "autopsy", "forecast")),
+    "autopsy": Rule(),
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),
     "preflight": Rule(own=("plan", "recipe", "runs", "data", "stages"), late=("packaging",)),
-    "execute": Rule(own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast", "progress")),
+    "execute": Rule(
+        own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast", "progress", "tracking")
+    ),
     "progress": Rule(own=("plan",)),
+    "trackers": Rule(own=("recipe", "registry"), late=("mlflow", "wandb")),
+    "tracking": Rule(own=("recipe", "console", "runs")),
     "gateway": Rule(
         own=("recipe", "monitoring"),
         top=(
@@ -108,7 +113,7 @@ RULES = {
             "uvloop",
         ),
     ),
-    "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
+    "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=(*TRAINING, "blake3")),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(own=("recipe", "serving", "registry"), top=("pydantic",), late=("pyinfra",)),
     "inspection": Rule(own=("plan", "recipe"), late=("pydantic",)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
-from largeforge.recipe import extensions, further_checks, method_checks, model_ref
+from largeforge.recipe import extensions, further_checks, host_checks, method_checks, model_ref
 from largeforge.recipe.evaluation import BASELINE, parse_condition
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("router", "is required to serve; choose one with +router=…")
     if recipe.serve and not recipe.topology:
         yield Problem("serve", "needs a topology to serve; choose one with +topology=…")
-    for name, host in recipe.hosts.hosts.items():
-        if host.address != "local" and recipe.mode == "run":
-            rule = "only this machine (local) is supported so far; use hosts=local, or mode=plan."
-            yield Problem(f"hosts.hosts.{name}.address", rule)
+    yield from host_checks.check(recipe)
+    for name, tracker in recipe.tracking.items():
+        if name != tracker.name:
+            yield Problem(f"tracking.{name}", f"is keyed by its name: tracking.{tracker.name}.")
     experts = recipe.topology.experts if recipe.topology else {}
     for index, question in enumerate(recipe.verify.questions):
         if question.expert not in experts:

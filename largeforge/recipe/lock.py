@@ -42,8 +42,8 @@ MAX_BYTES = 16 * 2**20
 """Longest lock that is read; one of a recipe with a hundred experts has some 200 KB."""
 
 _NOT_LOCKED: dict[str, Any] = {
-    "mode": True, "memory_check": True, "runs": True, "sweep": True, "hardware": {"price_per_hour", "power_watts"},
-    "serving": {"targets"},
+    "mode": True, "memory_check": True, "runs": True, "sweep": True, "tracking": True,
+    "hardware": {"price_per_hour", "power_watts"}, "serving": {"targets"},
 }  # fmt: skip
 
 

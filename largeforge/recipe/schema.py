@@ -12,7 +12,7 @@ from pydantic import Field
 
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Name, Strict
-from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Router
+from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Router, Tracker
 from largeforge.recipe.sections.jobs import Dataset, Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.machines import Environment, Hardware, Host, Hosts, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
@@ -45,6 +45,7 @@ __all__ = [
     "Targets",
     "TokenizerTraining",
     "Topology",
+    "Tracker",
     "Verify",
     "VisionArchitecture",
 ]
@@ -114,6 +115,8 @@ class Recipe(Strict):
     """Where registered models live."""
     runs: Runs = Runs()
     """Where runs are written, and whether one continues."""
+    tracking: dict[str, Tracker] = {}
+    """Where the run is tracked besides its directory, each tracker under its name."""
     sweep: Sweep = Sweep()
     """How `-m` searches over values."""
 

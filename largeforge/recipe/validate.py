@@ -211,7 +211,7 @@ def _descend(model: Any, part: int | str) -> Any:
     field = getattr(model, "model_fields", {}).get(part)
     if field is None:
         return _item_model(model, part)
-    if part in extensions.KINDS and part != "evaluation":
+    if part in extensions.KINDS and part not in extensions.KEYED:
         configs = {name: extensions.load(str(part), name).Config for name in extensions.names(str(part))}
         return configs if len(configs) > 1 else next(iter(configs.values()))
     return _model_of(field.annotation, str(part))
@@ -233,7 +233,7 @@ def _model_of(annotation: Any, part: str) -> Any:
 
     from largeforge.recipe import extensions
 
-    if part == "evaluation":
+    if part in extensions.KEYED:
         configs = {name: extensions.load(part, name).Config for name in extensions.names(part)}
         return _Items(configs)
     if hasattr(annotation, "model_fields"):

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     Launcher: TypeAlias = Extension
     Evaluator: TypeAlias = Extension
     Router: TypeAlias = Extension
+    Tracker: TypeAlias = Extension
 else:
     Method = extensions.union("method")
     Adapter = extensions.union("adapter")
     Launcher = extensions.union("launcher")
     Evaluator = extensions.union("evaluation")
     Router = extensions.union("router")
+    Tracker = extensions.union("tracking")

@@ -155,7 +155,7 @@ def test_a_recipe_may_be_typed_in_other_ways(own, typed):
 
 def test_hosts_of_the_working_directory(own):
     message = refused("+recipe=mine", "hosts=lab", cwd=own)
-    assert "hosts/lab.yaml:3: hosts.hosts.one.address = '10.0.0.1': only this machine" in message
+    assert "hosts/lab.yaml:3: hosts.hosts.one.address = '10.0.0.1': training on other hosts" in message
 
 
 def test_help(own):

@@ -35,6 +35,9 @@ class Place:
     """Interpreter of the stages."""
     folder: Path = Path()
     """Folder of the stage; empty while only planning."""
+    workdir: str = ""
+    """Directory that the command was given in, where a process runs."""
+    ssh_config: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Strategy(Extension):
 def place(recipe: Recipe, machine: Machine, *, python: str = "", folder: Path = Path()) -> Place:
     """Return where a recipe trains on a machine."""
     hosts = {name: host for name, host in recipe.hosts.hosts.items() if not host.roles or "train" in host.roles}
-    return Place(machine.device, machine.num_gpus, hosts, python, folder)
+    workdir = str(Path.cwd()) if python else ""
+    return Place(machine.device, machine.num_gpus, hosts, python, folder, workdir, recipe.hosts.ssh_config)
 
 
 def processes(strategy: Strategy, place: Place, *, gpus: int = 0) -> int:

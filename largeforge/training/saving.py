@@ -38,9 +38,16 @@ def _gathered(trainer: Any, model: Any) -> dict[str, Any] | None:
         return None
     if is_adapter or not found:  # only the first process is given the weights
         return found
-    tied = model.all_tied_weights_keys
-    return {name: value.to(_dtype(model, value)) for name, value in found.items() if name not in tied}
+    tied, dtype = model.all_tied_weights_keys, _dtype(model)
+    return {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in found.items()
+        if name not in tied
+    }
 
 
-def _dtype(model: Any, value: Any) -> Any:
-    return model.config.dtype if value.is_floating_point() and model.config.dtype else value.dtype
+def _dtype(model: Any) -> Any:
+    """Return the type that the model was loaded in; saving a checkpoint leaves its name in the configuration."""
+    import torch
+
+    return getattr(torch, str(model.config.dtype).removeprefix("torch."))

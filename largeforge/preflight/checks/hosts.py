@@ -1,4 +1,4 @@
-"""Stages run on this machine; other hosts of an inventory can be planned with."""
+"""Stages run on this machine; trainings with `launcher=multi_node` also on the other hosts of an inventory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ def check(context: Context) -> Iterator[Finding]:
         yield skipped("no recipe was given")
         return
     hosts = context.recipe.hosts.hosts
-    remote = [name for name, host in hosts.items() if host.address != "local"]
-    if remote:
-        text = f"{len(remote)} of {len(hosts)} hosts are not this machine ({listed(remote, 3)}): a plan only"
+    remote = [name for name, host in hosts.items() if not host.is_local]
+    if remote and context.recipe.launcher.name == "multi_node":
+        yield ok(f"training on {listed(hosts, 3)}; each is asked when a training starts")
+    elif remote:
+        there = f"{len(remote)} of {len(hosts)} hosts are not this machine ({listed(remote, 3)})"
+        text = f"{there}: only trainings run there (launcher=multi_node)"
         yield error(text, "hosts=local")
     else:
         yield ok("this machine alone")

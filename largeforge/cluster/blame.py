@@ -1,0 +1,72 @@
+"""Which of several hosts made a training fail, and why: when one goes, the others fail as well, often sooner."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass, field
+
+_CONSEQUENCE = re.compile(
+    r"connection (reset|closed|refused)|broken pipe|by peer|\bgloo\b|\bnccl\b|c10d|tcpstore|rendezvous|DistBackendError"
+    r"|DistNetworkError|socket timeout|timed out",
+    re.IGNORECASE,
+)
+"""What a process says when another one is gone."""
+
+
+@dataclass
+class Ending:
+    """How the part of one host ended."""
+
+    host: str
+    address: str
+    code: int
+    """Exit code of its processes."""
+    lost: bool = False
+    """Whether the connection ended before its processes were reported to."""
+    error: str = ""
+    """What a worker said before it failed."""
+    exit_code: int = 1
+    """Exit code that the worker's error asks for."""
+    reason: str = ""
+    """The worker's reason in one word, such as `out_of_memory`."""
+    words: list[str] = field(default_factory=list)
+    """The last lines of its log."""
+
+    @property
+    def name(self) -> str:
+        """The host as a user knows it."""
+        return self.host if self.address in ("local", self.host) else f"{self.host} ({self.address})"
+
+    @property
+    def rank(self) -> int:
+        """How little this looks like a cause: 0 is the most certain one."""
+        if self.lost:
+            return 0
+        if self.error and not _CONSEQUENCE.search(self.error):
+            return 1
+        return 2 if not self.error else 3  # died without a word, or complained of another
+
+    def message(self) -> str:
+        """Say which host failed and why."""
+        if self.lost:
+            last = f" ({self.words[-1]})" if self.words else ""
+            return f"host {self.name}: the connection was lost{last}. The processes on all other hosts were ended."
+        if self.error:
+            return f"host {self.name}: {self.error}"
+        return f"host {self.name}: {_how(self)}. The end of its log:\n  " + "\n  ".join(self.words or ["(empty)"])
+
+
+def cause(endings: list[Ending]) -> Ending:
+    """Return the ending that the others follow from; of equals, the first."""
+    return min(endings, key=lambda ending: ending.rank)
+
+
+def _how(ending: Ending) -> str:
+    killed = next((line for line in reversed(ending.words) if "Signal 9 (SIGKILL)" in line), "")
+    if killed:
+        return "a process was killed by SIGKILL (often the kernel, for memory)"
+    names = {128 + number: number.name for number in signal.Signals}
+    if ending.code in names:
+        return f"its processes were killed by {names[ending.code]}"
+    return f"its processes ended with exit code {ending.code}"

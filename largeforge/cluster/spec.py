@@ -1,0 +1,45 @@
+"""What a training on several hosts is made of, as one word of a command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Node:
+    """One host and what it runs."""
+
+    name: str
+    address: str
+    reached_at: str
+    """Address for the other hosts."""
+    argv: tuple[str, ...]
+    gpus: int
+    python: str
+    workdir: str = ""
+    user: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A training on several hosts."""
+
+    folder: str
+    """Folder of the stage, the same on all hosts."""
+    nodes: tuple[Node, ...]
+    connect_timeout_s: float = 60.0
+    lost_after_s: float = 30.0
+    ssh_config: str = ""
+
+    def encode(self) -> str:
+        """Return it as one word of a command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> Spec:
+        """Read what `encode` wrote."""
+        found = json.loads(text)
+        nodes = tuple(Node(**{**node, "argv": tuple(node["argv"])}) for node in found.pop("nodes"))
+        return cls(nodes=nodes, **found)

@@ -23,6 +23,7 @@ from largeforge.recipe.training import Training, TrainingMethod
 
 if TYPE_CHECKING:
     from largeforge.recipe.base import Extension
+    from largeforge.recipe.further_models import LoadedModel
 
 DATA_KIND = "sft"
 TRL_CONFIG = {
@@ -87,25 +88,26 @@ def check(config: Config, adapter: Extension) -> Iterator[Problem]:
 def run(config: Config, training: Training) -> dict[str, float]:
     """Train and return the final metrics."""
     teacher = training.other_model(config.teacher, precision=config.teacher_precision)
-    same_tokens(training.model, training.tokenizer, teacher.model, teacher.tokenizer, name=config.teacher)
+    same_outputs(teacher, training.model, training.tokenizer, name=config.teacher)
     trainer = _on_policy if config.algorithm == "on_policy" else _gkd
     return training.fit(trainer(config, training, teacher.model))
 
 
-def same_tokens(student: Any, tokenizer: Any, teacher: Any, teachers: Any, *, name: str) -> None:
+def same_outputs(teacher: LoadedModel, student: Any, tokenizer: Any, *, name: str) -> None:
     """Make sure that both models mean the same by each place of their output.
 
     Makers round the number of outputs up differently within one family; rows of the teacher that no token has
     are cut off. Raises StageError when the tokens differ, or when the teacher has fewer outputs.
     """
-    own, other = (model.config.get_text_config().vocab_size for model in (student, teacher))
-    sizes = f"the student has {own} outputs for {len(tokenizer)} tokens, the teacher {other} for {len(teachers)}"
-    if tokenizer.get_vocab() != teachers.get_vocab():
+    own, other = (model.config.get_text_config().vocab_size for model in (student, teacher.model))
+    known = len(tokenizer), len(teacher.tokenizer)
+    sizes = f"the student has {own} outputs for {known[0]} tokens, the teacher {other} for {known[1]}"
+    if not teacher.has_tokens_of(tokenizer):
         raise StageError(f"method.teacher: {name} does not have the student's tokens: {sizes}; distil within a family")
     if other < own:
         raise StageError(f"method.teacher: {name} has too few outputs: {sizes}")
     if other > own:
-        teacher.resize_token_embeddings(own)
+        teacher.model.resize_token_embeddings(own)
 
 
 def _gkd(config: Config, training: Training, teacher: Any) -> Any:

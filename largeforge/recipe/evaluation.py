@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from largeforge.recipe.further_models import LoadedModel
+
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -52,6 +54,19 @@ class Subject(Protocol):
 
     def rewards(self, batch: Sequence[list[int]]) -> list[float]:
         """Return the score of each rendered conversation; all 0 for a model that was not trained to score."""
+
+    def compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int]]:
+        """Return, for each `(token ids, length of the prompt)`, two sums over the rest: the KL divergence from the
+        other model's next token to this one's, in nats, and the tokens at which both would choose the same.
+
+        Raises StageError when the models do not have the same tokens.
+        """
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens plain text has."""
+
+    def other_model(self, reference: str) -> LoadedModel:
+        """Return a further model; its field in the evaluator's `Config` has a type of `sections/models.py`."""
 
     def sample(self, *, prompt: str, expected: str, answer: str, correct: bool) -> None:
         """Keep an answer for the page of examples."""

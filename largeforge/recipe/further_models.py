@@ -29,6 +29,9 @@ class LoadedModel(Protocol):
     def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
         """Return the token ids of a conversation under the model's own chat template."""
 
+    def has_tokens_of(self, tokenizer: Any) -> bool:
+        """Tell whether another tokenizer means the same by each token id."""
+
 
 @dataclass(frozen=True)
 class Named:

@@ -33,6 +33,9 @@ def check(prefix: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
     if makes_scores and method.sample_steps:
         yield Problem(f"{prefix}method.sample_steps", "a reward model scores and does not write; leave it 0.")
     for name, evaluator in job.evaluation.items():
+        judging = getattr(extensions.load("evaluation", evaluator.name), "check", None)
+        for problem in judging(evaluator) if judging else ():
+            yield replace(problem, key=f"{prefix}evaluation.{name}.{problem.key}")
         if scores("evaluation", evaluator.name) and not makes_scores:
             yield Problem(f"{prefix}evaluation.{name}", f"judges reward models, and {method.name} makes none.")
         elif makes_scores and not scores("evaluation", evaluator.name):

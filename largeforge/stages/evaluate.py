@@ -17,6 +17,7 @@ from largeforge.stages.context import Result
 from largeforge.stages.loading import SEQ_CLS, Base, load_adapter, load_model, load_tokenizer, task_type
 from largeforge.stages.models import ResolvedModel, checked_folder
 from largeforge.stages.subject import LoadedSubject
+from largeforge.training.other_models import OtherModels
 
 if TYPE_CHECKING:
     from largeforge.stages.context import Context
@@ -43,13 +44,15 @@ def run(config: Config, context: Context) -> Result:
     trained_source = ResolvedModel(str(checked_folder(context.inputs["model"])), context.stage)
     context.events.emit("note", text="loading libraries and models")
     task = task_type(trained_source)
-    base = _subject(base_source, load_model(base_source, device=config.device, task_type=task), rows, context)
+    others = OtherModels(context, config.registry, device=config.device, precision="auto")
+    base_model = load_model(base_source, device=config.device, task_type=task)
+    base = _subject(base_source, base_model, rows, context, others)
     base_metrics = _measure(config, base, "base")
     if trained_source.is_adapter:
         model = load_adapter(base.model, Path(trained_source.location))
     else:
         model = load_model(trained_source, device=config.device, task_type=task)
-    subject = _subject(trained_source, model, rows, context)
+    subject = _subject(trained_source, model, rows, context, others)
     metrics = _measure(config, subject, "model")
     _report(context, len(rows), metrics, base_metrics)
     differences = {f"{BASELINE}{name}": value - base_metrics[name] for name, value in metrics.items()}
@@ -61,12 +64,14 @@ def run(config: Config, context: Context) -> Result:
     return Result(metrics=everything, info={"samples": samples[:8]})
 
 
-def _subject(source: ResolvedModel, model: Any, rows: list[dict[str, Any]], context: Context) -> LoadedSubject:
+def _subject(
+    source: ResolvedModel, model: Any, rows: list[dict[str, Any]], context: Context, others: OtherModels
+) -> LoadedSubject:
     tokenizer = load_tokenizer(source, renders="text" not in rows[0])
     scores = task_type(source) == SEQ_CLS
     if scores:  # it looks for the last token that is no padding
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    return LoadedSubject(model, tokenizer, rows, context, has_reward_head=scores)
+    return LoadedSubject(model, tokenizer, rows, context, others=others, has_reward_head=scores)
 
 
 def _measure(config: Config, subject: LoadedSubject, who: str) -> dict[str, float]:

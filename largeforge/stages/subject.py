@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from largeforge.errors import StageError
 from largeforge.estimate.inference import LOGITS_BYTES, PIECE_TOKENS
 from largeforge.stages.loading import render, text_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from largeforge.recipe.further_models import LoadedModel
     from largeforge.stages.context import Context
+    from largeforge.training.other_models import OtherModels
 
 
 class LoadedSubject:
@@ -20,9 +23,17 @@ class LoadedSubject:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, rows: list[dict[str, Any]], context: Context, *, has_reward_head: bool = False
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: list[dict[str, Any]],
+        context: Context,
+        *,
+        others: OtherModels | None = None,
+        has_reward_head: bool = False,
     ):
         self.model, self.tokenizer, self.rows, self.context = model.eval(), tokenizer, rows, context
+        self.others = others
         self.has_reward_head = has_reward_head
         self.samples: list[dict[str, Any]] = []
         self.label = ""
@@ -89,6 +100,27 @@ class LoadedSubject:
             scores = self.model(input_ids=tokens, attention_mask=mask).logits
         return [float(score) for score in scores.float().squeeze(-1)]
 
+    def compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int]]:
+        """Return, for each `(token ids, length of the prompt)`, two sums over the rest: the KL divergence from the
+        other model's next token to this one's, in nats, and the tokens at which both would choose the same.
+
+        Raises StageError when the models do not have the same tokens.
+        """
+        if not other.has_tokens_of(self.tokenizer):
+            raise StageError("the models do not have the same tokens, so that their next tokens cannot be compared")
+        vocabulary = max(model.get_input_embeddings().weight.shape[0] for model in (self.model, other.model))
+        tokens = int(LOGITS_BYTES // (vocabulary * (self.model.dtype.itemsize + other.model.dtype.itemsize)))
+        return [found for part in _parts(batch, max_tokens=tokens) for found in self._compare(other, part)]
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens plain text has."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def other_model(self, reference: str) -> LoadedModel:
+        """Return a further model that the evaluator's settings name."""
+        assert self.others is not None
+        return self.others.get(reference)
+
     def sample(self, *, prompt: str, expected: str, answer: str, correct: bool) -> None:
         """Keep an answer for the page of examples."""
         self.samples.append({"prompt": prompt, "expected": expected, "answer": answer, "correct": correct})
@@ -105,6 +137,18 @@ class LoadedSubject:
             logits = self.model(input_ids=tokens, attention_mask=mask).logits
             return [
                 _summed(logits[row, skip - 1 : len(ids) - 1], tokens[row, skip : len(ids)])
+                for row, (ids, skip) in enumerate(batch)
+            ]
+
+    def _compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int]]:
+        import torch
+
+        tokens, mask = self._padded([ids for ids, _ in batch], left=False)
+        with torch.inference_mode():
+            own = self.model(input_ids=tokens, attention_mask=mask).logits
+            wanted = other.model(input_ids=tokens, attention_mask=mask).logits
+            return [
+                _compared(own[row, skip - 1 : len(ids) - 1], wanted[row, skip - 1 : len(ids) - 1])
                 for row, (ids, skip) in enumerate(batch)
             ]
 
@@ -139,3 +183,17 @@ def _summed(logits: Any, tokens: Any) -> float:
         piece = values.float()
         total += float((piece.gather(-1, chosen.unsqueeze(-1)).squeeze(-1) - piece.logsumexp(-1)).sum())
     return total
+
+
+def _compared(own: Any, wanted: Any) -> tuple[float, int]:
+    """Return the summed KL divergence of two models' logits and how often they agree, in fp32 a piece at a time.
+
+    Outputs beyond those that both have belong to no token.
+    """
+    size = min(own.shape[-1], wanted.shape[-1])
+    divergence, same = 0.0, 0
+    for one, other in zip(own[:, :size].split(PIECE_TOKENS), wanted[:, :size].split(PIECE_TOKENS), strict=True):
+        student, teacher = one.float().log_softmax(-1), other.float().log_softmax(-1)
+        divergence += float((teacher.exp() * (teacher - student)).sum())
+        same += int((one.argmax(-1) == other.argmax(-1)).sum())
+    return divergence, same

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,10 @@ class OtherModel:
     def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
         """Return the token ids of a conversation under the model's own chat template."""
         return render(self.tokenizer, messages, generation_prompt=generation_prompt)
+
+    def has_tokens_of(self, tokenizer: Any) -> bool:
+        """Tell whether another tokenizer means the same by each token id."""
+        return bool(self.tokenizer.get_vocab() == tokenizer.get_vocab())
 
 
 class OtherModels:
@@ -80,6 +84,3 @@ class OtherModels:
                 f"{adapter.reference} is an adapter, and its base {name!r} is not here; "
                 "merge it (merge: true) and name the merged model"
             ) from None
-
-
-Loader = Callable[[str], OtherModel]

@@ -1,0 +1,40 @@
+"""How close a model is to its teacher on held-out answers: divergence, and where both would go on alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from largeforge.recipe.base import Extension
+from largeforge.recipe.sections.models import Teacher
+
+if TYPE_CHECKING:
+    from largeforge.recipe.evaluation import Subject
+
+DATA_KINDS = ("sft",)
+METRICS = ("teacher_kl", "teacher_agreement")
+
+
+class Config(Extension):
+    """Settings of the comparison with a teacher."""
+
+    name: Literal["teacher_agreement"] = "teacher_agreement"
+    teacher: Teacher = ""
+    """Model reference of the teacher; in a recipe `${method.teacher}` is that of the method."""
+    batch_size: int = Field(default=16, gt=0)
+    """Rows per forward pass."""
+
+
+def run(config: Config, subject: Subject) -> dict[str, float]:
+    """Return `teacher_kl`, the KL divergence from the teacher in nats per token of the held-out answers, and
+    `teacher_agreement`, the share of these tokens at which both models would choose the same one."""
+    teacher = subject.other_model(config.teacher)
+    divergence, same, count = 0.0, 0, 0
+    for start in range(0, len(subject.rows), config.batch_size):
+        rows = subject.rows[start : start + config.batch_size]
+        batch = [subject.encode(row["messages"][:-1], row["messages"][-1:], tools=row.get("tools")) for row in rows]
+        for (ids, skip), (kl, agreeing) in zip(batch, subject.compare(teacher, batch), strict=True):
+            divergence, same, count = divergence + kl, same + agreeing, count + len(ids) - skip
+        subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
+    return {"teacher_kl": divergence / max(count, 1), "teacher_agreement": same / max(count, 1)}

@@ -62,8 +62,12 @@ RULES = {
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "requests", "sqlalchemy")),
     "client": Rule(top=("httpx",)),
+    "tokens": Rule(
+        own=("recipe", "data"),
+        late=("jinja2", "tokenizers", "pyarrow", "numpy", "transformers", "datasets"),
+    ),
     "training": Rule(
-        own=("recipe", "data", "stages.context", "stages.loading", "stages.models"),
+        own=("recipe", "data", "tokens", "stages.context", "stages.loading", "stages.models"),
         top=("pydantic",),
         late=(*TRAINING, "numpy"),
     ),

@@ -32,6 +32,8 @@ class Session:
     launcher: dict[str, Any]
     model: Any
     tokenizer: Any
+    prepared: datasets.Prepared
+    """The rows of this job."""
     peft_config: Any
     seed: int
     device: str
@@ -45,14 +47,6 @@ class Session:
     def arguments(self, config: TrainingMethod) -> dict[str, Any]:
         """Return the keyword arguments that every trl config takes, for this device."""
         return arguments.arguments(config, device=self.device, seed=self.seed, folder=self.checkpoints)
-
-    @cached_property
-    def prepared(self) -> datasets.Prepared:
-        """The rows of this job."""
-        return datasets.Prepared(
-            self.context.inputs["data"], tokenizer=self.tokenizer, max_length=self.method.max_length,
-            heldout=self.method.eval_steps > 0,
-        )  # fmt: skip
 
     def tokenized(self, split: Split, *, learn: Learn = "completion") -> Any:
         """Return rows as token ids with labels; None for held-out rows that are not wanted."""

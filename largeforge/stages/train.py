@@ -6,23 +6,20 @@ since accelerate falls back silently.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from largeforge.data import lengths
-from largeforge.data.rows import read_rows
 from largeforge.recipe import extensions, method_extra
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
 from largeforge.stages.context import Result
-from largeforge.stages.loading import CAUSAL_LM, Base, load_model, load_tokenizer, render, text_tokens
+from largeforge.stages.loading import CAUSAL_LM, Base, load_model, load_tokenizer
 from largeforge.training import distributed, extra
 from largeforge.training.arguments import compute_precision
+from largeforge.training.datasets import Prepared
 from largeforge.training.session import Session
 
 if TYPE_CHECKING:
-    from largeforge.recipe.training import TrainingMethod
     from largeforge.stages.context import Context
 
 
@@ -53,8 +50,8 @@ def run(config: Config, context: Context) -> Result:
     tokenizer = load_tokenizer(source, renders=method.DATA_KIND != "text")
     quantization = adapter.quantization(config.adapter, precision=precision)
     device = config.device if quantization else distributed.loading_device(config.launcher.name, config.device)
-    rows = read_rows(context.inputs["data"] / "train.jsonl")
-    statistics = lengths.check(rows, _counter(tokenizer), _limit(config.method))
+    prepared = Prepared(context, config.method, tokenizer)
+    statistics = prepared.check()
     _seed(config.seed)
     session = Session(
         context=context,
@@ -71,6 +68,7 @@ def run(config: Config, context: Context) -> Result:
             task_type=getattr(method, "TASK_TYPE", CAUSAL_LM),
         ),
         tokenizer=tokenizer,
+        prepared=prepared,
         peft_config=adapter.peft_config(config.adapter),
         seed=config.seed,
         device=config.device,
@@ -86,24 +84,3 @@ def _seed(seed: int) -> None:
     from transformers import set_seed
 
     set_seed(seed)
-
-
-def _counter(tokenizer: Any) -> Any:
-    def count(row: dict[str, Any]) -> int:
-        if "text" in row:
-            return len(text_tokens(tokenizer, row["text"]))
-        if "messages" in row:
-            whole = [row["messages"]]
-        else:
-            answers = [row[side] for side in ("chosen", "rejected", "completion") if side in row] or [[]]
-            whole = [row["prompt"] + answer for answer in answers]
-        tools = row.get("tools")
-        return max(len(render(tokenizer, messages, generation_prompt=False, tools=tools)) for messages in whole)
-
-    return count
-
-
-def _limit(method: TrainingMethod) -> int:
-    """Return how long a row may be; packing that cuts rows takes any."""
-    cuts = getattr(method, "packing", False) and getattr(method, "packing_strategy", "") in ("bfd_split", "wrapped")
-    return sys.maxsize if cuts else method.max_length

@@ -10,22 +10,20 @@ from largeforge.data import lengths
 from largeforge.errors import DataError
 
 
-def rows(*sizes: int) -> list[dict[str, object]]:
-    return [{"size": size, "source": f"t.jsonl:{line}"} for line, size in enumerate(sizes, start=1)]
-
-
 def test_rows_that_fit_are_described() -> None:
-    found = lengths.check(rows(*range(1, 101)), lambda row: row["size"], 100)
+    lengths.refuse([], 100, 100)
+    found = lengths.describe(range(1, 101))
     assert found == lengths.Lengths(rows=100, min=1, mean=50.5, p50=50, p95=95, max=100, total=5050)
 
 
 def test_no_rows() -> None:
-    assert lengths.check([], lambda row: 1, 8) == lengths.Lengths(0, 0, 0.0, 0, 0, 0, 0)
+    assert lengths.describe([]) == lengths.Lengths(0, 0, 0.0, 0, 0, 0, 0)
+    assert lengths.histogram([]) == []
 
 
 def test_rows_that_do_not_fit_are_named() -> None:
     with pytest.raises(DataError) as caught:
-        lengths.check(rows(8, 9, 3, 12), lambda row: row["size"], 8)
+        lengths.refuse([("t.jsonl:2", 9), ("t.jsonl:4", 12)], 8, 12)
     assert str(caught.value) == (
         "2 rows longer than max_length = 8 tokens:\n"
         "  t.jsonl:2: 9 tokens\n"
@@ -36,12 +34,26 @@ def test_rows_that_do_not_fit_are_named() -> None:
 
 def test_only_the_first_ten_are_shown() -> None:
     with pytest.raises(DataError) as caught:
-        lengths.check(rows(*[9] * 25), lambda row: row["size"], 8)
+        lengths.refuse([(f"t.jsonl:{line}", 9) for line in range(1, 26)], 8, 9)
     message = str(caught.value)
     assert message.startswith("25 rows longer")
     assert "t.jsonl:10: " in message
     assert "t.jsonl:11: " not in message
     assert "... and 15 more" in message
+
+
+def test_a_histogram_has_round_edges() -> None:
+    assert lengths.histogram([5, 6, 7, 30]) == [(5, 6, 2), (7, 8, 1), (9, 12, 0), (13, 16, 0), (17, 24, 0), (25, 32, 1)]
+    assert lengths.histogram([64]) == [(49, 64, 1)]
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1))
+def test_a_histogram_counts_every_row_in_few_bins(sizes: list[int]) -> None:
+    found = lengths.histogram(sizes)
+    assert len(found) <= lengths.NUM_BINS
+    for low, high, count in found:
+        assert count == sum(low <= size <= high for size in sizes)
+    assert sum(count for _, _, count in found) == len(sizes)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1))

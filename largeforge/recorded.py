@@ -19,14 +19,15 @@ from largeforge.artifacts import read_manifest
 from largeforge.errors import RecipeError, RegistryError, listed, nearest
 from largeforge.recipe import lock as locks
 from largeforge.recipe import model_ref
+from largeforge.recipe.sections.machines import Registry
 from largeforge.runs import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from largeforge.recipe.schema import Registry
     from largeforge.registry import ModelVersion
 
+EVENTS = "events.jsonl"
 LATEST = "latest:"
 _DIGEST = re.compile("[0-9a-f]{4,64}")
 _SHOWN = 5
@@ -89,6 +90,22 @@ def find(text: str, *, root: Path, registry: Registry) -> Recorded:
     near = nearest(text, _recipes(root))
     hint = f" Did you mean '{LATEST}{near}'?" if near else ""
     raise RecipeError(f"{text}: there is no such run, model or lock; give {allowed}.{hint}")
+
+
+def run_folder(text: str, *, root: Path) -> Path:
+    """Return the directory of the run that `text` names, or of the run that told something last for an empty text.
+
+    Raises RecipeError when there is no such run.
+    """
+    if text:
+        if text.startswith("registry:"):
+            raise RecipeError(f"{text} is a model; give a run directory, the digest of a run or {LATEST}RECIPE.")
+        found = find(text, root=root, registry=Registry())
+        return (found.path or root).parent
+    told = list(root.glob(f"*/*/{EVENTS}"))
+    if not told:
+        raise RecipeError(f"there is no run in {root}; run a recipe first, or give --root=FOLDER.")
+    return max(told, key=lambda path: path.stat().st_mtime).parent
 
 
 def of_run(path: Path) -> Recorded:

@@ -92,6 +92,17 @@ class Run:
             locked[RESOLVED] = {**locked.get(RESOLVED, {}), "stages": stages}
             artifacts.write_json(self.path / LOCK, locked)
 
+    def is_held(self) -> bool:
+        """Tell whether a process runs it now."""
+        try:
+            with (self.path / ".lock").open() as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the run against other processes.

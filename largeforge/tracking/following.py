@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from largeforge import artifacts, reaper
 from largeforge.secrets import without_passwords
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CONFIG = "trackers.json"
 """File below `<run>/tracking/` with the trackers of the run, for `largeforge track`."""
+PROGRAM = ("-m", "largeforge.tracking")
 PATIENCE_S, INTERRUPTED_S = 45.0, 5.0
 """How long the end of a run waits for trackers, and that of an interrupted one."""
 WRITTEN_BY_A_SWEEP = ("mlflow",)
@@ -36,7 +38,7 @@ def following(run_dir: Path, recipe: Recipe) -> Following:
         chosen = {name: config for name, config in chosen.items() if config["name"] not in WRITTEN_BY_A_SWEEP}
     registry = recipe.registry.model_dump(mode="json")
     if chosen:
-        kept = without_passwords({"trackers": chosen, "registry": registry})
+        kept = without_passwords({"tracking": chosen, "registry": registry})
         artifacts.write_json(run_dir / FOLDER / CONFIG, kept)
     return Following(run_dir, {name: _start(run_dir, name, config, registry) for name, config in chosen.items()})
 
@@ -49,6 +51,19 @@ class _Process:
     problems: list[str] = field(default_factory=list)
     """What it said, in order; a thread adds to it."""
     is_told: bool = False
+    listener: threading.Thread | None = None
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.popen.stdin is not None
+        return self.popen.stdin
+
+    def wait(self) -> None:
+        """Wait for its end, and for its last words."""
+        self.stdin.close()
+        self.popen.wait()
+        if self.listener is not None:
+            self.listener.join()
 
 
 @dataclass
@@ -66,7 +81,7 @@ class Following:
         for process in self.processes.values():
             if process.popen.poll() is None:
                 process.popen.terminate()
-                process.popen.wait()
+            process.wait()
 
     def problems(self) -> list[str]:
         """Return what went wrong with each tracker, once for each."""
@@ -83,8 +98,7 @@ class Following:
     def close(self, *, patience_s: float = PATIENCE_S) -> list[str]:
         """Tell the trackers that the run has ended, wait a while for them, and return what went wrong."""
         for process in self.processes.values():
-            if process.popen.stdin:
-                process.popen.stdin.close()
+            process.stdin.close()
         deadline = time.monotonic() + patience_s
         found = []
         for name, process in self.processes.items():
@@ -92,10 +106,10 @@ class Following:
                 process.popen.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.popen.terminate()
-                process.popen.wait()
                 if not process.is_told and not process.problems:
                     process.is_told = True
                     found.append(self._note(name, f"it was not done within {patience_s:.0f} s"))
+            process.wait()
         return found + self.problems()
 
     def _note(self, name: str, problem: str) -> str:
@@ -112,6 +126,15 @@ class Following:
         return lines[-1] if lines else f"its process ended with exit code {code}"
 
 
+def recorded(run_dir: Path) -> dict[str, Any]:
+    """Return the sections `tracking` and `registry` that a run was tracked with; empty without any."""
+    try:
+        found = json.loads((run_dir / FOLDER / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def log_of(run_dir: Path, name: str) -> Path:
     """Return the file with the standard error of a tracker's process."""
     return run_dir / FOLDER / f"{name}.log"
@@ -122,14 +145,15 @@ def _start(run_dir: Path, name: str, config: Mapping[str, Any], registry: Mappin
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     with log_of(run_dir, name).open("ab") as log:
         popen = subprocess.Popen(
-            reaper.command([sys.executable, "-m", "largeforge.tracking", str(run_dir)], grace_s=2),
+            reaper.command([sys.executable, *PROGRAM, str(run_dir)], grace_s=2),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=environment,
         )  # fmt: skip
-    assert popen.stdin is not None
-    popen.stdin.write(json.dumps({"config": config, "registry": registry}).encode() + b"\n")
-    popen.stdin.flush()
     process = _Process(popen)
-    threading.Thread(target=_listen, args=(process,), daemon=True).start()
+    process.listener = threading.Thread(target=_listen, args=(process,), daemon=True)
+    process.listener.start()
+    with suppress(BrokenPipeError):  # it died at once, and said why
+        process.stdin.write(json.dumps({"config": config, "registry": registry}).encode() + b"\n")
+        process.stdin.flush()
     return process
 
 

@@ -190,7 +190,7 @@ def _generation_s(load: TrainingLoad, done: Schedule, rates: Rates, case: Utiliz
     flops = done.batch * decode_flops(load.shape, round(done.length))
     arithmetic = flops / (peak_tflops(load, rates) * 1e12 * case.arithmetic)
     step = max(reading, arithmetic, load.shape.layers * case.launch_s)
-    return done.micro_steps * method.completion_length * step
+    return done.micro_steps * method.generated_share * method.completion_length * step
 
 
 def _weights_bytes(load: TrainingLoad) -> float:

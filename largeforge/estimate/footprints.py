@@ -32,10 +32,14 @@ class MethodFootprint:
     teacher: Shape | None = None
     """Model that is learnt from, loaded beside the trained one."""
     teacher_weights: Literal["fp32", "bf16"] = "bf16"
+    others: tuple[Shape, ...] = ()
+    """Further models that are loaded and asked between the steps, such as reward models."""
     generations: int = 0
     """Answers that are generated for each prompt before the forward pass; 0 for none."""
     completion_length: int = 0
     """Longest generated answer in tokens."""
+    generated_share: float = 1.0
+    """Share of the steps that generate."""
 
 
 PRETRAIN = MethodFootprint("pretrain")

@@ -105,13 +105,14 @@ def _last_gradients(load: TrainingLoad, each: float) -> float:
 
 
 def _reference(load: TrainingLoad) -> float:
-    """Return the bytes of a second model: teacher, or the copy that full training compares with."""
+    """Return the bytes of a further models: a teacher, reward models, the copy that full training compares with."""
     method, share = load.method, load.sharding.weights_share
     found = 0.0
     if method.reference and load.adapter.trains_all:
         found += load.shape.parameters * bytes_per_value(load.weights) * share
     if method.teacher:
         found += method.teacher.parameters * bytes_per_value(method.teacher_weights) * share
+    found += sum(shape.parameters for shape in method.others) * bytes_per_value(load.weights)
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from largeforge.estimate.activations import Layer, layer, masked_values
-from largeforge.estimate.inference import generation_parts
+from largeforge.estimate.inference import frozen_layer_bytes, generation_parts
 from largeforge.estimate.loss import loss_bytes
 from largeforge.estimate.memory import Memory, bytes_per_value
 from largeforge.estimate.overhead import lost_bytes, process_bytes
@@ -41,7 +41,9 @@ def training_memory(load: TrainingLoad) -> Memory:
     }
     if load.method.reference or load.method.teacher:
         kept = waiting + _final_norm(load)
-        phases["reference layers"] = _moment(before, kept + one.frozen)
+        teacher = load.method.teacher
+        other = frozen_layer_bytes(teacher, load.tokens, bytes_per_value(load.compute)) if teacher else 0.0
+        phases["reference layers"] = _moment(before, kept + max(one.frozen, other))
         phases["reference loss"] = _moment(before, kept, loss_bytes(load, forward_only=True))
     if load.method.completion_length:
         phases["generation"] = _generation(load)

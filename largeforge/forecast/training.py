@@ -17,6 +17,7 @@ from largeforge.estimate.memory import Memory
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
 from largeforge.estimate.stored import BASES
 from largeforge.estimate.training import training_memory
+from largeforge.forecast import further
 from largeforge.forecast.stage import Forecast, TrainingForecast
 from largeforge.rates import Achieved
 from largeforge.recipe import extensions, launching
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from largeforge.data.token_counts import TokenCounts
     from largeforge.estimate.shape import Shape
+    from largeforge.forecast.further import Further
     from largeforge.forecast.models import Models
     from largeforge.hardware import Machine
     from largeforge.plan import Plan
@@ -50,7 +52,9 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
         notes.append(reason)
     if known.shape is None:
         return Forecast(usable_bytes=machine.usable_bytes, assumptions=tuple(notes))
-    load = training_load(recipe, job, machine, known.shape, longest=_longest(counts))
+    beside = further.of_training(job, models)
+    notes += beside.notes
+    load = training_load(recipe, job, machine, known.shape, longest=_longest(counts), beside=beside)
     if known.weights not in BASES:
         notes.append(f"{job.model.ref} is stored as {known.weights}; its training is counted in {load.weights}")
     done = _schedule(job, load, counts) if counts else None
@@ -70,7 +74,8 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     return Forecast(
         memory=memory,
         usable_bytes=machine.usable_bytes,
-        refusal=_unknown_targets(known.shape, load),
+        refusal=_unknown_targets(known.shape, load)
+        or further.refusal(job, known.shape, beside, processes=load.sharding.gpus),
         assumptions=(*notes, *_assumptions(job, load, counts)),
         hours=hours,
         cost=price,
@@ -78,26 +83,35 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     )
 
 
-def training_load(recipe: Recipe, job: Job, machine: Machine, shape: Shape, *, longest: int = 0) -> TrainingLoad:
+def training_load(
+    recipe: Recipe,
+    job: Job,
+    machine: Machine,
+    shape: Shape,
+    *,
+    longest: int = 0,
+    beside: Further = further.NONE,
+) -> TrainingLoad:
     """Return a job's training as one GPU sees it.
 
     `longest` is the longest row in tokens where all rows were counted, else 0: then every row may
-    have `max_length`.
+    have `max_length`. `beside` are the further models of the method.
     """
     method = job.method
     on_gpu = machine.device == "cuda"
     packed = getattr(method, "packing", False) or not longest
     automatic: Literal["bf16", "fp32"] = "bf16" if on_gpu else "fp32"
     precision = automatic if method.precision == "auto" else method.precision
+    found = further.footprint(job, beside, precision)
     return TrainingLoad(
         shape=shape,
-        method=extensions.load("method", method.name).footprint(method),
+        method=found,
         adapter=extensions.load("adapter", job.adapter.name).footprint(job.adapter),
         sharding=extensions.load("launcher", recipe.launcher.name).sharding(
             recipe.launcher, launching.place(recipe, machine)
         ),
         batch=method.per_device_train_batch_size,
-        length=method.max_length if packed else min(longest, method.max_length),
+        length=(method.max_length if packed else min(longest, method.max_length)) + found.completion_length,
         weights=precision,
         compute=precision,
         optimizer=method.optim,
@@ -187,9 +201,10 @@ def _schedule(job: Job, load: TrainingLoad, counts: TokenCounts) -> Schedule:
     held_out = 0.0 if data.heldout_path else data.heldout_fraction
     longest = float(method.max_length)
     lengths = RowLengths(*(min(float(size), longest) for size in (counts.mean, counts.p50, counts.p95, counts.max)))
+    answers = getattr(method, "num_generations", 1) * getattr(method, "num_iterations", 1)
     return schedule(
-        lengths,
-        rows=max(1, round(counts.rows * (1 - held_out))),
+        further.answered(lengths, load.method),
+        rows=max(1, round(counts.rows * (1 - held_out))) * answers,
         batch=load.batch,
         accumulation=method.gradient_accumulation_steps,
         gpus=load.sharding.gpus,
@@ -205,10 +220,13 @@ def _assumptions(job: Job, load: TrainingLoad, counts: TokenCounts | None) -> It
         yield f"tokens are counted by bytes (±{counts.error:.0%}), since no tokenizer of {job.model.ref} is here"
     elif counts and counts.sampled:
         yield f"tokens are counted in a sample of {Path(job.dataset.path).name} (±{counts.error:.0%})"
-    if counts and counts.counted == "bytes" and load.length < job.method.max_length:
-        yield f"memory is for rows of up to {load.length} tokens, a bound from their bytes"
-    if load.length == job.method.max_length and not getattr(job.method, "packing", False):
-        yield f"memory is for rows of max_length = {load.length} tokens"
+    answer = load.method.completion_length
+    if answer:
+        yield f"memory and time are for answers of {answer} tokens, the most that is generated"
+    if counts and counts.counted == "bytes" and load.length - answer < job.method.max_length:
+        yield f"memory is for rows of up to {load.length - answer} tokens, a bound from their bytes"
+    if load.length - answer == job.method.max_length and not getattr(job.method, "packing", False):
+        yield f"memory is for rows of max_length = {load.length - answer} tokens"
 
 
 def _basis(found: rates.Known | None, machine: Machine) -> str:
@@ -238,7 +256,9 @@ def evaluation(recipe: Recipe, name: str, machine: Machine, models: Models) -> F
         )
         for evaluator in job.evaluation.values()
     ]
-    return Forecast(memory=max(memories, key=lambda memory: memory.total), usable_bytes=machine.usable_bytes)
+    beside, weights = further.of_evaluation(job, models), "fp32" if machine.device == "cpu" else "bf16"
+    memory = further.beside(max(memories, key=lambda memory: memory.total), beside, weights)
+    return Forecast(memory=memory, usable_bytes=machine.usable_bytes, assumptions=beside.notes)
 
 
 def merging(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:

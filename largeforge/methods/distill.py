@@ -70,7 +70,7 @@ def footprint(config: Config) -> footprints.MethodFootprint:
         full_copies=footprints.GKD_COPIES[{0.0: "forward", 1.0: "reverse"}.get(config.beta, "mixed")],
         generations=int(config.generates),
         completion_length=config.max_new_tokens if config.generates else 0,
-        teacher_weights="fp32" if config.teacher_precision == "fp32" else "bf16",
+        generated_share=config.lmbda if config.algorithm == "gkd" and not config.seq_kd else 1.0,
     )
 
 

@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 class LoadedModel(Protocol):
     """A further model that was loaded for a method, a reward or an evaluator."""
 
-    model: Any
-    """The transformers model, in evaluation mode."""
-    tokenizer: Any
+    @property
+    def model(self) -> Any:
+        """Return the transformers model, in evaluation mode."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Return its own tokenizer."""
 
     def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
         """Return the token ids of a conversation under the model's own chat template."""

@@ -13,6 +13,9 @@ _CONSEQUENCE = re.compile(
 )
 """What a process says when another one is gone."""
 
+_SSH = re.compile(r"Timeout, server|Connection |client_loop|packet_write|ssh:|Read from remote host", re.IGNORECASE)
+"""How OpenSSH begins to say why a connection ended."""
+
 
 @dataclass
 class Ending:
@@ -39,6 +42,11 @@ class Ending:
         return self.host if self.address in ("local", self.host) else f"{self.host} ({self.address})"
 
     @property
+    def is_certain(self) -> bool:
+        """Whether no other host can be the cause."""
+        return self.rank == 0
+
+    @property
     def rank(self) -> int:
         """How little this looks like a cause: 0 is the most certain one."""
         if self.lost:
@@ -50,7 +58,8 @@ class Ending:
     def message(self) -> str:
         """Say which host failed and why."""
         if self.lost:
-            last = f" ({self.words[-1]})" if self.words else ""
+            said = next((line for line in reversed(self.words) if _SSH.match(line)), "")
+            last = f" ({said})" if said else ""
             return f"host {self.name}: the connection was lost{last}. The processes on all other hosts were ended."
         if self.error:
             return f"host {self.name}: {self.error}"

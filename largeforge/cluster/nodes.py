@@ -29,7 +29,7 @@ from largeforge.cluster.spec import Node, Spec
 TOKEN = "shared-storage"
 HEARTBEAT_S = 2.0
 SETTLE_S = 5.0
-"""Time for the other hosts to fail as well, after which the cause is chosen."""
+"""Time for the other hosts to fail as well, after which the most likely cause is chosen."""
 PASSED_ON = ("HF_", "NCCL_", "GLOO_", "TORCH_", "TRANSFORMERS_", "WANDB_", "MLFLOW_", "OMP_", "MKL_", "TOKENIZERS_")
 """Prefixes of variables that hosts are given besides those that keep Python's imports and output in order."""
 _PYTHON = ("PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED")
@@ -129,7 +129,7 @@ class Training:
                     return f"host {link.ending().name}: {link.refusal}"
                 if link.is_over and link.versions is None:
                     return _unreachable(link)
-            waiting = [link.node.name for link in self._links if link.versions is None]
+            waiting = [link.ending().name for link in self._links if link.versions is None]
             if waiting and time.monotonic() > deadline:
                 limit = f"{self._spec.connect_timeout_s:g} s (launcher.connect_timeout_s)"
                 return f"host {waiting[0]}: no answer within {limit}"
@@ -166,7 +166,8 @@ class Training:
             wrong = [link for link in self._links if link.has_failed]
             if wrong and not failed_at:
                 failed_at = time.monotonic()
-            if failed_at and time.monotonic() - failed_at > SETTLE_S:
+            settled = failed_at and time.monotonic() - failed_at > SETTLE_S
+            if settled or any(link.ending().is_certain for link in wrong):
                 break
         self._drain()
         endings = [link.ending() for link in self._links if link.has_failed]

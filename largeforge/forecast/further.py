@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from largeforge.estimate.memory import Memory, bytes_per_value
 from largeforge.recipe import extensions, further_models
@@ -44,11 +44,11 @@ def of_evaluation(job: Job, models: Models) -> Further:
     return _found(further_models.of_evaluation(job), models)
 
 
-def footprint(job: Job, further: Further, precision: Literal["bf16", "fp32"]) -> MethodFootprint:
+def footprint(job: Job, further: Further, precision: str) -> MethodFootprint:
     """Return what a job's method costs in memory, with its further models."""
     found: MethodFootprint = extensions.load("method", job.method.name).footprint(job.method)
     given = getattr(job.method, "teacher_precision", "auto")
-    weights: Literal["bf16", "fp32"] = precision if given == "auto" else given
+    weights: Any = precision if given == "auto" else given
     return replace(found, teacher=further.teacher, teacher_weights=weights, others=further.others)
 
 

@@ -135,14 +135,16 @@ def run(config: Config, training: Training) -> dict[str, float]:
 
 def _eval_batch(config: Config, given: dict[str, Any]) -> int:
     """Return a batch for evaluation that holds all answers to its prompts, as trl demands."""
-    return max(1, given["per_device_eval_batch_size"] // config.num_generations) * config.num_generations
+    prompts = int(given["per_device_eval_batch_size"]) // config.num_generations
+    return max(1, prompts) * config.num_generations
 
 
 def _function(name: str, reward: RewardFunction, training: Training) -> Callable[..., list[float]]:
     """Return a reward as trl calls it; its name is that of the metric."""
 
     def count_tokens(text: str) -> int:
-        return len(training.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids: list[int] = training.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return len(ids)
 
     def function(
         prompts: list[Any], completions: list[Any], answer: list[str], **_: Any

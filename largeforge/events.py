@@ -32,6 +32,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Events:
     def emit(self, kind: str, /, **fields: Any) -> None:
         """Write one event; NaN and infinities become strings, since JSON has no word for them."""
         event = {"time": round(time.time(), 3), "stage": self.stage, "kind": kind, **fields}
-        with self._lock:
+        with self._lock, suppress(BrokenPipeError):  # the runner is gone, and our reaper ends us
             self._stream.write(encode(event) + "\n")
             self._stream.flush()
 

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from largeforge import artifacts, events, reaper
+from largeforge import artifacts, autopsy, events, reaper
 from largeforge.errors import GateError, Interrupted, LargeForgeError, StageError
+from largeforge.forecast.shortage import after_shortage
 from largeforge.recipe import extensions, launching
 from largeforge.recipe.lock import versions
-from largeforge.signals import Signals
+from largeforge.signals import STOP_GRACE_S, Signals
 
 if TYPE_CHECKING:
     from largeforge.plan import Plan, Stage
@@ -34,9 +35,6 @@ Sink = Callable[[dict[str, Any]], None]
 _WEIGHTS = {"train": 20, "evaluate": 4, "init": 2}
 """Roughly how long a kind of stage takes beside the others; decides only the order of starting."""
 
-_LOG_TAIL = 15
-"""Lines of a stage's log that are shown when it died without a word."""
-
 
 @dataclass
 class _Process:
@@ -45,9 +43,15 @@ class _Process:
     stage: Stage
     popen: subprocess.Popen[bytes]
     started: float
+    log_size: int
+    """Bytes of the log that earlier attempts wrote."""
+    memory_kills: int
+    """Processes that the kernel had killed for want of memory when it started."""
     buffer: bytes = b""
     result: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, Any] = field(default_factory=dict)
+    reached_gib: float = 0.0
+    """Memory at the last report, where there was one."""
 
     @property
     def stdout(self) -> IO[bytes]:
@@ -132,15 +136,17 @@ class _Execution:
         spec = {
             "stage": stage.name, "kind": stage.kind, "config": stage.config, "inputs": inputs,
             "out": str(folder / "out"), "work": str(folder / "work"), "lock": self.plan.digest,
+            "recorded_step": _recorded_step(folder / "events.jsonl"),
         }  # fmt: skip
         artifacts.write_json(folder / "stage.json", spec)
         with (folder / "log.txt").open("ab") as log:
+            log_size = log.tell()
             popen = subprocess.Popen(
-                reaper.command(self._command(stage, folder / "stage.json")),
+                reaper.command(self._command(stage, folder / "stage.json"), grace_s=STOP_GRACE_S),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True, env=self._environment(stage),
             )  # fmt: skip
-        process = _Process(stage, popen, time.time())
+        process = _Process(stage, popen, time.time(), log_size, autopsy.memory_kills())
         os.set_blocking(process.stdout.fileno(), False)
         self.selector.register(process.stdout, selectors.EVENT_READ, process)
         self.running[stage.name] = process
@@ -191,8 +197,10 @@ class _Execution:
         elif event["kind"] == "result":
             process.result = event
         elif event["kind"] == "failed":
-            process.failed = event
+            if not process.failed or (event.get("reason") and not process.failed.get("reason")):
+                process.failed = event  # other workers fail when one is gone
         else:
+            process.reached_gib = float(event.get("memory_gib") or process.reached_gib)
             self.sink(event)
 
     def _reap(self) -> None:
@@ -235,19 +243,31 @@ class _Execution:
         kind: type[LargeForgeError] = (
             GateError if process.failed.get("exit_code") == GateError.exit_code else StageError
         )
-        message = process.failed.get("error") or _last_words(log, code)
+        message, reason = self._cause(process, code, log)
         error = kind(f"{stage.name}: {message}")
         if process.failed.get("exit_code") == 2:
             error.exit_code = 2
-        self._emit(stage, "failed", error=str(message), log=str(log))
+        self._emit(stage, "failed", error=message, log=str(log), **({"reason": reason} if reason else {}))
         return error
+
+    def _cause(self, process: _Process, code: int, log: Path) -> tuple[str, str]:
+        """Return what happened, with what helps where that is known, and the reason in one word."""
+        message, reason = str(process.failed.get("error", "")), str(process.failed.get("reason", ""))
+        death = autopsy.examine(log, code, since=process.log_size)
+        if not reason and death.killer == "SIGKILL" and autopsy.memory_kills() > process.memory_kills:
+            message, reason = f"out of memory: the kernel killed its process{_reached(process)}", "out_of_memory"
+        elif not message or (death.killer and not reason):
+            message = death.text
+        if reason == "out_of_memory" and (help_text := after_shortage(self.plan, process.stage.name)):
+            message = f"{message}\n{help_text}"
+        return message, reason
 
     def _stop(self) -> None:
         """End every running stage; a second Ctrl-C does it without grace."""
         for process in self.running.values():
             process.popen.send_signal(signal.SIGTERM)
         noticed = min(self.signals.count, 1)  # the signal that brought us here, if it was one
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + STOP_GRACE_S + 5
         while any(process.popen.poll() is None for process in self.running.values()):
             if self.signals.count > noticed or time.monotonic() > deadline:
                 noticed = self.signals.count
@@ -271,12 +291,15 @@ def _chains(plan: Plan) -> dict[str, int]:
     return chains
 
 
-def _last_words(log: Path, code: int) -> str:
-    killers = {128 + number: number.name for number in signal.Signals}
-    how = f"was killed by {killers[code]}" if code in killers else f"ended with exit code {code}"
+def _recorded_step(path: Path) -> int:
+    """Return the last step that a stage has told of."""
     try:
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        told = [event for line in path.read_text(encoding="utf-8").splitlines() if (event := events.decode(line))]
     except OSError:
-        lines = []
-    tail = "\n  ".join(lines[-_LOG_TAIL:])
-    return f"its process {how}. The end of {log}:\n  {tail}" if tail else f"its process {how}; it left no log."
+        return 0
+    return max((int(event.get("step", 0)) for event in told if event["kind"] == "progress"), default=0)
+
+
+def _reached(process: _Process) -> str:
+    reached = process.reached_gib
+    return f", which had reached {reached:.2f} GiB at its last report" if reached else ""

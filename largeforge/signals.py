@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+STOP_GRACE_S = 20.0
+"""Seconds between telling a stage to stop and killing it: a training saves a checkpoint meanwhile."""
+
 
 class Signals:
     """Counts SIGINT and SIGTERM inside its `with` block; the handlers before it stand again afterwards."""

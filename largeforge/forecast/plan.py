@@ -108,7 +108,7 @@ def _explained(plan: Plan, names: list[str], earlier: list[Change]) -> tuple[str
     near = [change for change in earlier if _concerns(plan, change, stage)]
     if cure := next((change for change in near if _cures(plan, change, measure)), None):
         return "\n".join([*lines, f"With {cure} it fits, too."]), []
-    found = ranked(plan.recipe, forecast, _candidates(plan, stage, forecast), measure)
+    found = ranked(plan.recipe, forecast, candidates(plan, stage, forecast), measure)
     if found:
         enough = "" if any(fix.fits for fix in found) else ", though none is enough"
         lines += [f"Overrides that help, each recomputed{enough}:", fixes_text(found)]
@@ -139,7 +139,8 @@ def _reason(plan: Plan, stage: Stage, forecast: Forecast) -> str:
     return f"it needs {what}, and {where} has {gib(forecast.usable_bytes)} GiB that can be used"
 
 
-def _candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Change]]:
+def candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Change]]:
+    """Return kinds of changes that may make a stage fit."""
     if stage.kind == "serve":
         return serving.candidates(plan.recipe, plan.machine, forecast)
     if stage.kind == "evaluate":

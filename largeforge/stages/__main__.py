@@ -19,32 +19,33 @@ from typing import Any
 
 from largeforge import events, os_errors
 from largeforge.errors import LargeForgeError, StageError
+from largeforge.stages.alone import alone
 from largeforge.stages.context import Context, Result
+from largeforge.training import failures
 
 
 def main(arguments: list[str]) -> int:
     """Run the stage that a spec file describes; return the exit code."""
     stream = events.take_stdout()
     spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    if int(os.environ.get("RANK", "0")) != 0:
-        stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
-    out = events.Events(spec["stage"], stream)
+    first = int(os.environ.get("RANK", "0")) == 0
+    telling = events.Events(spec["stage"], stream)
+    out = telling if first else events.Events(spec["stage"], Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _terminated)
     try:
+        if first:
+            alone(Path(spec["work"]), out)
         result = run(spec, out)
     except KeyboardInterrupt:
         return 130
     except LargeForgeError as error:
-        out.emit("failed", error=str(error), exit_code=error.exit_code)
+        telling.emit("failed", error=str(error), exit_code=error.exit_code, reason=getattr(error, "reason", ""))
         return error.exit_code
     except Exception as error:
         traceback.print_exc()
-        system = os_errors.inside(error)
-        message = f"{type(error).__name__}: {error}"
-        if system is not None:
-            message = os_errors.explain_run_error(system, Path(spec["out"]))
-        out.emit("failed", error=message, exit_code=StageError.exit_code)
+        reason, message = failures.explain(error, Path(spec["out"]).parent) or ("", _unexpected(error, spec))
+        telling.emit("failed", error=message, exit_code=StageError.exit_code, reason=reason)
         return StageError.exit_code
     out.emit("result", metrics=result.metrics, info=result.info)
     return 0
@@ -62,9 +63,15 @@ def run(spec: dict[str, Any], out: events.Events) -> Result:
         work=Path(spec["work"]),
         events=out,
         lock=spec["lock"],
+        recorded_step=spec.get("recorded_step", 0),
     )
     result: Result = module.run(module.Config.model_validate(spec["config"]), context)
     return result
+
+
+def _unexpected(error: Exception, spec: dict[str, Any]) -> str:
+    system = os_errors.inside(error)
+    return os_errors.explain_run_error(system, Path(spec["out"])) if system else f"{type(error).__name__}: {error}"
 
 
 def _terminated(number: int, frame: object) -> None:

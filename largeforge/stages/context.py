@@ -26,6 +26,8 @@ class Context:
     events: Events
     lock: str
     """Digest of the run's lock."""
+    recorded_step: int = 0
+    """The last step that an earlier attempt told of; steps after it that are not done again are told again."""
 
 
 @dataclass(frozen=True)

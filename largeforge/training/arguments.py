@@ -17,10 +17,13 @@ SAME = (
 """Settings that have the same name and meaning in transformers' `TrainingArguments`."""
 
 
-def arguments(config: TrainingMethod, *, device: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Return the arguments; `folder` is where checkpoints go. What `config.extra` says comes last."""
+def arguments(config: TrainingMethod, *, device: str, seed: int, folder: Path, evaluates: bool) -> dict[str, Any]:
+    """Return the arguments; `folder` is where checkpoints go, `evaluates` whether there are rows to do so with.
+
+    What `config.extra` says comes last.
+    """
     on_gpu = device == "cuda"
-    evaluates = config.eval_steps > 0
+    compares = config.load_best_model_at_end or config.early_stopping_patience > 0
     return {
         **{name: getattr(config, name) for name in SAME},
         "output_dir": str(folder),
@@ -34,6 +37,9 @@ def arguments(config: TrainingMethod, *, device: str, seed: int, folder: Path) -
         "eval_strategy": "steps" if evaluates else "no",
         "eval_steps": config.eval_steps if evaluates else None,
         "per_device_eval_batch_size": config.per_device_train_batch_size,
+        "metric_for_best_model": config.metric_for_best_model if compares else None,
+        "greater_is_better": config.greater_is_better if compares else None,
+        "load_best_model_at_end": False,  # training/keeping.py does: transformers wants save_steps to fit eval_steps
         "save_strategy": "steps",
         "save_total_limit": None,  # training/checkpoints.py keeps count: only sealed ones are worth keeping
         "save_only_model": False,

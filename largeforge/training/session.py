@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from largeforge.training import arguments, checkpoints, datasets, distributed, samples, saving, watcher, wrapping
+from largeforge.errors import StageError
+from largeforge.signals import Signals
+from largeforge.training import arguments, datasets, distributed, samples, saving, watcher, wrapping
+from largeforge.training.checkpoints import Store
+from largeforge.training.clock import Clock
+from largeforge.training.keeping import Keeper
+from largeforge.training.other_models import OtherModel, OtherModels
+from largeforge.training.peak_memory import peak_memory_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +51,16 @@ class Session:
 
     def arguments(self, config: TrainingMethod) -> dict[str, Any]:
         """Return the keyword arguments that every trl config takes, for this device."""
-        return arguments.arguments(config, device=self.device, seed=self.seed, folder=self.checkpoints)
+        return arguments.arguments(
+            config, device=self.device, seed=self.seed, folder=self.checkpoints, evaluates=self._evaluates(config)
+        )
+
+    def _evaluates(self, config: TrainingMethod) -> bool:
+        heldout = self.context.inputs["data"] / "heldout.jsonl"
+        found = heldout.is_file() and heldout.stat().st_size > 0
+        if config.eval_steps and not found and (config.load_best_model_at_end or config.early_stopping_patience):
+            raise StageError("there are no held-out rows by which the best model could be told")
+        return config.eval_steps > 0 and found
 
     def tokenized(self, split: Split, *, learn: Learn = "completion") -> Any:
         """Return rows as token ids with labels; None for held-out rows that are not wanted."""
@@ -56,31 +70,46 @@ class Session:
         """Return rows as trl's own columns; None for held-out rows that are not wanted."""
         return self.prepared.examples(split)
 
+    @cached_property
+    def others(self) -> OtherModels:
+        """The further models of this training, loaded as they are asked for."""
+        precision = arguments.compute_precision(self.method.precision, self.device)
+        return OtherModels(self.context, self.registry, device=self.device, precision=precision)
+
+    def other_model(self, reference: str, *, precision: str = "auto") -> OtherModel:
+        """Return a further model that the method's settings name, frozen."""
+        return self.others.get(reference, precision=precision)
+
     def fit(self, trainer: Any) -> dict[str, float]:
         """Train from the newest trusted checkpoint, save, and return the final metrics."""
         answering = samples.callback(self.context, method=self.method, model=self.model, tokenizer=self.tokenizer)
         if answering is not None:
             trainer.add_callback(answering)
-        watching = watcher.callback(self.context, device=self.device)
-        trainer.add_callback(watching)
-        trainer.add_callback(self._verification(trainer))
-        resume = distributed.from_first(checkpoints.newest(self.checkpoints) if distributed.is_first() else None)
-        if resume is not None:
-            self.context.events.emit("note", text=f"continuing from {resume.name}")
-        started = time.monotonic()
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        seconds = time.monotonic() - started
+        with Signals() as signals:
+            keeper = Keeper(
+                trainer, store=Store(self.checkpoints, self.method.save_total_limit),
+                clock=Clock(self.context.work / "clock.json"), signals=signals, method=self.method,
+                context=self.context,
+            )  # fmt: skip
+            keeper.install()
+            for callback in (watcher.callback(self.context, device=self.device), self._verification(trainer)):
+                trainer.add_callback(callback)
+            resume = keeper.resume()
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            keeper.finish()
         saving.save_model(trainer, self.context.out)
         if distributed.is_first():
             self.tokenizer.save_pretrained(str(self.context.out))
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        tokens = float(trainer.state.num_input_tokens_seen)
         return {
             "loss": float(losses[-1]),
             "steps": float(trainer.state.global_step),
-            "train_seconds": round(seconds, 3),
-            "tokens": float(trainer.state.num_input_tokens_seen),
-            "tokens_per_s": round(watching.tokens_per_s(trainer.state), 1),
+            "train_seconds": round(keeper.clock.seconds(), 3),
+            "tokens": tokens,
+            "tokens_per_s": round(tokens / max(keeper.useful_s, 1e-6), 1),
             "peak_memory_gib": round(peak_memory_bytes(self.device) / 2**30, 3),
+            **keeper.best,
         }
 
     def _verification(self, trainer: Any) -> Any:
@@ -88,12 +117,3 @@ class Session:
         return wrapping.callback(
             trainer, launcher=self.launcher, world_size=self.world_size, device=self.device, precision=precision
         )
-
-
-def peak_memory_bytes(device: str) -> float:
-    """Return the most memory that this process has held: what torch reserved of a GPU, or resident on a CPU."""
-    if device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-    import torch
-
-    return float(torch.cuda.max_memory_reserved())

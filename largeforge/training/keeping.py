@@ -1,0 +1,316 @@
+"""Make a trainer keep its checkpoints as `checkpoints.py` does, continue from them exactly, and end by `limits.py`.
+
+transformers' Trainer is changed in two places, on the instance: `_save_checkpoint` writes into a folder aside that is
+sealed and renamed once every process has written its part, and `_run_epoch` does nothing where the checkpoint that
+is continued from is that of the last step (transformers 5.19 would train one step more).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+from largeforge.errors import StageError
+from largeforge.training import checkpoints, distributed, failures, running
+from largeforge.training.limits import Limits, Stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from largeforge.recipe.training import TrainingMethod
+    from largeforge.signals import Signals
+    from largeforge.stages.context import Context
+    from largeforge.training.checkpoints import Store
+    from largeforge.training.clock import Clock
+
+
+class Keeper:
+    """Looks after one training: `install`, `resume`, then the trainer's own `train`, then `finish`."""
+
+    def __init__(
+        self, trainer: Any, *, store: Store, clock: Clock, signals: Signals, method: TrainingMethod, context: Context
+    ):
+        self.trainer, self.store, self.clock, self.signals = trainer, store, clock, signals
+        self.method, self.context, self.limits = method, context, Limits(method)
+        self.resumed: Path | None = None
+        self.ended_by = ""
+        """What ended the training: `steps`, `max_hours` or `early_stopping`; empty before its end."""
+        self.was_over = False
+        """Whether the checkpoint that is continued from is that of the last step."""
+        self.was_ordered = False
+        """Whether it has to leave before its end."""
+        self.earlier_s = 0.0
+        """Seconds that the steps before this process took; those that were lost and done again count once."""
+        self.started = time.monotonic()
+        self.saving_s = 0.0
+        self.useful_s = 0.0
+        """Seconds that all steps up to the end took, without those that were lost."""
+        self.best: dict[str, float] = {}
+        """Step and value of the best evaluation, where its model was asked for."""
+        self.first_bad: Any = None
+        self.group: Any = None
+
+    # Before the training
+
+    def install(self) -> None:
+        """Take over how the trainer saves, and listen to it."""
+        self._write = self.trainer._save_checkpoint
+        self.trainer._save_checkpoint = self.save
+        self.trainer.create_model_card = lambda *_, **__: None  # trl writes one beside every checkpoint
+        self.trainer.add_callback(_callback(self))
+
+    def resume(self) -> Path | None:
+        """Return the checkpoint to continue from, or None; what cannot be continued from is removed."""
+        newest, damaged = self.store.newest() if distributed.is_first() else (None, [])
+        self.resumed = distributed.from_first(newest)
+        found = checkpoints.facts(self.resumed) if self.resumed else {}
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if found and found["processes"] != processes:
+            raise StageError(
+                f"{self.resumed} was written by {found['processes']} processes and cannot be continued by {processes}: "
+                "use as many again, or begin anew with runs.resume=false"
+            )
+        if distributed.is_first():
+            self._tell(damaged, found)
+            self.store.clean(after=self.resumed)
+        self.limits.worse = found.get("worse", 0)
+        self.earlier_s = found.get("seconds", 0.0)
+        self.ended_by = found.get("ended_by", "")
+        self.was_over = bool(self.ended_by)
+        if self.was_over:
+            self.trainer._run_epoch = lambda *_, **__: None
+        distributed.wait_for_all()
+        return self.resumed
+
+    def _tell(self, damaged: list[checkpoints.Damaged], found: dict[str, Any]) -> None:
+        back = f"going back to {self.resumed.name}" if self.resumed else "beginning anew"
+        for one in damaged:
+            self.context.events.emit("note", text=f"{one}: {back}")
+        if not self.resumed:
+            return
+        step, lost = found["step"], max(0, self.clock.earlier_step - found["step"])
+        again = f"{lost} step{'s are' if lost > 1 else ' is'} done again" if lost else "nothing is done again"
+        end = f", where the training had ended ({self.ended_by})" if self.ended_by else f", {again}"
+        self.context.events.emit(
+            "note", text=f"continuing from {self.resumed.name}: {step} of {found['steps']} steps are done{end}"
+        )
+
+    def begin(self) -> None:
+        """Take up where the checkpoint was; the trainer has loaded its own part."""
+        import torch
+
+        state, args = self.trainer.state, self.trainer.args
+        if self.resumed:
+            running.restore(self.trainer, self.resumed, args.process_index)
+            self._forget_damaged_best(state)
+        self.first_bad = torch.full((), math.inf, device=args.device)
+        self.started = time.monotonic()
+        if args.world_size > 1:
+            self.group = torch.distributed.new_group(backend="gloo")
+
+    def _forget_damaged_best(self, state: Any) -> None:
+        best = state.best_global_step
+        if not self.method.load_best_model_at_end or best is None or self.store.path(best) == self.resumed:
+            return
+        reason = distributed.from_first(checkpoints.damage(self.store.path(best)) if distributed.is_first() else "")
+        if reason:
+            lost = checkpoints.Damaged(self.store.path(best), reason)
+            text = f"{lost}: the best model so far is lost, the best of the evaluations to come is kept"
+            self.context.events.emit("note", text=text)
+            state.best_global_step = state.best_metric = None
+
+    # During the training
+
+    def after_step(self, state: Any, control: Any) -> None:
+        """End the training where a limit is reached or it was told to stop."""
+        import torch
+
+        sums = self.trainer._tr_loss
+        bad = torch.where(torch.isfinite(sums), math.inf, float(state.global_step))
+        self.first_bad = torch.minimum(self.first_bad, bad)  # looked at when the loss is: a GPU is not waited for
+        seconds = 0.0
+        if distributed.is_first():
+            self.clock.note(state.global_step)
+            seconds = self.clock.seconds()
+        ordered = self.signals.count > 0
+        stop = self._most(self.limits.after_step(ordered=ordered, seconds=seconds, saving_s=self.saving_s))
+        if stop >= Stop.ORDER:
+            self.was_ordered = control.should_training_stop = True
+            control.should_save = control.should_save or stop == Stop.ORDER
+        elif stop == Stop.TIME and state.global_step < state.max_steps:
+            self._end("max_hours", control)
+            control.should_evaluate = self.trainer.args.eval_strategy != "no"
+
+    def after_evaluation(self, metrics: dict[str, float], state: Any, control: Any) -> None:
+        """Save what may be the best model; end the training where nothing has become better for too long."""
+        judgement = self.limits.after_evaluation(metrics, state.best_metric)
+        if judgement.is_best and self.method.load_best_model_at_end:
+            control.should_save = True
+        if judgement.stops and not self.ended_by and state.global_step < state.max_steps:
+            self._end("early_stopping", control)
+
+    def check(self, loss: float, grad_norm: float, learning_rate: float) -> None:
+        """Raise StageError when a report shows that the weights are broken."""
+        if not math.isfinite(loss):
+            self._refuse(f"the loss became {loss}", learning_rate)
+        if not math.isfinite(grad_norm) and not self._is_sound():
+            self._refuse(f"the gradient became {grad_norm} and the weights with it", learning_rate)
+
+    def _end(self, why: str, control: Any) -> None:
+        self.ended_by = why
+        control.should_training_stop = control.should_save = True
+
+    def _most(self, stop: Stop) -> Stop:
+        """Return the highest of all processes: they must do the same."""
+        if self.group is None:
+            return stop
+        import torch
+
+        told = torch.tensor(int(stop))
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=self.group)
+        return Stop(int(told))
+
+    # Saving
+
+    def save(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint in the place of the trainer's own `_save_checkpoint`; in every process."""
+        began, state = time.monotonic(), self.trainer.state
+        if not self._is_sound():
+            self._refuse("the loss or the weights became nan", self.trainer._get_learning_rate())
+        if state.global_step >= state.max_steps and not self.ended_by:
+            self.ended_by = "steps"
+        try:
+            best = self._write_parts(model, trial)
+            distributed.wait_for_all()
+            if distributed.is_first():
+                self._commit(best, time.monotonic() - began)
+        except BaseException:
+            if distributed.is_first():
+                shutil.rmtree(self.store.saving, ignore_errors=True)
+            raise
+        self.saving_s = time.monotonic() - began
+
+    def _write_parts(self, model: Any, trial: Any) -> int | None:
+        """Write what this process has to write, aside; return the step of the best checkpoint."""
+        trainer, state = self.trainer, self.trainer.state
+        written = self.store.saving / f"checkpoint-{state.global_step}"
+        trainer._get_output_dir = lambda *_, **__: str(self.store.saving)
+        try:
+            self._write(model, trial)
+        finally:
+            del trainer._get_output_dir
+        running.save(trainer, written, trainer.args.process_index)
+        if trainer.args.should_save:
+            state.best_model_checkpoint = None  # is found by its step: folders move
+            state.save_to_json(str(written / "trainer_state.json"))
+        if not distributed.is_first() and trainer.args.local_process_index == 0:
+            checkpoints.flush(written)
+        return state.best_global_step if self.method.load_best_model_at_end else None
+
+    def _commit(self, best: int | None, seconds: float) -> None:
+        state = self.trainer.state
+        facts = {
+            "step": state.global_step, "steps": state.max_steps, "ended_by": self.ended_by,
+            "worse": self.limits.worse, "processes": self.trainer.args.world_size,
+            "seconds": round(self._useful_s(), 3),
+        }  # fmt: skip
+        path = self.store.commit(state.global_step, facts, best=best)
+        self.clock.note(state.global_step, at_once=True)
+        self.context.events.emit(
+            "checkpoint", step=state.global_step, path=path.name, best=best == state.global_step,
+            seconds=round(seconds, 2),
+        )  # fmt: skip
+
+    def _useful_s(self) -> float:
+        return self.earlier_s + (0.0 if self.was_over else time.monotonic() - self.started)
+
+    def _is_sound(self) -> bool:
+        """Tell whether the loss and the weights that are trained are numbers, in all processes."""
+        import torch
+
+        weights = (weight for weight in self.trainer.model.parameters() if weight.requires_grad)
+        parts = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]
+        norms = torch._foreach_norm([part.detach() for part in parts if part.numel()], math.inf)
+        numbers = torch.stack([norm.float() for norm in (*norms, self.trainer._tr_loss)])
+        broken = not bool(torch.isfinite(numbers).all())
+        return self._most(Stop.ORDER if broken else Stop.NO) is Stop.NO
+
+    def _refuse(self, what: str, learning_rate: float) -> None:
+        first = float(self.trainer.accelerator.gather(self.first_bad).min())
+        step = int(first) if math.isfinite(first) else self.trainer.state.global_step
+        kept = self.store.steps()
+        raise failures.not_finite(
+            what, step=step, learning_rate=learning_rate, max_grad_norm=self.method.max_grad_norm,
+            kept=self.store.path(kept[0]) if kept else None,
+        )  # fmt: skip
+
+    # After the training
+
+    def finish(self) -> None:
+        """Say why the training ended and load the best model; raises KeyboardInterrupt when it was told to stop."""
+        step, steps = self.trainer.state.global_step, self.trainer.state.max_steps
+        self.useful_s = self._useful_s()
+        if distributed.is_first():
+            self.clock.note(step, at_once=True)
+        if self.was_ordered or self.signals.count:
+            kept = next(iter(self.store.steps()), None)
+            where = f"checkpoint-{kept} is kept" if kept is not None else "there is no checkpoint yet"
+            slow = "" if kept == step else f" (saving takes {self.saving_s:.0f} s, longer than there is)"
+            self.context.events.emit("note", text=f"stopped at step {step} of {steps}: {where}{slow}")
+            raise KeyboardInterrupt
+        if self.ended_by == "max_hours":
+            text = f"max_hours = {self.method.max_hours:g} are over: ended at step {step} of {steps}"
+            self.context.events.emit("note", text=text)
+        if self.ended_by == "early_stopping":
+            since = f"{self.limits.worse} evaluation{'s' if self.limits.worse > 1 else ''}"
+            metric = self.method.metric_for_best_model
+            text = f"{metric} has not become better in {since}: ended at step {step} of {steps}"
+            self.context.events.emit("note", text=text)
+        self._load_best()
+
+    def _load_best(self) -> None:
+        state = self.trainer.state
+        best = state.best_global_step
+        if not self.method.load_best_model_at_end or best is None:
+            return
+        path = self.store.path(best)
+        reason = distributed.from_first(checkpoints.damage(path) if distributed.is_first() else "")
+        if reason:
+            lost = checkpoints.Damaged(path, reason)
+            self.context.events.emit("note", text=f"{lost}: the best model is lost, the last one is kept")
+            return
+        if best != state.global_step:
+            state.best_model_checkpoint = str(path)
+            self.trainer._load_best_model()
+        name = self.method.metric_for_best_model.removeprefix("eval_")
+        self.best = {"best_step": float(best), f"best_{name}": float(state.best_metric)}
+        text = f"keeping the model of step {best}, the best of all evaluations ({name} = {state.best_metric:.4g})"
+        self.context.events.emit("note", text=text)
+
+
+def _callback(keeper: Keeper) -> Any:
+    """Return what makes a trainer call the keeper."""
+    from transformers import TrainerCallback
+
+    class Keeping(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            keeper.begin()
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if keeper.was_over:
+                control.should_training_stop = True
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            keeper.after_step(state, control)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+            if "loss" in logs:
+                keeper.check(float(logs["loss"]), float(logs.get("grad_norm", 0.0)), float(logs["learning_rate"]))
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **_: Any) -> None:
+            keeper.after_evaluation(metrics, state, control)
+
+    return Keeping()

@@ -69,7 +69,7 @@ RULES = {
     "training": Rule(
         own=("recipe", "data", "tokens", "stages.context", "stages.loading", "stages.models"),
         top=("pydantic",),
-        late=(*TRAINING, "numpy"),
+        late=(*TRAINING, "numpy", "blake3"),
     ),
     "stages": Rule(
         own=(
@@ -118,7 +118,7 @@ RULES = {
             "uvloop",
         ),
     ),
-    "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=(*TRAINING, "blake3")),
+    "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(own=("recipe", "serving", "registry"), top=("pydantic",), late=("pyinfra",)),
     "inspection": Rule(own=("plan", "recipe"), late=("pydantic",)),

@@ -89,6 +89,8 @@ class WandbTracker:
         Raises TrackingError when a server does not take it in time.
         """
         with _plainly():
+            import wandb
+
             for stage in list(self._runs):
                 self._write_samples(stage)
             for file in files:
@@ -97,6 +99,8 @@ class WandbTracker:
                         run.save(str(file.path), base_path=str(file.path.parent), policy="now")
             for stage, run in self._runs.items():
                 run.finish(exit_code=self._codes.get(stage, 0))
+            self._runs.clear()
+            wandb.teardown()  # its process writes behind; the last rows are in the file when that is gone
 
     def _run(self, stage: str) -> Any:
         if stage not in self._runs:

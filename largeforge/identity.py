@@ -7,6 +7,7 @@ there; a branch may move with the next download, so that this stands beside the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +86,14 @@ def parts(folder: Path) -> dict[str, str]:
     template = chat_template(folder)
     found = {
         "tokenizer": digest(files) if files else "",
-        "chat_template": digest(template) if template else "",
+        "chat_template": _template_sha256(template) if template else "",
     }
     return {name: sha256 for name, sha256 in found.items() if sha256}
+
+
+def _template_sha256(template: Any) -> str:
+    """Return the sha256 of a template's text; of several by name, of all."""
+    return hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else digest(template)
 
 
 def chat_template(folder: Path) -> Any:

@@ -177,6 +177,11 @@ class _Job:
         return "" if self.base else self.job.model.ref
 
     @property
+    def _template(self) -> dict[str, str]:
+        """Return the chat template that the recipe gives, for stages that write out conversations."""
+        return {"chat_template": self.job.model.chat_template} if self.job.model.chat_template else {}
+
+    @property
     def _judged(self) -> str:
         return self._stage("gate" if self.job.gates else "evaluate")
 
@@ -195,7 +200,7 @@ class _Job:
         config = {
             "architecture": self.job.model.architecture.model_dump(),
             "tokenizer": self.job.model.tokenizer.model_dump(),
-            "seed": self.recipe.seed,
+            "seed": self.recipe.seed, **self._template,
         }
         return Stage(
             name=self._stage("init"), kind="init", job=self.name, title="make a tokenizer and random weights",
@@ -212,7 +217,7 @@ class _Job:
             "reference": self._reference, "registry": self.recipe.registry.model_dump(),
             "method": job.method.model_dump(), "adapter": job.adapter.model_dump(), "seed": self.recipe.seed,
             "device": self.machine.device, "launcher": launcher.strategy(given).model_dump(),
-            "world_size": world_size,
+            "world_size": world_size, **self._template,
         }  # fmt: skip
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         device = threads if self.machine.device == "cpu" else self.machine.gpu
@@ -233,7 +238,7 @@ class _Job:
         config = {
             "reference": self._reference, "registry": self.recipe.registry.model_dump(),
             "evaluation": {name: evaluator.model_dump() for name, evaluator in self.job.evaluation.items()},
-            "device": self.machine.device,
+            "device": self.machine.device, **self._template,
         }  # fmt: skip
         further = further_models.of_evaluation(self.job)
         inputs = {"data": self._stage("prepare"), "model": self._stage("train"), **self.base}

@@ -41,7 +41,7 @@ _EXTENSION = Rule(own=("recipe",), top=("pydantic",), late=TRAINING)
 RULES = {
     **{name: Rule(own=FOUNDATION[:index]) for index, name in enumerate(FOUNDATION)},
     "rates": Rule(),
-    "recipe": Rule(own=("files",), top=("pydantic", "yaml"), late=("hydra", "omegaconf")),
+    "recipe": Rule(own=("files",), top=("pydantic", "yaml"), late=("hydra", "omegaconf", "jinja2")),
     "recipe.hydra_sources": Rule(own=("recipe",), top=("hydra",), late=("omegaconf",)),
     "methods": _EXTENSION,
     "adapters": _EXTENSION,

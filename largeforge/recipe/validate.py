@@ -14,6 +14,7 @@ from largeforge.recipe.base import NAME_PATTERN
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
 from largeforge.recipe.schema import Recipe
+from largeforge.recipe.templates import inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,8 @@ def validate(composition: Composition) -> Recipe:
     problem of relation between sections.
     """
     values, places = absolute_paths(composition.values, composition.recipe_folder), composition.places
-    outside = [replace(p, where=places.of_key(p.key)) for p in _paths_outside(composition.values)]
+    values, unread = inlined(values, composition.recipe_folder)
+    outside = [replace(p, where=places.of_key(p.key)) for p in [*_paths_outside(composition.values), *unread]]
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:

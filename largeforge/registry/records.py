@@ -20,7 +20,7 @@ Kind = Literal["model", "adapter"]
 DIGEST_TAG = "largeforge.digest"
 """Tag with the digest of kind and files; a version without it was not registered by LargeForge."""
 
-_PLAIN = ("recipe", "recipe_digest", "lock", "run_dir", "stage", "fingerprint")
+_PLAIN = ("recipe", "recipe_digest", "lock", "run_dir", "stage", "fingerprint", "chat_template")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Lineage:
     run_dir: str = ""
     stage: str = ""
     fingerprint: str = ""
+    chat_template: str = ""
+    """sha256 of the chat template's text; empty for a model without one."""
     gates: list[GateResult] = field(default_factory=list)
 
 

@@ -33,6 +33,8 @@ class Config(Strict):
     registry: Registry
     evaluation: dict[str, Evaluator]
     device: str
+    chat_template: str = ""
+    """Text of the chat template that the recipe gives; the trained model has it with its files."""
 
 
 def run(config: Config, context: Context) -> Result:
@@ -46,7 +48,7 @@ def run(config: Config, context: Context) -> Result:
     task = task_type(trained_source)
     others = OtherModels(context, config.registry, device=config.device, precision="auto")
     base_model = load_model(base_source, device=config.device, task_type=task)
-    base = _subject(base_source, base_model, rows, context, others)
+    base = _subject(base_source, base_model, rows, context, others, chat_template=config.chat_template)
     base_metrics = _measure(config, base, "base")
     if trained_source.is_adapter:
         model = load_adapter(base.model, Path(trained_source.location))
@@ -65,9 +67,15 @@ def run(config: Config, context: Context) -> Result:
 
 
 def _subject(
-    source: ResolvedModel, model: Any, rows: list[dict[str, Any]], context: Context, others: OtherModels
+    source: ResolvedModel,
+    model: Any,
+    rows: list[dict[str, Any]],
+    context: Context,
+    others: OtherModels,
+    *,
+    chat_template: str = "",
 ) -> LoadedSubject:
-    tokenizer = load_tokenizer(source, renders="text" not in rows[0])
+    tokenizer = load_tokenizer(source, renders="text" not in rows[0], chat_template=chat_template)
     scores = task_type(source) == SEQ_CLS
     if scores:  # it looks for the last token that is no padding
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

@@ -29,6 +29,7 @@ class Config(Strict):
     architecture: Architecture
     tokenizer: TokenizerTraining
     seed: int
+    chat_template: str = CHAT_TEMPLATE
 
 
 def run(config: Config, context: Context) -> Result:
@@ -45,7 +46,7 @@ def run(config: Config, context: Context) -> Result:
 
 
 def train_tokenizer(texts: list[str], config: Config) -> Any:
-    """Return a byte-level BPE tokenizer with a ChatML template."""
+    """Return a byte-level BPE tokenizer with a chat template, ChatML unless the recipe gives another."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -66,7 +67,7 @@ def train_tokenizer(texts: list[str], config: Config) -> Any:
         tokenizer_object=core,
         eos_token=END,
         pad_token=PAD,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=config.chat_template,
         clean_up_tokenization_spaces=False,
         model_max_length=config.architecture.max_position_embeddings,
     )

@@ -84,9 +84,10 @@ def task_type(source: ResolvedModel) -> str:
     return SEQ_CLS if str((config.architectures or [""])[0]).endswith("ForSequenceClassification") else CAUSAL_LM
 
 
-def load_tokenizer(source: ResolvedModel, *, renders: bool = True) -> Any:
+def load_tokenizer(source: ResolvedModel, *, renders: bool = True, chat_template: str = "") -> Any:
     """Load a tokenizer and make sure that it can pad, and render conversations unless `renders` is false.
 
+    `chat_template` is a template to use instead of the tokenizer's own.
     Raises ModelError when the files are missing, broken, or without a chat template that is needed.
     """
     from transformers import AutoTokenizer
@@ -95,8 +96,11 @@ def load_tokenizer(source: ResolvedModel, *, renders: bool = True) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision or None)
     except Exception as error:
         raise _broken(source, error) from error
+    if chat_template:
+        tokenizer.chat_template = chat_template
     if renders and tokenizer.chat_template is None:
-        raise ModelError(f"{source.reference} ({source.location}) has no chat template in its tokenizer")
+        rule = "has no chat template in its tokenizer; give one with model.chat_template=FILE.jinja"
+        raise ModelError(f"{source.reference} ({source.location}) {rule}")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

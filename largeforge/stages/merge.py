@@ -26,9 +26,9 @@ def run(config: Config, context: Context) -> Result:
     source = Base(config.reference, config.registry).resolve(context)
     context.events.emit("note", text="loading the base and its adapter")
     folder = context.inputs["adapter"]
-    task = task_type(ResolvedModel(str(folder), context.stage))
-    model = load_adapter(load_model(source, device="cpu", precision="stored", task_type=task), folder)
+    adapter = ResolvedModel(str(folder), context.stage)
+    model = load_adapter(load_model(source, device="cpu", precision="stored", task_type=task_type(adapter)), folder)
     merged = model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(context.out)
-    load_tokenizer(source).save_pretrained(context.out)
+    load_tokenizer(adapter, renders=False).save_pretrained(context.out)
     return Result(info={"base": source.reference})

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from largeforge.artifacts import file_sha256, read_manifest, write_json
 from largeforge.errors import GateError, StageError
+from largeforge.identity import parts
 from largeforge.recipe import model_ref
 from largeforge.recipe.base import Strict
 from largeforge.recipe.lock import read as read_lock
@@ -125,6 +126,7 @@ def _lineage(config: Config, context: Context, gates: list[_Gate]) -> Lineage:
         run_dir=str(context.out.parents[1]),
         stage=manifest.stage if manifest else context.stage,
         fingerprint=manifest.fingerprint if manifest else "",
+        chat_template=parts(context.inputs["model"]).get("chat_template", ""),
         gates=[GateResult(**gate.model_dump()) for gate in gates],
     )
 

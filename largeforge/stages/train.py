@@ -14,6 +14,7 @@ from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
 from largeforge.stages.context import Result
 from largeforge.stages.loading import CAUSAL_LM, Base, load_model, load_tokenizer
+from largeforge.tokens.template import sha256
 from largeforge.training import distributed, extra
 from largeforge.training.arguments import compute_precision
 from largeforge.training.datasets import Prepared
@@ -34,6 +35,8 @@ class Config(Strict):
     seed: int
     device: str
     world_size: int
+    chat_template: str = ""
+    """Text of the chat template that the recipe gives; empty for the model's own."""
 
 
 def run(config: Config, context: Context) -> Result:
@@ -47,7 +50,7 @@ def run(config: Config, context: Context) -> Result:
     adapter = extensions.load("adapter", config.adapter.name)
     context.events.emit("note", text="loading libraries and model")
     source = Base(config.reference, config.registry).resolve(context)
-    tokenizer = load_tokenizer(source, renders=method.DATA_KIND != "text")
+    tokenizer = load_tokenizer(source, renders=method.DATA_KIND != "text", chat_template=config.chat_template)
     quantization = adapter.quantization(config.adapter, precision=precision)
     device = config.device if quantization else distributed.loading_device(config.launcher.name, config.device)
     prepared = Prepared(context, config.method, tokenizer)
@@ -74,8 +77,10 @@ def run(config: Config, context: Context) -> Result:
         device=config.device,
         world_size=config.world_size,
     )
+    template = tokenizer.chat_template
     metrics = method.run(config.method, session)
-    info = {"token_lengths": asdict(statistics), "base": source.reference, "resolved": source.identity()}
+    resolved = {**source.identity(), **({"chat_template": sha256(template)} if template else {})}
+    info = {"token_lengths": asdict(statistics), "base": source.reference, "resolved": resolved}
     return Result(metrics=metrics, info=info)
 
 

@@ -30,7 +30,7 @@ MAX_VALUES = 20_000
 MAX_LEVELS = 20
 
 _KEY = re.compile(r"(?P<words>(?:(?:optional|override) +)*)/?(?P<group>[\w/-]+)(?P<package>@.*)?")
-_DATA_KEY = re.compile(r"(.*_)?path")
+_DATA_KEY = re.compile(r"(.*_)?path|chat_template")
 
 
 def check(pack: Pack, path: Path, outside: Outside) -> list[Problem]:

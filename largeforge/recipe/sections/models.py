@@ -160,6 +160,8 @@ class Model(Strict):
     """Fields of config.json; needed for `tiny:`, otherwise used to plan without a download."""
     tokenizer: TokenizerTraining | None = None
     """How to make a tokenizer; only for `tiny:` models."""
+    chat_template: str = ""
+    """Jinja file with the chat template (`recipe:` for one beside the recipe), or its text; empty for the model's own."""
     license: str = ""
     """Licence of the weights."""
     weights: Literal["", "fp32", "bf16", "fp16", "fp8", "mxfp4"] = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,33 @@ class Spec:
         found = json.loads(text)
         nodes = tuple(Node(**{**node, "argv": tuple(node["argv"])}) for node in found.pop("nodes"))
         return cls(nodes=nodes, **found)
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A training as a job of a cluster."""
+
+    folder: str
+    """Folder of the stage, the same on all nodes."""
+    cluster: str
+    """Executor of submitit: `slurm`, or `local` for a job without a cluster on this machine."""
+    python: str
+    module: tuple[str, ...]
+    """What each process runs, after `python -m`."""
+    nodes: int
+    processes: int
+    """Processes on each node."""
+    parameters: dict[str, Any]
+    """What submitit is asked for."""
+    max_requeues: int
+    poll_s: float = 1.0
+
+    def encode(self) -> str:
+        """Return it as one word of a command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> JobSpec:
+        """Read what `encode` wrote."""
+        found = json.loads(text)
+        return cls(**{**found, "module": tuple(found["module"])})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from largeforge.data.checks import Problems
+from largeforge.data.bad_rows import Problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,7 +12,7 @@ import largeforge
 from largeforge.artifacts import digest, read_manifest
 from largeforge.cache import cached_sha256
 from largeforge.data import lengths
-from largeforge.data.checks import Problems
+from largeforge.data.bad_rows import Problems
 from largeforge.tokens import pool, store
 from largeforge.tokens.engine import FastEngine
 from largeforge.tokens.rows import COLUMNS

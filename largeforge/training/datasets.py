@@ -37,7 +37,7 @@ class Prepared:
 
         Raises DataError with the rows that are too long or cannot be rendered.
         """
-        found = self._tokens("train", _learn(self.method))
+        found = self._tokens("train", learn_of(self.method))
         for text in self._suspicions(found):
             self.context.events.emit("note", text=f"warning: {text}")
         self.context.events.emit("table", **table(found, f"{self.context.stage}: lengths of rows in tokens"))
@@ -85,7 +85,7 @@ class Prepared:
 
     def _suspicions(self, found: Tokenized) -> list[str]:
         assert self._engine is not None
-        looked = look.Look(self._engine, self.tokenizer, self.kind, _learn(self.method))
+        looked = look.Look(self._engine, self.tokenizer, self.kind, learn_of(self.method))
         sample = list(examples.first_rows(self._path("train"), EXAMINED_ROWS))
         said = examine.summary([looked.at(row).suspicions for row in sample])
         if found.overhanging:  # counted over all rows
@@ -107,7 +107,7 @@ def table(found: Tokenized, title: str) -> dict[str, Any]:
     }
 
 
-def _learn(method: TrainingMethod) -> Learn:
+def learn_of(method: TrainingMethod) -> Learn:
     """Return what a method will ask for, by the settings that methods on conversations have."""
     if getattr(method, "assistant_only_loss", False):
         return "assistant"

@@ -1,0 +1,1 @@
+"""What `largeforge data show` shows: a job's rows as its training would see them, before it has run."""

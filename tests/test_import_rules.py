@@ -66,6 +66,7 @@ RULES = {
         own=("recipe", "data"),
         late=("jinja2", "tokenizers", "pyarrow", "numpy", "transformers", "datasets"),
     ),
+    "shown": Rule(own=("plan", "recipe", "runs", "stages", "data", "tokens"), top=("rich",)),
     "training": Rule(
         own=("recipe", "data", "tokens", "stages.context", "stages.loading", "stages.models"),
         top=("pydantic",),
@@ -76,6 +77,7 @@ RULES = {
             "recipe",
             "identity",
             "data",
+            "tokens",
             "training",
             "serving",
             "registry",

@@ -34,7 +34,7 @@ def run(config: Config, subject: Subject) -> dict[str, float]:
     for start in range(0, len(subject.rows), config.batch_size):
         rows = subject.rows[start : start + config.batch_size]
         batch = [subject.encode(row["messages"][:-1], row["messages"][-1:], tools=row.get("tools")) for row in rows]
-        for (ids, skip), (kl, agreeing) in zip(batch, subject.compare(teacher, batch), strict=True):
-            divergence, same, count = divergence + kl, same + agreeing, count + len(ids) - skip
+        for kl, agreeing, tokens in subject.compare(teacher, batch):
+            divergence, same, count = divergence + kl, same + agreeing, count + tokens
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
     return {"teacher_kl": divergence / max(count, 1), "teacher_agreement": same / max(count, 1)}

@@ -55,9 +55,10 @@ class Subject(Protocol):
     def rewards(self, batch: Sequence[list[int]]) -> list[float]:
         """Return the score of each rendered conversation; all 0 for a model that was not trained to score."""
 
-    def compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int]]:
-        """Return, for each `(token ids, length of the prompt)`, two sums over the rest: the KL divergence from the
-        other model's next token to this one's, in nats, and the tokens at which both would choose the same.
+    def compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int, int]]:
+        """Return, for each `(token ids, length of the prompt)`, of the answer after the prompt: the summed KL
+        divergence from the other model's next token to this one's, in nats; at how many tokens both would choose the
+        same; how many tokens there are. What a template writes after the end of the answer does not count.
 
         Raises StageError when the models do not have the same tokens.
         """

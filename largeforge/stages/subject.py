@@ -100,9 +100,10 @@ class LoadedSubject:
             scores = self.model(input_ids=tokens, attention_mask=mask).logits
         return [float(score) for score in scores.float().squeeze(-1)]
 
-    def compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int]]:
-        """Return, for each `(token ids, length of the prompt)`, two sums over the rest: the KL divergence from the
-        other model's next token to this one's, in nats, and the tokens at which both would choose the same.
+    def compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int, int]]:
+        """Return, for each `(token ids, length of the prompt)`, of the answer after the prompt: the summed KL
+        divergence from the other model's next token to this one's, in nats; at how many tokens both would choose the
+        same; how many tokens there are. What a template writes after the end of the answer does not count.
 
         Raises StageError when the models do not have the same tokens.
         """
@@ -110,7 +111,13 @@ class LoadedSubject:
             raise StageError("the models do not have the same tokens, so that their next tokens cannot be compared")
         vocabulary = max(model.get_input_embeddings().weight.shape[0] for model in (self.model, other.model))
         tokens = int(LOGITS_BYTES // (vocabulary * (self.model.dtype.itemsize + other.model.dtype.itemsize)))
-        return [found for part in _parts(batch, max_tokens=tokens) for found in self._compare(other, part)]
+        ended = [(self._ended(ids), skip) for ids, skip in batch]
+        return [found for part in _parts(ended, max_tokens=tokens) for found in self._compare(other, part)]
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """Return token ids up to the last one that ends an answer."""
+        end = self.tokenizer.eos_token_id
+        return ids[: len(ids) - ids[::-1].index(end)] if end in ids else ids
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens plain text has."""
@@ -140,7 +147,7 @@ class LoadedSubject:
                 for row, (ids, skip) in enumerate(batch)
             ]
 
-    def _compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int]]:
+    def _compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int, int]]:
         import torch
 
         tokens, mask = self._padded([ids for ids, _ in batch], left=False)
@@ -148,7 +155,7 @@ class LoadedSubject:
             own = self.model(input_ids=tokens, attention_mask=mask).logits
             wanted = other.model(input_ids=tokens, attention_mask=mask).logits
             return [
-                _compared(own[row, skip - 1 : len(ids) - 1], wanted[row, skip - 1 : len(ids) - 1])
+                (*_compared(own[row, skip - 1 : len(ids) - 1], wanted[row, skip - 1 : len(ids) - 1]), len(ids) - skip)
                 for row, (ids, skip) in enumerate(batch)
             ]
 

@@ -16,6 +16,7 @@ from largeforge.errors import RecipeError, RegistryError, nearest
 from largeforge.recipe import lock as locks
 from largeforge.registry import files, records
 from largeforge.registry.database import Database, every
+from largeforge.registry.mlflow_runs import key
 from largeforge.registry.records import ModelVersion, RegisteredModel, VersionSummary
 from largeforge.registry.storage import ARTIFACT, storage
 
@@ -31,7 +32,6 @@ DEFAULT_ALIAS = "champion"
 
 _EXPERIMENT = "largeforge registry"
 _NAME = re.compile(r"(?!\.+$)[\w.-]+")
-_NOT_IN_A_METRIC = re.compile(r"[^/\w.\- :]")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.IGNORECASE)
 
 
@@ -250,6 +250,6 @@ def _log_metrics(client: Any, run_id: str, metrics: Mapping[str, float]) -> None
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)
-    logged = [Metric(_NOT_IN_A_METRIC.sub("_", key), value, now_ms, 0) for key, value in metrics.items()]
+    logged = [Metric(key(name), value, now_ms, 0) for name, value in metrics.items()]
     if logged:
         client.log_batch(run_id, metrics=logged)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -21,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from largeforge import events, reaper
 from largeforge.errors import LargeForgeError
 from largeforge.recipe.schema import Registry
-from largeforge.registry.database import Database, every
+from largeforge.registry import mlflow_runs
+from largeforge.registry.database import Database
+from largeforge.registry.mlflow_runs import MAX_TAG, key
 from largeforge.registry.storage import storage
 from largeforge.sweep import leaderboard
 from largeforge.sweep.folder import Folder
@@ -34,9 +35,7 @@ LOG = "mlflow.log"
 TIMEOUT_S = 180.0
 
 _STATUS = {"done": "FINISHED", "refused": "FAILED", "failed": "FAILED", "invalid": "FAILED", "interrupted": "KILLED"}
-_NOT_IN_A_KEY = re.compile(r"[^/\w.\- :]")
 _MAX_POINTS = 500
-_MAX_TAG = 5000
 _SWEEP, _TRIAL, _RECORD = "largeforge.sweep", "largeforge.trial", "largeforge.record"
 _PARENT = "parent"
 
@@ -80,7 +79,7 @@ def write(folder: Folder, registry: Registry) -> None:
     """
     about, trials = folder.about(), folder.shown_trials()
     with Database(registry.uri).writing() as client:
-        experiment = _experiment(client, f"sweep {about.recipe}", storage(registry).root)
+        experiment = mlflow_runs.experiment(client, f"sweep {about.recipe}", storage(registry).root)
         runs = _existing(client, experiment, about)
         parent = runs.get(_PARENT) or _create(client, experiment, about, _PARENT, f"sweep {about.digest[:12]}", {})
         for trial in trials:
@@ -89,18 +88,9 @@ def write(folder: Folder, registry: Registry) -> None:
         _write_parent(client, parent, about, trials)
 
 
-def _experiment(client: Any, name: str, artifacts: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name, artifact_location=artifacts))
-
-
 def _existing(client: Any, experiment: str, about: About) -> dict[str, Any]:
     """Return the runs of the sweep by the number of their trial."""
-
-    def search(**page: Any) -> Any:
-        return client.search_runs([experiment], **page)
-
-    found = every(search, f"tags.`{_SWEEP}` = '{about.digest}'")
+    found = mlflow_runs.tagged(client, experiment, _SWEEP, about.digest)
     return {run.data.tags.get(_TRIAL, ""): run for run in found}
 
 
@@ -119,18 +109,18 @@ def _write_trial(client: Any, experiment: str, about: About, trial: Trial, run: 
     if run is None:
         nested = {"mlflow.parentRunId": parent.info.run_id}
         run = _create(client, experiment, about, str(trial.number), name, nested)
-        params = [Param(_key(key), value) for key, value in trial.values.items()]
+        params = [Param(key(name), value) for name, value in trial.values.items()]
         client.log_batch(run.info.run_id, params=params)
     now = int(time.time() * 1000)
-    metrics = [Metric(_key(key), value, now, 0) for key, value in trial.metrics.items() if not _is_curve(key)]
+    metrics = [Metric(key(name), value, now, 0) for name, value in trial.metrics.items() if not _is_curve(name)]
     curves = _curves(trial)
     for start in range(0, len(curves), _MAX_POINTS):
         client.log_batch(run.info.run_id, metrics=curves[start : start + _MAX_POINTS])
     tags = {
         "largeforge.state": trial.state, "largeforge.lock": trial.digest, "largeforge.run_dir": trial.run_dir,
-        "largeforge.command": leaderboard.command(trial), "largeforge.reason": trial.reason[:_MAX_TAG], _RECORD: mark,
+        "largeforge.command": leaderboard.command(trial), "largeforge.reason": trial.reason[:MAX_TAG], _RECORD: mark,
     }  # fmt: skip
-    client.log_batch(run.info.run_id, metrics=metrics, tags=[RunTag(key, value) for key, value in tags.items()])
+    client.log_batch(run.info.run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
     client.set_terminated(run.info.run_id, _STATUS[trial.state])
 
 
@@ -141,15 +131,15 @@ def _write_parent(client: Any, parent: Any, about: About, trials: list[Trial]) -
     tags = {"largeforge.objective": about.objective, "largeforge.direction": about.direction}
     if winner is not None:
         tags |= {"largeforge.best_trial": str(winner.number), "largeforge.best_command": leaderboard.command(winner)}
-        client.log_metric(run_id, _key(about.objective), winner.metrics[about.objective])
+        client.log_metric(run_id, key(about.objective), winner.metrics[about.objective])
     client.log_metric(run_id, "trials_done", sum(trial.state == "done" for trial in trials))
-    for key, value in tags.items():
-        client.set_tag(run_id, key, value)
+    for name, value in tags.items():
+        client.set_tag(run_id, name, value)
     client.set_terminated(run_id, "FINISHED")
 
 
-def _is_curve(key: str) -> bool:
-    return f".{key}".endswith(".train.loss")
+def _is_curve(name: str) -> bool:
+    return f".{name}".endswith(".train.loss")
 
 
 def _curves(trial: Trial) -> list[Any]:
@@ -163,21 +153,16 @@ def _curves(trial: Trial) -> list[Any]:
         event = events.decode(line)
         if event is None or event["kind"] != "progress" or not isinstance(event.get("loss"), int | float):
             continue
-        key, step = _key(f"{event['stage']}.loss"), int(event.get("step") or 0)
-        found[key, step] = Metric(key, float(event["loss"]), int(float(event["time"]) * 1000), step)
+        name, step = key(f"{event['stage']}.loss"), int(event.get("step") or 0)
+        found[name, step] = Metric(name, float(event["loss"]), int(float(event["time"]) * 1000), step)
     points = list(found.values())
     stride = -(-len(points) // _MAX_POINTS) or 1
     last = [
-        Metric(_key(key), value, int(time.time() * 1000), int(trial.metrics.get(f"{key[:-4]}steps", 0)))
-        for key, value in trial.metrics.items()
-        if _is_curve(key)
+        Metric(key(name), value, int(time.time() * 1000), int(trial.metrics.get(f"{name[:-4]}steps", 0)))
+        for name, value in trial.metrics.items()
+        if _is_curve(name)
     ]
     return [*points[::stride], *last]
-
-
-def _key(text: str) -> str:
-    """Return a name that MLflow takes for a parameter or metric."""
-    return _NOT_IN_A_KEY.sub("_", text)
 
 
 if __name__ == "__main__":

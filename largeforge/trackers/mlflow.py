@@ -7,6 +7,7 @@ MLFLOW_TRACKING_PASSWORD.
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,6 +87,7 @@ class MlflowTracker:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # what it retries is told once, when it gives up
         try:
             with self._database.writing() as client:
                 yield client

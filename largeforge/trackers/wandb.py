@@ -8,6 +8,7 @@ a folder below the run directory, and `wandb sync` sends them in their order.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -156,7 +157,10 @@ def _project(config: Config) -> str:
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """Turn wandb's errors into ours."""
+    """Turn wandb's errors into ours, and keep it from chatting and from reporting its own crashes to its makers."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     try:
         import wandb
     except ImportError as error:

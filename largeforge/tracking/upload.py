@@ -7,10 +7,12 @@ server begin at the beginning. The place moves on only over what is safe there.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from largeforge import artifacts, events
+from largeforge.errors import TrackingError
 from largeforge.recipe import extensions
 from largeforge.recipe.tracking import Place
 from largeforge.tracking.about import about, files
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 EVENTS = "events.jsonl"
 FOLDER = "tracking"
+_MAX_MESSAGE = 300
+_PAGE = re.compile(r':? \{"data"|<!DOCTYPE|<html', re.IGNORECASE)
 _MAX_BYTES = 2**20
 """Bytes of events that are read at once."""
 
@@ -62,10 +66,10 @@ class Upload:
             return False
         try:
             self._write([record for line in lines for record in self._records(line)])
-        except BaseException:
+        except TrackingError as error:
             self._tracker = None
             self._begin()
-            raise
+            raise TrackingError(_shortened(str(error))) from error
         self._offset = end
         if self._tracker is None or self._tracker.durable:
             self._keep(end)
@@ -79,7 +83,10 @@ class Upload:
         tracker, self._tracker = self._tracker, None
         if tracker is None:
             return
-        tracker.close(files(self.run_dir, self.about))
+        try:
+            tracker.close(files(self.run_dir, self.about))
+        except TrackingError as error:
+            raise TrackingError(_shortened(str(error))) from error
         self._keep(self._offset)
 
     def _begin(self) -> None:
@@ -110,6 +117,12 @@ class Upload:
 
     def _keep(self, offset: int) -> None:
         artifacts.write_json(self._state, {**self._states(), self._to: offset})
+
+
+def _shortened(message: str) -> str:
+    """Return a message without the page that a server may have answered with."""
+    words = " ".join(_PAGE.split(message)[0].split())
+    return words if len(words) <= _MAX_MESSAGE else f"{words[:_MAX_MESSAGE]}…"
 
 
 def _lines(path: Path, offset: int) -> tuple[list[str], int]:

@@ -15,7 +15,7 @@ from largeforge import identity
 from largeforge.artifacts import digest
 from largeforge.forecast import batches
 from largeforge.hardware import Machine, machine
-from largeforge.recipe import extensions, further_models, launching, model_ref, profiles
+from largeforge.recipe import data_paths, extensions, further_models, launching, model_ref, profiles
 from largeforge.recipe.lock import dataset_hashes, lock, portable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Job:
         self.job: Job = recipe.training_jobs[name]
         self.ref = model_ref.parse(self.job.model.ref)
         self.base = self._base()
-        self.shown_path = str(portable(self.job.dataset.path, recipe_folder))
+        self.shown_path = ", ".join(portable(self.job.dataset.titles, recipe_folder))
 
     def stages(self) -> list[Stage]:
         stages = [self._prepare()]
@@ -348,7 +348,7 @@ def _fingerprinted(
             "inputs": {name: done[source].fingerprint for name, source in stage.inputs.items()},
         }
         if stage.kind == "prepare":
-            covered["data"] = [hashes.get(stage.config["dataset"][key], "") for key in ("path", "heldout_path")]
+            covered["data"] = [hashes.get(path, "") for path in data_paths.named(stage.config["dataset"]).values()]
         else:
             covered["packages"] = packages
         if stage.config.get("reference") in models:

@@ -75,8 +75,10 @@ RULES = {
     "stages": Rule(
         own=(
             "recipe",
+            "card",
             "identity",
             "data",
+            "files",
             "tokens",
             "training",
             "serving",
@@ -100,11 +102,12 @@ RULES = {
     "autopsy": Rule(),
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),
-    "preflight": Rule(own=("plan", "recipe", "runs", "data", "stages"), late=("packaging",)),
+    "preflight": Rule(own=("plan", "recipe", "runs", "data", "files", "stages"), late=("packaging",)),
     "execute": Rule(
         own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast", "progress", "tracking")
     ),
     "progress": Rule(own=("plan",)),
+    "card": Rule(),
     "trackers": Rule(own=("recipe", "registry"), late=("mlflow", "wandb")),
     "tracking": Rule(own=("recipe", "console", "runs")),
     "gateway": Rule(

@@ -18,7 +18,8 @@ DECIDING = KINDS[:7]
 _JOB = re.compile(r"^jobs\.[^.]+\.")
 
 _RECIPE = (
-    (r"dataset\.(name|path|heldout_path)", "cosmetic"),  # what they hold is compared by its sha256
+    # what paths lead to is compared by its sha256
+    (r"dataset\.(mix\.[^.]+\.)?(name|path|heldout_path)(\.\d+)?", "cosmetic"),
     (r"dataset(\..*)?", "data"),
     (r"model\.(name|license)|models\.[^.]+\.(name|license)", "cosmetic"),
     (r"(model|models)(\..*)?", "model"),
@@ -43,6 +44,14 @@ _EFFECTS = {
     "dataset.heldout_fraction": "other rows are held out, so that both training and judging see other rows",
     "dataset.system": "every row without a system prompt gets another one",
     "dataset.max_rows": "training sees another number of rows",
+    "dataset.mix_rows": "a pass has another number of rows",
+    "dataset.columns": "other columns are read",
+    "dataset.on_error": "bad rows end the run or are left out",
+    "dataset.dedup": "rows that repeat others are seen or left out",
+    "dataset.dedup_threshold": "rows that repeat others are seen or left out",
+    "dataset.contamination": "training rows that contain held-out text are seen or left out",
+    "dataset.contamination_threshold": "training rows that contain held-out text are seen or left out",
+    "weight": "another share of the rows comes from this source",
     "method.name": "another training objective",
     "adapter.name": "other weights are trained",
     "learning_rate": "the size of every step; too large diverges, too small has not learned when it stops",

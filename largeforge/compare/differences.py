@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.compare import causes
 from largeforge.compare.results import StagePair, pairs
+from largeforge.recipe import data_paths
 from largeforge.recorded import focused, rows
 
 if TYPE_CHECKING:
@@ -167,10 +168,9 @@ def data_of(lock: dict[str, Any]) -> dict[str, str]:
     jobs = {f"jobs.{name}.dataset": job.get("dataset") for name, job in (recipe.get("jobs") or {}).items()}
     sections = {"dataset": recipe.get("dataset"), **jobs}
     return {
-        f"{prefix}.{key}": hashes.get(section[key], "missing")
+        f"{prefix}.{key}": hashes.get(path, "missing")
         for prefix, section in sections.items()
-        for key in ("path", "heldout_path")
-        if section and section.get(key)
+        for key, path in (data_paths.named(section) if section else {}).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Collect everything that is wrong with a file and say it at once.
+"""Read a source whole, bring its rows to the form of their kind, and say at once what is wrong with it.
 
 Rows come out one at a time; nothing is kept but the first ten problems.
 """
@@ -8,93 +8,124 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from largeforge.data import formats, readers
+from largeforge.data import bad_rows, formats, readers, samples
 from largeforge.data.faults import RowError
-from largeforge.errors import DataError
+from largeforge.errors import DataError, listed, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from largeforge.data.bad_rows import BadRows
+    from largeforge.data.faults import Fault
     from largeforge.data.formats import Kind, Row
+    from largeforge.files.paths import DataFile
+    from largeforge.recipe.schema import Source
 
-SHOWN_PROBLEMS = 10
 SAMPLE_ROWS = 20
 """Rows from which the form of a file is recognised."""
+_ESTIMATED_BYTES = 2**18
 
 
-class Problems:
-    """The first ten problems and the number of all."""
+class CheckedSource:
+    """The files of a source, of which the good rows come out normalised and all bad rows are reported together.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._shown: list[str] = []
-
-    def add(self, place: str, reason: str) -> None:
-        """Note one problem; `place` is `file:line`."""
-        self.count += 1
-        if len(self._shown) < SHOWN_PROBLEMS:
-            self._shown.append(f"  {place}: {reason}")
-
-    def raise_if_any(self, what: str, remedy: str) -> None:
-        """Raise DataError with `what` is wrong, the problems, and what to do about them."""
-        if not self.count:
-            return
-        more = [f"  ... and {self.count - SHOWN_PROBLEMS} more"] if self.count > SHOWN_PROBLEMS else []
-        rows = f"{self.count} row{'' if self.count == 1 else 's'}"
-        raise DataError("\n".join([f"{rows} {what}:", *self._shown, *more, remedy]))
-
-
-class CheckedFile:
-    """A file of which the good rows come out normalised and all bad rows are reported together.
-
-    Raises DataError when the file as a whole cannot be used or is for another kind of method.
+    Raises DataError when a file as a whole cannot be used or is for another kind of method; for the first
+    file at once.
     """
 
-    def __init__(self, path: Path, *, form: str, kind: Kind, system: str = "", max_rows: int = 0):
-        self.path = path
-        self._kind: Kind = kind
-        self._max_rows = max_rows
-        self._system = system
-        lines = islice(readers.read(path), max_rows or None)
-        sample = list(islice(lines, SAMPLE_ROWS))
-        self._lines = chain(sample, lines)
-        good = (row for _, row in sample if isinstance(row, dict))
-        recognised = form if form != "auto" else formats.recognise(good, kind)
-        self.form = recognised or formats.forms_for(kind)[0]
-        self._check_kind()
+    def __init__(
+        self, source: Source, files: Sequence[DataFile], kind: Kind, *, name: str = "", bad: BadRows | None = None
+    ):
+        self.source = source
+        self.files = files
+        self.name = name
+        """Of the source within a mixture; its rows are `name/file:line`."""
+        self.title = str(files[0].path) if isinstance(source.path, str) and len(files) == 1 else _shown(source.path)
+        self.kind: Kind = kind
+        self.bad = bad or bad_rows.Refused()
+        self.num_read = 0
+        self._forms: list[str] = []
+        self._first = self._open(files[0])
+
+    @property
+    def form(self) -> str:
+        """Form of the rows; several, with commas, where files differ."""
+        return ", ".join(dict.fromkeys(self._forms))
 
     def rows(self) -> Iterator[tuple[str, Row]]:
-        """Yield (`file:line`, normalised row) for each good row, then raise DataError if any was bad."""
-        name, form, system = self.path.name, self.form, self._system
-        problems, count = Problems(), 0
-        for line, row in self._lines:
-            source = f"{name}:{line}"
-            if isinstance(row, str):
-                problems.add(source, row)
-                continue
-            try:
-                normalised = formats.normalise(row, form, self._kind, system=system)
-            except RowError as error:
-                problems.add(source, str(error))
-                continue
-            count += 1
-            yield source, normalised
-        problems.raise_if_any(f"of {self.path} cannot be used", allowed(self._kind))
+        """Yield (`file:line`, normalised row) for each good row, then raise DataError if bad rows forbid to go on."""
+        count, most = 0, self.source.max_rows
+        for index, file in enumerate(self.files):
+            checked = self._first if index == 0 else self._open(file)
+            label = f"{self.name}/{file.label}" if self.name else file.label
+            for line, row, fault in checked.rows(most - self.num_read if most else None):
+                self.num_read += 1
+                if fault is not None:
+                    self.bad.add(label, line, fault, row)
+                    continue
+                count += 1
+                assert row is not None
+                yield f"{label}:{line}", row
+            if most and self.num_read >= most:
+                break
+        self.bad.finish(self.title, self.num_read, allowed(self.kind))
         if not count:
-            raise DataError(f"{self.path} has no rows\n{allowed(self._kind)}")
+            raise DataError(f"{self.title} has no rows\n{allowed(self.kind)}")
 
     def count_rows(self) -> int:
-        """Return about how many rows `rows` goes through; reads the file once, without parsing."""
-        count = readers.count_rows(self.path)
-        return min(count, self._max_rows) if self._max_rows else count
+        """Return about how many rows `rows` goes through; plain files are read once for it, without parsing."""
+        count = sum(_count(file.path) for file in self.files)
+        return min(count, self.source.max_rows) if self.source.max_rows else count
 
-    def _check_kind(self) -> None:
+    def _open(self, file: DataFile) -> _CheckedFile:
+        checked = _CheckedFile(file.path, self.source, self.kind)
+        self._forms.append(checked.form)
+        return checked
+
+
+class _CheckedFile:
+    """One file: its form is recognised and fits the kind of method."""
+
+    def __init__(self, path: Path, source: Source, kind: Kind):
+        self._source, self._kind = source, kind
+        self._lines = readers.read(path)
+        self._sample = list(islice(self._lines, min(SAMPLE_ROWS, source.max_rows or SAMPLE_ROWS)))
+        good = [row for _, row in self._sample if isinstance(row, dict)]
+        check_columns(path, good, source.columns)
+        known = source.format if source.format != "auto" else ""
+        renamed = (formats.renamed(row, source.columns) for row in good)
+        self.form = known or formats.recognise(renamed, kind) or formats.forms_for(kind)[0]
         theirs = formats.KINDS[self.form]
-        if self._kind not in theirs:
+        if kind not in theirs:
             raise DataError(
-                f"{self.path} holds rows of the form {self.form}, which are for {formats.METHODS[theirs[0]]}; "
-                f"this job's method is one of the {formats.METHODS[self._kind]}\n{allowed(self._kind)}"
+                f"{path} holds rows of the form {self.form}, which are for {formats.METHODS[theirs[0]]}; "
+                f"this job's method is one of the {formats.METHODS[kind]}\n{allowed(kind)}"
+            )
+
+    def rows(self, most: int | None) -> Iterator[tuple[int, Row | None, Fault | str | None]]:
+        """Yield line, row, and what is wrong with it if anything is; the row is then as it was read."""
+        form, kind, system, columns = self.form, self._kind, self._source.system, self._source.columns
+        for line, row in islice(chain(self._sample, self._lines), most):
+            if isinstance(row, str):
+                yield line, None, row
+                continue
+            try:
+                given = formats.renamed(row, columns) if columns else row
+                yield line, formats.normalise(given, form, kind, system=system), None
+            except RowError as error:
+                yield line, row, str(error)
+
+
+def check_columns(path: Path, rows: Sequence[Row], columns: dict[str, str]) -> None:
+    """Raise DataError when none of some rows has a column that the recipe names."""
+    for key, column in columns.items():
+        if rows and not any(column in row for row in rows):
+            there = dict.fromkeys(name for row in rows for name in row)
+            close = nearest(column, there)
+            hint = f" Did you mean {close!r}?" if close else ""
+            raise DataError(
+                f"{path}: dataset.columns.{key} = {column!r}: no such column; there is: {listed(there)}.{hint}"
             )
 
 
@@ -102,3 +133,13 @@ def allowed(kind: Kind) -> str:
     """Return the forms that `kind` trains on, each with an example row."""
     shown = (f"  {form}: {formats.EXAMPLES[form]}" for form in formats.forms_for(kind))
     return "\n".join(["Allowed, one object a line:", *shown])
+
+
+def _count(path: Path) -> int:
+    if path.suffix == ".parquet" or readers.is_lines(path):
+        return readers.count_rows(path)
+    return samples.sample(path, max_bytes=_ESTIMATED_BYTES).total_rows
+
+
+def _shown(paths: str | list[str]) -> str:
+    return paths if isinstance(paths, str) else ", ".join(paths)

@@ -22,7 +22,7 @@ from largeforge.data.messages import text
 from largeforge.data.tool_calls import as_text, tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from largeforge.data.messages import Messages
 
@@ -61,6 +61,7 @@ EXAMPLES = {
 }
 ANSWERS = ("answer", "solution", "reference")
 """Names under which the right answer to a bare prompt is known."""
+_SIDES = ("messages", "prompt", "chosen", "rejected", "completion")
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -105,6 +106,15 @@ def recognise(rows: Iterable[Row], kind: Kind) -> str:
     return votes.most_common(1)[0][0] if votes else ""
 
 
+def renamed(row: Row, columns: Mapping[str, str]) -> Row:
+    """Return a row whose columns have the keys that forms know, given key to column."""
+    if not columns:
+        return row
+    taken = {*columns, *columns.values()}
+    rest = {key: value for key, value in row.items() if key not in taken}
+    return {**{key: row[column] for key, column in columns.items() if column in row}, **rest}
+
+
 def normalise(row: Row, form: str, kind: Kind, *, system: str = "") -> Row:
     """Return a row in the form of its kind, with `system` in front if it has no system message.
 
@@ -136,17 +146,25 @@ def sequences(row: Row) -> Iterator[list[str]]:
     yield from ([*start, *ending] for ending in endings or [[]])
 
 
+def said(row: Row) -> str:
+    """Return what a normalised row says, apart from system prompts and descriptions of tools."""
+    if "text" in row:
+        return str(row["text"])
+    turns_ = (turn for key in _SIDES for turn in row.get(key, ()) if turn["role"] != "system")
+    return "\n".join(_texts(turns_))
+
+
 def contents(row: Row) -> int:
     """Return how many characters of text a normalised row has."""
     if "text" in row:
         return len(row["text"])
-    sides = [row[key] for key in ("messages", "prompt", "chosen", "rejected", "completion") if key in row]
+    sides = [row[key] for key in _SIDES if key in row]
     size = sum(len(message["content"]) for items in sides for message in items) + len(row.get("answer", ""))
     calls = (message["tool_calls"] for items in sides for message in items if "tool_calls" in message)
     return size + sum(len(as_text(found)) for found in calls)
 
 
-def _texts(items: Messages) -> list[str]:
+def _texts(items: Iterable[dict[str, Any]]) -> list[str]:
     return [
         message["content"] + (as_text(message["tool_calls"]) if "tool_calls" in message else "") for message in items
     ]

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from largeforge.data.checks import Problems
+from largeforge.data.bad_rows import Problems
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from largeforge.data.key_set import KeySet
     from largeforge.data.splits import Keys, Splitter
 
 
 class GivenHeldout:
     """The prompts of a held-out file, and the training rows that answer one of them."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, title: str):
+        self._title = title
         self._places: dict[int, str] = {}
         self._problems = Problems()
         self.earlier_turns = 0
@@ -41,25 +40,25 @@ class GivenHeldout:
         elif any(key in self._places for key in keys.earlier):
             self.earlier_turns += 1
 
-    def raise_if_any(self, train: Path) -> None:
+    def raise_if_any(self, train: str) -> None:
         """Raise DataError when a training row answers a held-out prompt."""
         self._problems.raise_if_any(
-            f"of {train} with a prompt that is held out in {self._path}",
+            f"of {train} with a prompt that is held out in {self._title}",
             "Results on such prompts say nothing: take these rows out of either file. "
             "(Case and white space do not make a prompt another one.)",
         )
 
 
 class EarlierTurns:
-    """Held-out prompts of a split, and the training rows that may answer one in an earlier turn."""
+    """Held-out prompts of a split, and the training rows of one source that may answer one in an earlier turn."""
 
-    def __init__(self, splitter: Splitter):
+    def __init__(self, splitter: Splitter, heldout: KeySet):
         self._splitter = splitter
-        self._heldout: set[int] = set()
+        self._heldout = heldout
         self._suspects: list[tuple[int, list[int]]] = []
 
     def add_heldout(self, keys: Keys) -> None:
-        """Remember a held-out row."""
+        """Remember a held-out row, for all sources that share the set."""
         self._heldout.add(keys.prompt)
 
     def add_train(self, index: int, keys: Keys) -> None:
@@ -67,6 +66,6 @@ class EarlierTurns:
         if held := [key for key in keys.earlier if self._splitter.is_heldout(key)]:
             self._suspects.append((index, held))
 
-    def leaks(self) -> set[int]:
+    def leaks(self) -> list[int]:
         """Return the indexes of the training rows that answer a prompt that is held out."""
-        return {index for index, keys in self._suspects if not self._heldout.isdisjoint(keys)}
+        return [index for index, keys in self._suspects if any(key in self._heldout for key in keys)]

@@ -1,7 +1,8 @@
-"""Read rows from a JSONL or Parquet file, one at a time, each with its place.
+"""Read rows from one file, one at a time, each with its place.
 
-Reads nothing but regular, uncompressed files. What a row means is for `formats.py`: here a row
-is any JSON object. Memory is bounded by one line (JSONL) or one batch of a row group (Parquet).
+JSONL, Parquet, CSV (`.csv`, `.tsv`) and JSON arrays (`.json`); all but Parquet also compressed. What a row
+means is for `formats.py`: here a row is any JSON object. Memory is bounded by one line (JSONL, CSV), one item
+(array) or one batch of a row group (Parquet).
 """
 
 from __future__ import annotations
@@ -9,50 +10,70 @@ from __future__ import annotations
 import codecs
 import json
 import stat
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from largeforge.data import streams, tables
+from largeforge.data.faults import LINE_LIMIT_BYTES, Fault
 from largeforge.errors import DataError, nearest
+from largeforge.files.paths import COMPRESSIONS
 from largeforge.os_errors import explain_os_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from io import BufferedReader
     from pathlib import Path
 
-    Rows = Iterator[tuple[int, dict[str, Any] | str]]
-    """Line, and the object on it or the reason why there is none."""
+    from largeforge.data.faults import Rows
+    from largeforge.data.streams import Stream
 
-LINE_LIMIT_BYTES = 16 * 2**20
-BATCH_ROWS = 256
 PARQUET = b"PAR1"
-COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-    b"BZh": ("bzip2", "bunzip2"),
-    b"\xfd7zXZ\x00": ("xz", "unxz"),
-    b"PK\x03\x04": ("zip", "unzip"),
-}
-"""First bytes to the name of the compression and the program that undoes it."""
 
 
 def read(path: Path) -> Rows:
     """Return an iterator of (line, object or fault); a Parquet row's line is its number, from 1.
 
-    Raises DataError at once when the file is missing, unreadable, empty or compressed, and
-    while iterating when the disk or a Parquet file is broken. Reading goes on after a bad line.
+    Raises DataError at once when the file is missing, unreadable or empty, and while iterating when the
+    disk, a compressed file or a Parquet file is broken. Reading goes on after a bad line.
     """
     head = _head(path)
-    for magic, (name, program) in COMPRESSED.items():
-        if head.startswith(magic):
-            raise DataError(f"{path} is compressed with {name}, which is not supported; unpack it first ({program})")
     if head.startswith(PARQUET):
-        return _parquet(path)
+        return tables.parquet(path)
     if path.suffix == ".parquet":
         raise DataError(f"{path} is not a Parquet file: it does not begin with {PARQUET.decode()}")
-    return _jsonl(path)
+    if fault := streams.unusable(head):
+        raise DataError(f"{path} {fault}")
+    return _opened(path)
+
+
+def read_from(file: BufferedReader, path: Path) -> Rows:
+    """Return the rows of an open file that is not Parquet; where it is read from tells how far one is."""
+    stream = streams.unpacked(file, path)
+    kind = suffix(path)
+    if kind in (".csv", ".tsv"):
+        return tables.csv(stream, path, tab=kind == ".tsv")
+    if kind == ".json" and _begins_with_a_bracket(stream):
+        return tables.array(stream)
+    return _objects(stream)
+
+
+def suffix(path: Path) -> str:
+    """Return what the name of a file says of its content, without compression, in lower case."""
+    name = path.name.lower()
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    return f".{name.rpartition('.')[2]}" if "." in name else ""
+
+
+def is_lines(path: Path) -> bool:
+    """Tell whether rows can be read from any place of a readable file: whether it is plain JSONL."""
+    head = _head(path)
+    packed = head.startswith(PARQUET) or streams.compression(head)
+    return not packed and (
+        suffix(path) not in (".csv", ".tsv", ".json") or (suffix(path) == ".json" and head[:1] == b"{")
+    )
 
 
 def count_rows(path: Path) -> int:
-    """Return how many rows a readable file has; blank lines of JSONL count as well."""
+    """Return how many rows a readable file of Parquet or plain lines has; blank lines and a CSV's header count."""
     if _head(path).startswith(PARQUET):
         import pyarrow.parquet
 
@@ -86,22 +107,32 @@ def _similar(path: Path) -> str:
     return f". Did you mean '{name}'?" if name and not path.exists() else ""
 
 
-def _jsonl(path: Path) -> Rows:
+def _opened(path: Path) -> Rows:
     try:
         with path.open("rb") as file:
-            yield from _objects(file)
+            yield from read_from(file, path)
+    except EOFError as error:
+        raise DataError(f"{path} ends in the middle of its compressed data; was it cut off?") from error
+    except streams.BROKEN as error:
+        raise DataError(f"{path} is broken: {error}") from error
     except OSError as error:
+        if error.errno is None:  # of a decompressor
+            raise DataError(f"{path} is broken: {error}") from error
         raise DataError(explain_os_error(error, path)) from error
 
 
-def _objects(file: IO[bytes]) -> Rows:
-    if file.read(3) != codecs.BOM_UTF8:
-        file.seek(0)
+def _begins_with_a_bracket(stream: Stream) -> bool:
+    return stream.peek(256).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+
+
+def _objects(file: Stream) -> Rows:
     number = 0
     while line := file.readline(LINE_LIMIT_BYTES + 1):
         number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if len(line) > LINE_LIMIT_BYTES:
-            yield number, f"the line is longer than {LINE_LIMIT_BYTES // 2**20} MiB"
+            yield number, Fault(f"the line is longer than {LINE_LIMIT_BYTES // 2**20} MiB", line)
             _skip_rest(file, line)
             continue
         if line.isspace():
@@ -109,12 +140,12 @@ def _objects(file: IO[bytes]) -> Rows:
         try:
             value = json.loads(line.decode())
         except (ValueError, RecursionError) as error:
-            yield number, _reason(error, line)
+            yield number, Fault(_reason(error, line), line)
             continue
-        yield number, value if isinstance(value, dict) else _not_an_object(value)
+        yield number, value if isinstance(value, dict) else Fault(_not_an_object(value), line)
 
 
-def _skip_rest(file: IO[bytes], line: bytes) -> None:
+def _skip_rest(file: Stream, line: bytes) -> None:
     while line and not line.endswith(b"\n"):
         line = file.readline(LINE_LIMIT_BYTES)
 
@@ -134,23 +165,5 @@ def _reason(error: Exception, line: bytes) -> str:
 
 def _not_an_object(value: object) -> str:
     if isinstance(value, list):
-        return "a list, not an object; JSONL wants one object a line, not one array around them"
+        return "a list, not an object; JSONL wants one object a line, not one array around them (that is a .json file)"
     return f"a {type(value).__name__} (JSON), not an object".replace("NoneType", "null")
-
-
-def _parquet(path: Path) -> Rows:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(f"{path} is a Parquet file; reading it needs pyarrow: pip install pyarrow") from error
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}:{number + 1}: broken Parquet file: {reason[:200]}") from error

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from largeforge.data import readers
+from largeforge.data import readers, tables
+from largeforge.data.faults import LINE_LIMIT_BYTES
 from largeforge.errors import DataError
 from largeforge.os_errors import explain_os_error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PIECES = 32
 """Places of a large file that rows are read from."""
 COUNTED_BYTES = 256 * 2**20
 """Up to that size line breaks are counted, about 0.1 s; the rows of a larger file are extrapolated."""
+PACKED = 4
+"""By how much compression may shrink a file, about: so much less of it is read."""
 GROUPS = 4
 """Row groups of a Parquet file that rows are read from."""
 
@@ -26,7 +30,7 @@ GROUPS = 4
 class Sample:
     """Some rows of a file."""
 
-    rows: list[dict[str, Any] | str]
+    rows: Sequence[dict[str, Any] | str]
     """Rows, or for those that are none the reason."""
     total_rows: int
     is_whole: bool
@@ -45,10 +49,11 @@ def sample(path: Path, *, max_bytes: int, max_rows: int = 0) -> Sample:
         with path.open("rb") as file:
             if file.read(4) == readers.PARQUET:
                 return _parquet(path, max_rows)
-        if size <= max_bytes:
+        lines = readers.is_lines(path)
+        if size <= (max_bytes if lines else max_bytes // PACKED):
             found = [row for _, row in islice(rows, max_rows or None)]
             return Sample(found, len(found), is_whole=True)
-        return _jsonl(path, size, max_bytes, max_rows)
+        return _jsonl(path, size, max_bytes, max_rows) if lines else _beginning(path, size, max_bytes, max_rows)
     except OSError as error:
         raise DataError(explain_os_error(error, path)) from error
 
@@ -64,6 +69,21 @@ def _jsonl(path: Path, size: int, max_bytes: int, max_rows: int) -> Sample:
     return Sample([_row(line) for line in lines], total or round(size / max(mean, 1.0)), is_whole=False)
 
 
+def _beginning(path: Path, size: int, max_bytes: int, max_rows: int) -> Sample:
+    """Return the first rows of a file that cannot be entered in its middle: a CSV, or a compressed one."""
+    found: list[dict[str, Any] | str] = []
+    with path.open("rb") as file:
+        for _, row in readers.read_from(file, path):
+            found.append(row)
+            if len(found) == max_rows or file.tell() * PACKED > max_bytes:
+                break
+        else:
+            return Sample(found, len(found), is_whole=True)
+        total = round(len(found) * size / max(file.tell(), 1))
+    whole = len(found) == max_rows
+    return Sample(found, min(total, max_rows) if max_rows and not whole else max_rows or total, is_whole=whole)
+
+
 def _lines(path: Path, places: list[int], bytes_each: int) -> list[bytes]:
     """Return the whole lines that begin within `bytes_each` bytes after each place, blank ones left out."""
     lines: list[bytes] = []
@@ -71,9 +91,9 @@ def _lines(path: Path, places: list[int], bytes_each: int) -> list[bytes]:
         for place in places:
             file.seek(place)
             if place:
-                file.readline(readers.LINE_LIMIT_BYTES)  # the rest of a line
+                file.readline(LINE_LIMIT_BYTES)  # the rest of a line
             end = file.tell() + bytes_each
-            while file.tell() < end and (line := file.readline(readers.LINE_LIMIT_BYTES)):
+            while file.tell() < end and (line := file.readline(LINE_LIMIT_BYTES)):
                 lines.append(line)
     return [line for line in lines if not line.isspace()]
 
@@ -95,8 +115,8 @@ def _parquet(path: Path, max_rows: int) -> Sample:
             total, groups = file.metadata.num_rows, file.num_row_groups
             rows: list[dict[str, Any] | str] = []
             for group in sorted({groups * piece // GROUPS for piece in range(GROUPS)}) if groups else []:
-                batch = next(file.iter_batches(batch_size=readers.BATCH_ROWS * 4, row_groups=[group]), None)
-                rows += batch.to_pylist() if batch is not None else []
+                batch = next(file.iter_batches(batch_size=tables.BATCH_ROWS * 4, row_groups=[group]), None)
+                rows += tables.rows_of(batch) if batch is not None else []
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: broken Parquet file: {(str(error).splitlines() or ['?'])[0][:200]}") from error
     total = min(total, max_rows) if max_rows else total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+from array import array
 from typing import TYPE_CHECKING
 
 from largeforge.data import formats
@@ -22,7 +23,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circ
 
 
 class RowWriter:
-    """Writes rows to a new file and counts rows, characters and the file's digest.
+    """Writes rows to a new file and keeps the length of each in characters, and the file's digest.
 
     `needed_bytes` is about what all of the stage's files take, for the message when the disk is
     full. Raises StageError when the file cannot be written.
@@ -30,8 +31,7 @@ class RowWriter:
 
     def __init__(self, path: Path, *, needed_bytes: int = 0):
         self.path = path
-        self.rows = 0
-        self.characters = 0
+        self.lengths = array("Q")
         self.needed_bytes = needed_bytes
         self._digest = hashlib.sha256()
         self._written_bytes = 0
@@ -52,14 +52,18 @@ class RowWriter:
         finally:
             self._file.close()
 
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return len(self.lengths)
+
     def write(self, row: Row, source: str) -> None:
         """Write a normalised row with its `source`, which is `file:line`."""
-        self.characters += formats.contents(row)
-        self.write_line(_encode({**row, "source": source}) + "\n")
+        self.write_line(_encode({**row, "source": source}) + "\n", formats.contents(row))
 
-    def write_line(self, line: str) -> None:
-        """Write a row that is encoded already, line break included."""
-        self.rows += 1
+    def write_line(self, line: str, characters: int) -> None:
+        """Write a row that is encoded already, line break included, given how long its text is."""
+        self.lengths.append(characters)
         self._lines.append(line)
         self._waiting += len(line)
         if self._waiting >= CHUNK_CHARACTERS:
@@ -92,18 +96,17 @@ class RowWriter:
         return StageError(message)
 
 
-def rewrite_without(written: RowWriter, indexes: set[int]) -> RowWriter:
-    """Take rows (by index, from 0) out of a finished file; return the writer of the new one."""
-    path, removed_characters = written.path, 0
+def without(written: RowWriter, gone: bytearray) -> RowWriter:
+    """Take the marked rows out of a finished file; return the writer of the new one."""
+    if not any(gone):
+        return written
+    path = written.path
     with (
         path.open(encoding="utf-8", newline="\n") as file,
         RowWriter(path.with_suffix(".rewrite"), needed_bytes=written.needed_bytes) as kept,
     ):
-        for index, line in enumerate(file):
-            if index in indexes:
-                removed_characters += formats.contents(json.loads(line))
-            else:
-                kept.write_line(line)
+        for line, characters, is_gone in zip(file, written.lengths, gone, strict=True):
+            if not is_gone:
+                kept.write_line(line, characters)
     kept.path = kept.path.replace(path)
-    kept.characters = written.characters - removed_characters
     return kept

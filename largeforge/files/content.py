@@ -48,6 +48,17 @@ def local_files(path: str | Sequence[str]) -> list[DataFile] | None:
     return named(found)
 
 
+def size_bytes(path: str) -> int:
+    """Return the bytes of all files of a path, also of remote ones that are not here yet.
+
+    Raises DataError when it cannot be told.
+    """
+    if not is_remote(path):
+        return sum(file.path.stat().st_size for file in of_local(path) if file.path.is_file())
+    version = remote.version_of(path)
+    return sum(file.size for file in remote.kept_files(path, version) or ())
+
+
 def of_local(path: str) -> list[DataFile]:
     """Return the files that a local path means, each called by its whole path."""
     return [DataFile(file, file.as_posix()) for file in local.expand(path)]

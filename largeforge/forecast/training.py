@@ -173,14 +173,11 @@ def _runs(recipe: Recipe) -> Path:
 
 def _counts(recipe: Recipe, job: Job, *, held_out: bool = False) -> tuple[TokenCounts | None, str]:
     """Return what the training data or the file of held-out rows holds, or why that is not known."""
-    data = job.dataset
-    path = data.heldout_path if held_out and data.heldout_path else data.path
     kind = extensions.load("method", job.method.name).DATA_KIND
     try:
-        return token_counts.count(
-            Path(path), kind=kind, form=data.format, system=data.system, max_rows=data.max_rows,
-            tokenizer=tokenizer_file(job.model.ref, recipe.registry),
-        ), ""  # fmt: skip
+        return token_counts.count_dataset(
+            job.dataset, kind=kind, tokenizer=tokenizer_file(job.model.ref, recipe.registry), held_out=held_out
+        ), ""
     except DataError as error:
         return None, f"how long training takes is not known: {error}"
 
@@ -219,7 +216,8 @@ def _assumptions(job: Job, load: TrainingLoad, counts: TokenCounts | None) -> It
     if counts and counts.counted == "bytes":
         yield f"tokens are counted by bytes (±{counts.error:.0%}), since no tokenizer of {job.model.ref} is here"
     elif counts and counts.sampled:
-        yield f"tokens are counted in a sample of {Path(job.dataset.path).name} (±{counts.error:.0%})"
+        names = ", ".join(Path(title).name for title in job.dataset.titles)
+        yield f"tokens are counted in a sample of {names} (±{counts.error:.0%})"
     answer = load.method.completion_length
     if answer:
         yield f"memory and time are for answers of {answer} tokens, the most that is generated"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from largeforge.errors import DataError
 from largeforge.estimate.decoders import shape
-from largeforge.recipe import model_ref
+from largeforge.files import content
+from largeforge.recipe import data_paths, model_ref
 
 if TYPE_CHECKING:
     from largeforge.estimate.shape import Shape
@@ -144,11 +147,7 @@ def _own_estimate(context: Context, stage: Stage) -> float:
         return 0.0
     job, jobs = context.plan.recipe.training_jobs[stage.job], context.plan.recipe.training_jobs
     if stage.kind == "prepare":
-        return sum(
-            path.stat().st_size
-            for key in ("path", "heldout_path")
-            if (path := Path(stage.config["dataset"][key])).is_file()
-        )
+        return _data_bytes(stage.config["dataset"])
     origin = job
     while (ref := model_ref.parse(origin.model.ref)).scheme == "job":
         origin = jobs[ref.target]
@@ -163,6 +162,15 @@ def _own_estimate(context: Context, stage: Stage) -> float:
     if stage.kind == "register":
         return training_bytes(job, model, device=context.plan.machine.device) / 4
     return model.parameters * 4.0 if stage.kind == "init" else 0.0
+
+
+def _data_bytes(dataset: dict[str, Any]) -> float:
+    """Return the bytes of the rows to prepare; those of a mixture are there twice for a while."""
+    size = 0
+    for path in data_paths.named(dataset).values():
+        with suppress(DataError, OSError):
+            size += content.size_bytes(path)
+    return size * (2.0 if dataset["mix"] else 1.0)
 
 
 def _served(context: Context) -> list[str]:

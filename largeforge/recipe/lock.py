@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import largeforge
 from largeforge import processor
 from largeforge.artifacts import digest
-from largeforge.cache import cached_sha256
 from largeforge.errors import RecipeError
-from largeforge.recipe import origin, sources
+from largeforge.files import content
+from largeforge.recipe import data_paths, origin, sources
 from largeforge.recipe.packs import installed
 from largeforge.secrets import without_passwords
 
@@ -73,7 +73,7 @@ def lock(
     `models` are references to their content where the plan can know it; `resolved` those whose
     meaning may still change, such as a branch of a hub repository.
     """
-    content = {
+    covered = {
         "largeforge": largeforge.__version__,
         "recipe": without_passwords(portable(recipe.model_dump(mode="json", exclude=_NOT_LOCKED), recipe_folder)),
         "models": {str(portable(ref, recipe_folder)): found for ref, found in (models or {}).items()},
@@ -88,7 +88,7 @@ def lock(
         "origin": _surroundings(machine, recipe_folder, packs or {}),
         "resolved": {"models": resolved} if resolved else {},
     }
-    return {"digest": digest(content), **content, **beside}
+    return {"digest": digest(covered), **covered, **beside}
 
 
 def digest_of(locked: dict[str, Any]) -> str:
@@ -145,10 +145,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def dataset_hashes(recipe: Recipe) -> dict[str, str]:
-    """Return the sha256 of every data file of the recipe that exists, by path."""
-    datasets = [job.dataset for job in recipe.training_jobs.values()]
-    paths = sorted({path for dataset in datasets for path in (dataset.path, dataset.heldout_path) if path})
-    return {path: cached_sha256(Path(path)) for path in paths if Path(path).is_file()}
+    """Return what identifies the data behind every path of the recipe's datasets, where that is known here.
+
+    Of a file its sha256; of a folder or pattern a digest of all files; of what is remote, the version that
+    its store tells (`files.content`).
+    """
+    datasets = [job.dataset.model_dump() for job in recipe.training_jobs.values()]
+    return content.identities(path for dataset in datasets for path in data_paths.named(dataset).values())
 
 
 def portable(value: Any, recipe_folder: str) -> Any:

@@ -13,7 +13,8 @@ from pydantic import Field
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Router, Tracker
-from largeforge.recipe.sections.jobs import Dataset, Gates, Job, RegistryAlias, RegistryName
+from largeforge.recipe.sections.datasets import Dataset, Source
+from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.machines import Environment, Hardware, Host, Hosts, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
@@ -41,6 +42,7 @@ __all__ = [
     "Router",
     "Runs",
     "Serving",
+    "Source",
     "Sweep",
     "Targets",
     "TokenizerTraining",

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
-from largeforge.recipe import sources
+from largeforge.files import paths
+from largeforge.recipe import data_paths, sources
 from largeforge.recipe.base import NAME_PATTERN
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
 from largeforge.recipe.schema import Recipe
 from largeforge.recipe.templates import inlined
+from largeforge.secrets import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from largeforge.recipe.places import Places
 
 _RECIPE_PATH = "recipe:"
-_PATH_KEYS = ("path", "heldout_path")
 _ABSENT = object()
 
 MAX_PROBLEMS = 100
@@ -121,34 +122,40 @@ def _section_rule(path: list[str | int], given: str) -> str:
 def absolute_paths(values: dict[str, Any], recipe_folder: str) -> dict[str, Any]:
     """Return the values with `recipe:` and relative dataset paths made absolute."""
 
-    def absolute(path: Any) -> Any:
-        if not isinstance(path, str) or not path:
+    def absolute(path: str) -> str:
+        if paths.is_remote(path):
             return path
         if path.startswith(installed.DATA) and (found := installed.data_folder(path)):
             return str(_in_recipes(found[1], found[0]))
         if path.startswith(_RECIPE_PATH):
             return str(_in_recipes(path.removeprefix(_RECIPE_PATH), Path(recipe_folder or ".")))
-        return str(Path.cwd() / Path(path).expanduser())
+        return str(Path.cwd() / Path(path.removeprefix("file://")).expanduser())
 
     return _with_paths(values, absolute)
 
 
 def _in_recipes(path: str, folder: Path) -> Path:
     """Return a path beside the recipe, or beside LargeForge's own recipes when only they have it."""
-    shipped = sources.recipe_folder(None) / path
-    return shipped if shipped.is_file() and not (folder / path).exists() else folder / path
+    shipped = sources.recipe_folder(None)
+    return shipped / path if not _is_there(folder, path) and _is_there(shipped, path) else folder / path
+
+
+def _is_there(folder: Path, path: str) -> bool:
+    """Tell whether a folder has a file or folder, or files that match a pattern."""
+    if (folder / path).exists() or not paths.is_pattern(path) or path.startswith("/"):
+        return (folder / path).exists()
+    return any(folder.glob(path))
 
 
 def _paths_outside(values: dict[str, Any]) -> list[Problem]:
     """Return the `recipe:` paths that lead out of the folder of recipes."""
     found = []
     for prefix, section in _sections_with_data(values):
-        for name in _PATH_KEYS:
-            path = section["dataset"].get(name)
-            if isinstance(path, str) and path.startswith(installed.DATA) and installed.data_folder(path) is None:
+        for name, path in data_paths.named(section["dataset"]).items():
+            if path.startswith(installed.DATA) and installed.data_folder(path) is None:
                 rule = "there is no such pack, or it is not fetched: python -m largeforge packs"
                 found.append(Problem(f"{prefix}dataset.{name}", f"{rule}.", given=_shown(path)))
-            if isinstance(path, str) and path.startswith((_RECIPE_PATH, installed.DATA)):
+            if path.startswith((_RECIPE_PATH, installed.DATA)):
                 inside = Path(path.partition("/" if path.startswith(installed.DATA) else ":")[2])
                 if inside.is_absolute() or ".." in inside.parts:
                     rule = "leads out of the folder of recipes; a path elsewhere is written without recipe:."
@@ -164,12 +171,11 @@ def _sections_with_data(values: dict[str, Any]) -> list[tuple[str, dict[str, Any
     return [(p, s) for p, s in sections if isinstance(s, dict) and isinstance(s.get("dataset"), dict)]
 
 
-def _with_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+def _with_paths(values: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     def fix(section: Any) -> Any:
         if not isinstance(section, dict) or not isinstance(section.get("dataset"), dict):
             return section
-        dataset = {k: change(v) if k in _PATH_KEYS else v for k, v in section["dataset"].items()}
-        return {**section, "dataset": dataset}
+        return {**section, "dataset": data_paths.changed(section["dataset"], change)}
 
     jobs = values.get("jobs")
     result: dict[str, Any] = fix(values)
@@ -266,7 +272,7 @@ def _shown(value: Any) -> str:
     """Return a value as YAML has it, cut short; nothing for one that is not there."""
     if value is _ABSENT:
         return ""
-    text = "{…}" if isinstance(value, dict) and value else repr(value)
+    text = "{…}" if isinstance(value, dict) and value else repr(without_passwords(value))
     text = {"None": "null", "True": "true", "False": "false"}.get(text, text)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from largeforge.data import formats
-from largeforge.data.checks import CheckedFile
+from largeforge.data.checks import CheckedSource
 from largeforge.errors import DataError
+from largeforge.files.content import local_files
+from largeforge.recipe.schema import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +21,15 @@ if TYPE_CHECKING:
 GOOD = '{"prompt": "Hi", "response": "Hello!"}'
 
 
-def refusal(path: Path, kind: formats.Kind = "sft", form: str = "auto", max_rows: int = 0) -> str:
+def checked(path: Path | list[Path], kind: formats.Kind = "sft", **keys: Any) -> CheckedSource:
+    paths = [str(each) for each in path] if isinstance(path, list) else str(path)
+    source = Source(path=paths, **keys)
+    return CheckedSource(source, local_files(source.path) or [], kind)
+
+
+def refusal(path: Path | list[Path], kind: formats.Kind = "sft", **keys: Any) -> str:
     with pytest.raises(DataError) as caught:
-        list(CheckedFile(path, form=form, kind=kind, max_rows=max_rows).rows())
+        list(checked(path, kind, **keys).rows())
     return str(caught.value)
 
 
@@ -82,15 +90,15 @@ def test_the_kind_of_method_must_fit(file: Path) -> None:
 def test_a_given_form_is_held(file: Path) -> None:
     file.write_text(GOOD)
     assert "t.jsonl:1: a row of the form prompt_response in a file of the form messages" in refusal(
-        file, form="messages"
+        file, format="messages"
     )
 
 
 def test_rows_after_max_rows_are_not_even_checked(file: Path) -> None:
     file.write_text(f"{GOOD}\n{GOOD}\n" + "{\n")
-    checked = CheckedFile(file, form="auto", kind="sft", max_rows=2)
-    assert [source for source, _ in checked.rows()] == ["t.jsonl:1", "t.jsonl:2"]
-    assert checked.count_rows() == 2
+    first = checked(file, max_rows=2)
+    assert [source for source, _ in first.rows()] == ["t.jsonl:1", "t.jsonl:2"]
+    assert first.count_rows() == 2
     assert refusal(file, max_rows=3).startswith("1 row of ")
 
 
@@ -108,7 +116,7 @@ def test_any_bytes_are_rows_or_a_data_error(
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(content)
     try:
-        rows = list(CheckedFile(path, form="auto", kind=kind, system="Be brief.").rows())
+        rows = list(checked(path, kind, system="Be brief.").rows())
     except DataError as error:
         assert str(path) in str(error)
         return

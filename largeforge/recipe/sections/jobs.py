@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import CONDITION
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Method
+from largeforge.recipe.sections.datasets import Dataset
 from largeforge.recipe.sections.models import Model
 
 
@@ -37,27 +38,6 @@ Gates = Annotated[
 ]
 RegistryName = Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")]
 RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
-
-
-class Dataset(Strict):
-    """Rows to train on and rows held out to judge with."""
-
-    name: str = ""
-    """Name of the choice under `conf/dataset/`."""
-    path: str = Field(min_length=1)
-    """A JSONL or Parquet file, relative to the working directory; `recipe:data/x.jsonl` is relative to the recipe."""
-    format: Literal[
-        "auto", "messages", "prompt_response", "alpaca", "sharegpt", "preference", "unpaired", "prompt", "text"
-    ] = "auto"
-    """Form of the rows (docs/datasets.md); `auto` recognises it."""
-    heldout_path: str = ""
-    """Rows that are never trained on; empty means a part of `path` by `heldout_fraction`."""
-    heldout_fraction: float = Field(default=0.05, ge=0, lt=1)
-    """Share of `path` held out, chosen by a hash of the prompt, so that adding rows moves none."""
-    system: str = ""
-    """System prompt for rows that have none."""
-    max_rows: int = Field(default=0, ge=0)
-    """Use only the first rows; 0 means all."""
 
 
 class Job(Strict):

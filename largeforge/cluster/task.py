@@ -6,7 +6,6 @@ preempted; what that returns is put back into the queue.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 GRACE_S = 60.0
 """Time to save a checkpoint in, before the job is given up; `signal_delay_s` must leave it."""
+POLL_S = 0.2
 PORT_BASE, PORT_RANGE = 20_000, 20_000
 
 
@@ -42,6 +42,8 @@ class NodeTask:
             reaper.command(command, grace_s=GRACE_S), start_new_session=True, env={**os.environ, **threads()},
             preexec_fn=_ignore_warnings,
         )  # fmt: skip
+        while not self._has_ended():
+            time.sleep(POLL_S)
         code = self._process.wait()
         if self._is_leaving:
             return
@@ -66,13 +68,18 @@ class NodeTask:
         from submitit.helpers import DelayedSubmission
 
         self._is_leaving = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(GRACE_S)
-        return DelayedSubmission(
-            NodeTask(self.python, self.module, nodes=self.nodes, processes=self.processes)
-        )
+        if self._process is not None and not self._has_ended():
+            os.kill(self._process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        while not self._has_ended() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return DelayedSubmission(NodeTask(self.python, self.module, nodes=self.nodes, processes=self.processes))
+
+    def _has_ended(self) -> bool:
+        """Look without Popen's lock: `checkpoint` is called by a signal that may come while `__call__` looks."""
+        if self._process is None or self._process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_process": None}

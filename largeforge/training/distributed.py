@@ -31,7 +31,8 @@ def prepare(launcher: Extension, *, device: str, precision: str, world_size: int
     _require_processes(world_size)
     _share_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if device == "cpu":
-        os.environ["ACCELERATE_USE_CPU"] = "true"
+        # `cpu`, since accelerate makes it `cpu:0` among several processes, where torch.load cannot restore to
+        os.environ.update(ACCELERATE_USE_CPU="true", ACCELERATE_TORCH_DEVICE="cpu")
     settings = extensions.load("launcher", launcher.name).settings(launcher, device=device, work=work)
     for path, content in settings.files.items():
         write_json(path, content)

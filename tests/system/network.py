@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SUBNET = "10.83.7"
 _numbers = itertools.count(1)
 
 SSHD = """\
@@ -77,11 +76,11 @@ class Network:
 
 
 @contextmanager
-def network(folder: Path, *names: str, hiding: dict[str, Path] | None = None) -> Iterator[Network]:
-    """Make hosts with these names; `hiding` gives a host an empty folder of its own in place of one of this machine."""
+def network(folder: Path, *names: str, number: int = 7, hiding: dict[str, Path] | None = None) -> Iterator[Network]:
+    """Make hosts with these names in network `number`; `hiding` gives a host an empty folder of its own in place of one of this machine."""
     made = Network(
         f"lf{os.getpid()}-{next(_numbers)}", folder,
-        {name: f"{SUBNET}.{number}" for number, name in enumerate(names, 11)},
+        {name: f"10.83.{number}.{last}" for last, name in enumerate(names, 11)},
     )  # fmt: skip
     servers: list[subprocess.Popen[bytes]] = []
     _write_keys(folder)
@@ -89,7 +88,7 @@ def network(folder: Path, *names: str, hiding: dict[str, Path] | None = None) ->
         _ip("netns", "add", made.name)
         _ip("-n", made.name, "link", "set", "lo", "up")
         _ip("-n", made.name, "link", "add", "br0", "type", "bridge")
-        _ip("-n", made.name, "addr", "add", f"{SUBNET}.1/24", "dev", "br0")
+        _ip("-n", made.name, "addr", "add", f"10.83.{number}.1/24", "dev", "br0")
         _ip("-n", made.name, "link", "set", "br0", "up")
         for name, address in made.hosts.items():
             _add_host(made, name, address)

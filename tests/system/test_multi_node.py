@@ -53,29 +53,25 @@ hosts:
   b: {{address: {b}}}
 """
 
-PAIR = ("+recipe=small", "hosts=pair", "launcher=multi_node", "method.per_device_train_batch_size=4",
+PAIR = ("+recipe=small", "launcher=multi_node", "method.per_device_train_batch_size=4",
         "launcher.lost_after_s=5")  # fmt: skip
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """An empty working directory with a recipe for a small model."""
-    made = Workspace(tmp_path / "work")
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A working directory with a recipe for a small model, whose data and random weights are made once."""
+    made = Workspace(tmp_path_factory.mktemp("hosts") / "work")
     made.write("recipes/small.yaml", SMALL)
     made.write("words.jsonl", rows())
     return made
 
 
-@pytest.fixture
-def hosts(tmp_path: Path, workspace: Workspace) -> Iterator[Network]:
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory, workspace: Workspace) -> Iterator[Network]:
     """Two hosts, in the workspace's inventory."""
-    with network(tmp_path / "ssh", "a", "b") as made:
-        write_inventory(workspace, made)
+    with network(tmp_path_factory.mktemp("ssh"), "a", "b") as made:
+        workspace.write("hosts/pair.yaml", INVENTORY.format(config=made.ssh_config, **made.hosts))
         yield made
-
-
-def write_inventory(workspace: Workspace, made: Network) -> None:
-    workspace.write("hosts/pair.yaml", INVENTORY.format(config=made.ssh_config, **made.hosts))
 
 
 def start(workspace: Workspace, hosts: Network, *words: str) -> subprocess.Popen[str]:
@@ -103,7 +99,7 @@ def test_two_hosts_train_as_one_process_does_and_go_on_after_one_was_cut_off(
     expected = losses(workspace)
     assert expected[80] < expected[1] / 2
 
-    process = start(workspace, hosts, *PAIR, "launcher.strategy.name=fsdp2")
+    process = start(workspace, hosts, *PAIR, "hosts=pair", "launcher.strategy.name=fsdp2")
     sealed = "checkpoints/checkpoint-20/largeforge-checkpoint.json"
     wait_for(lambda: list(workspace.path.glob(f"runs/small/*/train/work/{sealed}")) or process.poll() is not None)
     hosts.link("b", "down")
@@ -114,7 +110,7 @@ def test_two_hosts_train_as_one_process_does_and_go_on_after_one_was_cut_off(
     assert max(losses(workspace)) < 80
 
     hosts.link("b", "up")
-    assert run(workspace, hosts, *PAIR, "launcher.strategy.name=fsdp2") == 0, workspace.output
+    assert run(workspace, hosts, *PAIR, "hosts=pair", "launcher.strategy.name=fsdp2") == 0, workspace.output
     assert "continuing from checkpoint-" in workspace.output
     found = losses(workspace)
     assert found.keys() == expected.keys()
@@ -122,7 +118,7 @@ def test_two_hosts_train_as_one_process_does_and_go_on_after_one_was_cut_off(
 
 
 def test_stopping_the_run_leaves_nothing_on_the_hosts(workspace: Workspace, hosts: Network) -> None:
-    process = start(workspace, hosts, *PAIR, "method.max_steps=100000")
+    process = start(workspace, hosts, *PAIR, "hosts=pair", "method.max_steps=100000")
     work = ["largeforge.stages", "torch.distributed.run"]
     wait_for(lambda: process.poll() is not None or all(hosts.processes(host, word) for host in "ab" for word in work))
     assert process.poll() is None, workspace.output
@@ -131,13 +127,11 @@ def test_stopping_the_run_leaves_nothing_on_the_hosts(workspace: Workspace, host
     wait_for(lambda: not hosts.processes("a", "largeforge") and not hosts.processes("b", "largeforge"), timeout_s=60)
 
 
-def test_a_host_without_the_shared_storage_is_named(tmp_path: Path, workspace: Workspace) -> None:
-    runs = workspace.path / "runs"
-    runs.mkdir()
-    with network(tmp_path / "ssh", "a", "b", hiding={"b": runs}) as hosts:
-        write_inventory(workspace, hosts)
-        assert run(workspace, hosts, *PAIR) == 1
-    assert f"host b ({hosts.hosts['b']}): {runs}" in workspace.output
+def test_a_host_without_the_shared_storage_is_named(tmp_path: Path, workspace: Workspace, hosts: Network) -> None:
+    with network(tmp_path / "ssh", "a", "b", number=8, hiding={"b": workspace.path / "runs"}) as apart:
+        workspace.write("hosts/apart.yaml", INVENTORY.format(config=apart.ssh_config, **apart.hosts))
+        assert run(workspace, apart, *PAIR, "hosts=apart") == 1
+    assert f"host b ({apart.hosts['b']}): {workspace.path}/runs" in workspace.output
     assert "must be on storage that all hosts share" in workspace.output
 
 

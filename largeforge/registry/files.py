@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MANIFEST = "largeforge.json"
 LOCK = "largeforge.lock.json"
 """Lock of the run that made the version; like the manifest, no part of the model's identity."""
+CARD = "README.md"
+"""What people read of the version; no part of its identity either: the same weights may be judged twice."""
+_BESIDE = (MANIFEST, LOCK, CARD)
 
 _INCOMING = ".incoming-"
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -85,10 +88,10 @@ def staging(folder: Path) -> Iterator[Path]:
 def copy_hashed(source: Path, target: Path) -> dict[str, FileHash]:
     """Copy every file below `source` to `target`, durably, and return what was written by relative path.
 
-    Links to files are followed; an older manifest and lock are left out. Raises RegistryError when there
+    Links to files are followed; an older manifest, lock and card are left out. Raises RegistryError when there
     is nothing to copy, or a linked folder (which might lead anywhere, or round in a circle).
     """
-    names = [name for name in _names(source) if name not in (MANIFEST, LOCK)]
+    names = [name for name in _names(source) if name not in _BESIDE]
     if not names:
         raise RegistryError(f"nothing to register: {source} holds no files")
     for parent in sorted({(target / name).parent for name in names}):
@@ -106,14 +109,27 @@ def content_digest(kind: Kind, files: dict[str, FileHash]) -> str:
 
 
 def write_manifest(
-    folder: Path, kind: Kind, files: dict[str, FileHash], about: dict[str, Any], lock: Mapping[str, Any] | None = None
+    folder: Path,
+    kind: Kind,
+    files: dict[str, FileHash],
+    about: dict[str, Any],
+    lock: Mapping[str, Any] | None = None,
+    card: str = "",
 ) -> None:
-    """Write `largeforge.json`, and the lock beside it; `about` holds what else is known (lineage, metrics)."""
+    """Write `largeforge.json`, lock and card beside it; `about` holds what else is known (lineage, metrics)."""
     listed = {name: asdict(entry) for name, entry in files.items()}
     if lock:
         artifacts.write_json(folder / LOCK, dict(lock))
+    if card:
+        artifacts.write_text(folder / CARD, card)
     artifacts.write_json(folder / MANIFEST, {"kind": kind, "files": listed, **about})
     sync(folder)
+
+
+def card_of(folder: Path) -> str:
+    """Return the card that lies with files; empty without one."""
+    path = folder / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def drop_lock(folder: Path, *, unless: str) -> None:
@@ -132,7 +148,7 @@ def verify(folder: Path, digest: str, *, reference: str) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda name: _fault(folder / name, files[name]), files))
     faults = [fault for fault in found if fault]
-    known = {*files, MANIFEST, LOCK}
+    known = {*files, *_BESIDE}
     faults += [f"{folder / name} is not in its manifest" for name in _names(folder) if name not in known]
     if faults:
         hint = "Register the same files again to restore it, or choose another version."

@@ -52,19 +52,20 @@ class ModelRegistry:
         metrics: Mapping[str, float],
         alias: str,
         lock: Mapping[str, Any] | None = None,
+        card: str = "",
     ) -> ModelVersion:
         """Make the files below `folder` a new version of `name` and point `alias` at it.
 
-        `lock` is that of the run that made them, kept beside the files. The same files under the same
-        name are the version that they already are: only the alias moves, and damaged registered files
-        are replaced. Raises RegistryError.
+        `lock` is that of the run that made them, `card` the README.md; both are kept beside the files. The same
+        files under the same name are the version that they already are: only the alias moves, and damaged
+        registered files are replaced. Raises RegistryError.
         """
         _check_names(name, alias)
         with files.staging(self._storage.folder) as staged:
             hashes = files.copy_hashed(folder, staged)
             digest = files.content_digest(kind, hashes)
             about = {"lineage": records.lineage_json(lineage), "metrics": records.metrics_json(metrics)}
-            files.write_manifest(staged, kind, hashes, about, lock)
+            files.write_manifest(staged, kind, hashes, about, lock, card or files.card_of(folder))
             tags = records.to_tags(kind, digest, lineage, metrics)
             with self._database.writing() as client:
                 known = [version for version in _summaries(client, name) if version.digest == digest]

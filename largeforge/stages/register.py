@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from largeforge.artifacts import file_sha256, read_manifest, write_json
+from largeforge.card import Gate, card
 from largeforge.errors import GateError, StageError
 from largeforge.identity import parts
 from largeforge.recipe import model_ref
@@ -15,6 +16,7 @@ from largeforge.recipe.base import Strict
 from largeforge.recipe.lock import read as read_lock
 from largeforge.recipe.schema import Registry
 from largeforge.registry import GateResult, Lineage, ModelRegistry
+from largeforge.stages import model_card
 from largeforge.stages.context import Result
 from largeforge.stages.models import checked_folder
 
@@ -74,6 +76,15 @@ def run(config: Config, context: Context) -> Result:
     evaluation = _evaluation(context)
     model = checked_folder(context.inputs["model"])
     kind: Literal["model", "adapter"] = "adapter" if (model / "adapter_config.json").is_file() else "model"
+    made = read_manifest(context.inputs["model"].parent)
+    told = model_card.facts(
+        context,
+        results=made.metrics if made else {},
+        metrics=evaluation.metrics,
+        gates=[Gate(**gate.model_dump()) for gate in evaluation.gates],
+        merged=made is not None and made.kind == "merge",
+        registered=config.name,
+    )
     version = ModelRegistry(config.registry).register(
         config.name,
         model,
@@ -82,6 +93,7 @@ def run(config: Config, context: Context) -> Result:
         metrics=evaluation.metrics,
         alias=config.alias,
         lock=_lock(context),
+        card=card(told),
     )
     info = {
         "name": version.name,

@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from largeforge.artifacts import write_text
+from largeforge.card import card
 from largeforge.recipe import extensions, method_extra
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
+from largeforge.stages import model_card
 from largeforge.stages.context import Result
 from largeforge.stages.loading import CAUSAL_LM, Base, load_model, load_tokenizer
 from largeforge.tokens.template import sha256
@@ -79,6 +82,8 @@ def run(config: Config, context: Context) -> Result:
     )
     template = tokenizer.chat_template
     metrics = method.run(config.method, session)
+    if distributed.is_first():
+        write_text(context.out / model_card.CARD, card(model_card.facts(context, results=metrics)))
     resolved = {**source.identity(), **({"chat_template": sha256(template)} if template else {})}
     info = {"token_lengths": asdict(statistics), "base": source.reference, "resolved": resolved}
     return Result(metrics=metrics, info=info)

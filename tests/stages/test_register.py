@@ -83,6 +83,18 @@ def test_the_model_is_registered_with_its_lineage(settings: Registry, context: C
     assert "registered registry:mapper/1 as @champion" in written(context)
 
 
+def test_a_card_goes_with_the_model_and_is_no_part_of_its_identity(settings: Registry, context: Context) -> None:
+    register.run(config(settings), context)
+    version = registered(settings)
+    text = (version.path / "README.md").read_text()
+    assert "# mapper" in text
+    assert "| exact_match | `>= 0.85` | 0.92 | passed |" in text
+    assert str(context.out.parents[1]) not in text
+    judge(context.inputs["evaluation"], {**GATE, "condition": ">= 0.5"})
+    register.run(config(settings), context)
+    assert registered(settings).version == version.version, "the same files judged again are the same model"
+
+
 def test_the_lock_of_the_run_goes_with_the_model(settings: Registry, context: Context) -> None:
     content = {"recipe": {}, "models": {}, "datasets": {}, "packages": {}, "hardware": {}}
     beside = {"origin": {"processor": "p"}, "resolved": {"stages": {"train": {"revision": "r"}}}}

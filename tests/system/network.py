@@ -77,7 +77,10 @@ class Network:
 
 @contextmanager
 def network(folder: Path, *names: str, number: int = 7, hiding: dict[str, Path] | None = None) -> Iterator[Network]:
-    """Make hosts with these names in network `number`; `hiding` gives a host an empty folder of its own in place of one of this machine."""
+    """Make hosts with these names in network `number`.
+
+    `hiding` gives a host an empty folder of its own in place of one of this machine.
+    """
     made = Network(
         f"lf{os.getpid()}-{next(_numbers)}", folder,
         {name: f"10.83.{number}.{last}" for last, name in enumerate(names, 11)},

@@ -47,8 +47,8 @@ SFT = MethodFootprint("sft")
 """trl 1.16 `SFTTrainer`: the fused head of `trl/kernels/chunked_logprob.py`."""
 DPO = MethodFootprint("dpo", sequences_per_row=2, reference=True)
 """trl 1.16 `DPOTrainer`: both answers in one forward pass; the reference comes after it, without gradients."""
-ORPO = MethodFootprint("orpo", sequences_per_row=2, logits="full")
-"""trl 1.16 `experimental.orpo`: both answers in one forward pass, log-probabilities of full logits."""
+ORPO = MethodFootprint("orpo", sequences_per_row=2, logits="full", full_copies=4)
+"""trl 1.16 `experimental.orpo`: both answers in one forward pass, two losses of full logits, whose gradients add up."""
 KTO = MethodFootprint("kto", reference=True)
 """trl 1.16 `KTOTrainer`; the KL pass has no gradients and ends before the forward pass begins."""
 REWARD = MethodFootprint("reward", sequences_per_row=2, logits="none")

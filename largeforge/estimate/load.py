@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from largeforge.estimate.footprints import FULL, SFT, AdapterFootprint, MethodFootprint
@@ -38,6 +38,16 @@ class TrainingLoad:
     of them in one row without padding."""
     accumulation: int = 1
     """Forward passes per optimizer step; from two on, gradients outlive the backward pass."""
+
+    @property
+    def trained_shape(self) -> Shape:
+        """Shape of the model as it is trained; one that scores has no output head over the vocabulary."""
+        return replace(self.shape, tied=True) if self.method.logits == "none" else self.shape
+
+    @property
+    def head_is_embedding(self) -> bool:
+        """Whether the embedding gets gradients from an output head as well."""
+        return self.shape.tied and self.method.logits != "none"
 
     @property
     def sequences(self) -> int:

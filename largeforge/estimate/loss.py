@@ -49,5 +49,5 @@ def _head_gradient(load: TrainingLoad) -> float:
 
 def _full(load: TrainingLoad, forward_only: bool) -> float:
     words = load.tokens * load.shape.vocab_size
-    size = bytes_per_value(load.compute)
+    size = bytes_per_value(load.compute) * (2 if load.shape.logit_softcap else 1)  # tanh keeps what it makes
     return words * (size + 4 * (2 if forward_only else load.method.full_copies))

@@ -38,11 +38,11 @@ class States:
 
 def states(load: TrainingLoad) -> States:
     """Return what a training holds; raises ValueError for an optimizer that is not known here."""
-    shape, sharding, adapter = load.shape, load.sharding, load.adapter
+    shape, sharding, adapter = load.trained_shape, load.sharding, load.adapter
     own, each = bytes_per_value(load.weights), _trained_bytes(load)
     trained = shape.parameters if adapter.trains_all else adapter_parameters(shape, adapter)
     words = shape.vocab_size * shape.hidden_size
-    head = words * each if adapter.trains_all else 0.0
+    head = words * each if adapter.trains_all and load.method.logits != "none" else 0.0
     gradient = trained * (2 if sharding.is_zero else each) * sharding.gradients_share
     buckets = _buckets(load, trained * each)
     weights = base_bytes(shape, adapter, own if not adapter.trains_all else each)
@@ -56,7 +56,7 @@ def states(load: TrainingLoad) -> States:
         gradients=gradient + buckets,
         head_gradient=head * sharding.gradients_share + buckets,
         last_gradients=_last_gradients(load, each) * sharding.gradients_share,
-        embedding_again=head * sharding.gradients_share if shape.tied else 0.0,
+        embedding_again=head * sharding.gradients_share if load.head_is_embedding else 0.0,
         buckets=buckets,
         step_scratch=optimizer(load.optimizer).scratch * trained * each * sharding.optimizer_share,
     )
@@ -99,7 +99,7 @@ def _last_gradients(load: TrainingLoad, each: float) -> float:
     shape, adapter = load.shape, load.adapter
     if adapter.trains_all:
         later = sum(linear.parameters / shape.layers for linear in shape.linears if linear.name != "down_proj")
-        return each * (later + (0 if shape.tied else shape.embedding_parameters))
+        return each * (later + (0 if load.head_is_embedding else shape.embedding_parameters))
     adapted = [linear for linear in targets(shape, adapter) if linear.name != "down_proj"]
     return each * adapter.rank * sum(one.count * (one.inputs + one.outputs) for one in adapted) / shape.layers
 

@@ -60,7 +60,7 @@ def _model(point: points.Point, device: str, folder: str) -> Any:
 
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[point.precision]
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(points.config_of(point), dtype=dtype)
+        model = points.architecture_of(point).from_config(points.config_of(point), dtype=dtype)
     if not point.quantized:
         return model
     from transformers import BitsAndBytesConfig

@@ -113,6 +113,9 @@ def traced_grid() -> list[Point]:
         found.append(point(model, batch=2, length=1024, method="dpo", lora_r=16, checkpointing=False))
         found.append(point(model, batch=4, length=2048, rows="padded", checkpointing=False))
         found.append(point(model, batch=2, length=2048, rows="packed", lora_r=8))
+        for method in ("orpo", "kto", "reward"):
+            found.append(point(model, batch=2, length=1024, method=method))
+            found.append(point(model, batch=2, length=1024, method=method, lora_r=16, checkpointing=False))
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.estimate.decoders import shape
-from largeforge.estimate.footprints import DPO, SFT, AdapterFootprint
+from largeforge.estimate.footprints import DPO, KTO, ORPO, REWARD, SFT, AdapterFootprint
 from largeforge.estimate.load import TrainingLoad
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WORDS = 64
 _TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %} {% endif %}{% endfor %}"
 
+FOOTPRINTS = {"sft": SFT, "dpo": DPO, "orpo": ORPO, "kto": KTO, "reward": REWARD}
+
 
 @dataclass(frozen=True)
 class Point:
@@ -27,7 +29,7 @@ class Point:
 
     model: str
     architecture: Mapping[str, Any] = field(repr=False)
-    method: Literal["sft", "dpo"] = "sft"
+    method: Literal["sft", "dpo", "orpo", "kto", "reward"] = "sft"
     lora_r: int = 0
     """0 trains all weights."""
     quantized: bool = False
@@ -61,7 +63,7 @@ def load_of(point: Point, device: Literal["cuda", "cpu"] = "cuda") -> TrainingLo
     """Return the point as the estimator takes it."""
     nf4: Literal["nf4", "as_precision"] = "nf4" if point.quantized else "as_precision"
     return TrainingLoad(
-        shape=shape(point.architecture), method={"sft": SFT, "dpo": DPO}[point.method],
+        shape=shape(point.architecture), method=FOOTPRINTS[point.method],
         adapter=AdapterFootprint(rank=point.lora_r, base_weights=nf4), batch=point.batch, length=point.length,
         weights=point.precision, compute=point.precision, optimizer=point.optimizer,
         checkpointing=point.checkpointing, device=device, rows=point.rows,
@@ -73,7 +75,15 @@ def config_of(point: Point) -> Any:
     from transformers import AutoConfig
 
     fields = dict(point.architecture)
-    return AutoConfig.for_model(fields.pop("model_type"), **fields)
+    head = {"num_labels": 1, "pad_token_id": 0} if point.method == "reward" else {}
+    return AutoConfig.for_model(fields.pop("model_type"), **{**fields, **head})
+
+
+def architecture_of(point: Point) -> Any:
+    """Return the transformers class of the point's model."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification if point.method == "reward" else AutoModelForCausalLM
 
 
 def tokenizer() -> Any:
@@ -96,7 +106,10 @@ def generated_rows(point: Point, count: int) -> list[dict[str, Any]]:
         length = point.length // 2 if point.rows == "padded" and number % point.batch else point.length
         length = point.length // 4 if point.rows == "packed" else length
         prompt, answer = _words(8), _words(length - 8)
-        if point.method == "dpo":
+        if point.method == "kto":
+            rows.append({"prompt": _said("user", prompt), "completion": _said("assistant", answer),
+                         "label": number % 2 == 0})  # fmt: skip
+        elif point.method != "sft":
             rows.append({"prompt": _said("user", prompt), "chosen": _said("assistant", answer),
                          "rejected": _said("assistant", answer)})  # fmt: skip
         else:
@@ -139,7 +152,7 @@ class _Training:
     def arguments(self, config: Any) -> dict[str, Any]:
         from largeforge.training.arguments import arguments
 
-        given = arguments(config, device=self.device, seed=self.seed, folder=self.folder)
+        given = arguments(config, device=self.device, seed=self.seed, folder=self.folder, evaluates=False)
         return given | {"save_strategy": "no", "logging_first_step": False}
 
     def tokenized(self, split: str, *, learn: str = "all") -> Any:

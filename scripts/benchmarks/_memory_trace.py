@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -26,7 +27,7 @@ def trace(point: points.Point) -> dict[str, Any]:
 
     def built(*_: Any, **__: Any) -> Any:
         dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[point.precision]
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = points.architecture_of(point).from_config(config, dtype=dtype)
         live.mark(list(model.parameters()), "weights")
         return model
 
@@ -43,7 +44,8 @@ def trace(point: points.Point) -> dict[str, Any]:
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch("trl.trainer.dpo_trainer.create_model_from_path", reference),
+        patch("largeforge.methods._reference.copy", SimpleNamespace(deepcopy=reference)),
+        patch.object(FakeTensorMode, "__deepcopy__", lambda self, memo: self, create=True),
         emulated(point.rows),
         FakeTensorMode(),
         live,

@@ -48,7 +48,7 @@ def test_traced_points_cover_what_recipes_can_ask_for() -> None:
     points = [one.point for one in _found(TRACED)]
     assert len(points) >= 40
     assert {(point.method, point.lora_r > 0) for point in points} == {
-        ("sft", False), ("sft", True), ("dpo", False), ("dpo", True),
+        (method, adapted) for method in ("sft", "dpo", "orpo", "kto", "reward") for adapted in (False, True)
     }  # fmt: skip
     assert {point.rows for point in points} == {"equal", "padded", "packed"}
     assert {point.checkpointing for point in points} == {True, False}

@@ -102,7 +102,7 @@ class Facts:
     python: str = ""
     hardware: str = ""
     registered: str = ""
-    """Name in the registry, such as `support-bot`."""
+    """Name and alias in the registry, such as `support-bot@champion`."""
 
 
 def card(facts: Facts) -> str:
@@ -203,7 +203,7 @@ def _limits(facts: Facts) -> str:
 def _reproduction(facts: Facts) -> str:
     commands = [f"python -m largeforge reproduce={facts.lock[:12]}"] if facts.lock else []
     if facts.registered:
-        commands.insert(0, f"python -m largeforge reproduce=registry:{facts.registered}@champion")
+        commands.insert(0, f"python -m largeforge reproduce=registry:{facts.registered}")
     about = [
         f"- lock: `{facts.lock}`" if facts.lock else "",
         f"- LargeForge {largeforge.__version__}" + (f", Python {facts.python}" if facts.python else ""),

@@ -97,6 +97,8 @@ def run_folder(text: str, *, root: Path) -> Path:
 
     Raises RecipeError when there is no such run.
     """
+    if text and (Path(text).expanduser() / EVENTS).is_file():
+        return Path(text).expanduser()
     if text:
         if text.startswith("registry:"):
             raise RecipeError(f"{text} is a model; give a run directory, the digest of a run or {LATEST}RECIPE.")

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from largeforge.stages.context import Context
 
 CARD = "README.md"
+_NOT_IN_MODEL = (
+    "name", "logging_steps", "save_steps", "save_total_limit", "sample_steps", "num_samples", "sample_tokens",
+)  # fmt: skip
+"""Settings that leave no trace in the weights."""
 _RESULTS = ("loss", "steps", "tokens")
 """What a training reports that is the same whenever it is made again."""
 
@@ -38,7 +42,7 @@ def facts(
     paths = [path for path in (dataset.get("path"), dataset.get("heldout_path")) if path]
     origin, license_name = _origin(recipe, own.get("model") or {})
     return Facts(
-        title=registered or f"{recipe.get('name', 'model')}{f' {job}' if job else ''}",
+        title=registered.partition("@")[0] or f"{recipe.get('name', 'model')}{f' {job}' if job else ''}",
         recipe=str(recipe.get("name", "")),
         description=str(recipe.get("description") or "").rstrip("."),
         base=str((own.get("model") or {}).get("ref", "")),
@@ -97,5 +101,5 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}.{key}")
-        elif value not in ("", None, []):
+        elif key not in _NOT_IN_MODEL and value not in ("", None, []):
             yield f"{prefix}.{key}", value

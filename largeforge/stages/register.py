@@ -83,7 +83,7 @@ def run(config: Config, context: Context) -> Result:
         metrics=evaluation.metrics,
         gates=[Gate(**gate.model_dump()) for gate in evaluation.gates],
         merged=made is not None and made.kind == "merge",
-        registered=config.name,
+        registered=f"{config.name}@{config.alias}",
     )
     version = ModelRegistry(config.registry).register(
         config.name,

@@ -42,6 +42,7 @@ class _Link:
     node: Node
     popen: subprocess.Popen[bytes]
     buffers: dict[str, bytes] = field(default_factory=lambda: {"out": b"", "err": b""})
+    """Unfinished lines of the streams that are open."""
     versions: dict[str, str] | None = None
     """What the agent found, once it is ready."""
     refusal: str = ""
@@ -53,7 +54,8 @@ class _Link:
 
     @property
     def is_over(self) -> bool:
-        return self.popen.poll() is not None
+        """Whether it has ended, and all that it said has been read."""
+        return self.popen.poll() is not None and not self.buffers
 
     @property
     def has_failed(self) -> bool:
@@ -205,6 +207,8 @@ class Training:
                 return
             if not data:
                 self._selector.unregister(stream)
+                if rest := link.buffers.pop(name):
+                    self._line(link, rest.decode("utf-8", "replace"))
                 return
             *lines, link.buffers[name] = (link.buffers[name] + data).split(b"\n")
             for line in lines:
@@ -242,6 +246,8 @@ class Training:
                 link.popen.send_signal(signal.SIGTERM)
         for link in self._links:
             link.popen.wait()
+            for stream in (link.popen.stdout, link.popen.stderr):
+                stream.close()  # type: ignore[union-attr]
         self._selector.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from largeforge.estimate import sharding as estimate
 from largeforge.recipe import launching
@@ -33,6 +33,12 @@ class Config(launching.Strategy):
     """Send gradients while the backward pass still runs, at the price of more memory for buffers."""
     stage3_max_live_parameters: int = Field(default=1_000_000_000, gt=0)
     """Most parameters that stage 3 keeps gathered on a GPU."""
+
+    @model_validator(mode="after")
+    def _offloads_what_it_divides(self) -> Config:
+        if self.offload == "all" and self.zero_stage != 3:
+            raise ValueError("offload=all takes zero_stage=3: only weights that are divided can be offloaded")
+        return self
 
 
 def world_size(config: Config, place: Place) -> int:

@@ -1,0 +1,162 @@
+"""What each launcher starts, how many processes that are, and what their workers are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from largeforge.cluster.spec import JobSpec, Spec
+from largeforge.recipe import extensions
+from largeforge.recipe.launching import Place
+from largeforge.recipe.sections.machines import Host
+
+PAIR = {
+    "a": Host(address="node-a", gpus=2),
+    "b": Host(address="node-b", internal_address="10.0.0.2", user="trainer", port=2222, python="/opt/python", gpus=4),
+}
+FOLDER = Path("/shared/runs/x/train")
+GPUS = Place("cuda", 4, PAIR, "/usr/bin/python", FOLDER, "/home/me", "")
+CPU = Place("cpu", 0, PAIR, "/usr/bin/python", FOLDER, "/home/me", "")
+MODULE = ["largeforge.stages", "/shared/runs/x/train/stage.json"]
+
+
+def launcher(name: str, **fields: Any) -> tuple[Any, Any]:
+    module = extensions.load("launcher", name)
+    return module, module.Config(**fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "on_gpus", "on_cpu"),
+    [
+        ("single", {}, 1, 1),
+        ("ddp", {}, 4, 1),
+        ("ddp", {"num_processes": 2}, 2, 2),
+        ("fsdp2", {}, 4, 1),
+        ("deepspeed", {}, 4, 1),
+        ("multi_node", {}, 6, 2),
+        ("multi_node", {"strategy": {"name": "fsdp2", "num_processes": 3}}, 6, 6),
+        ("slurm", {"nodes": 3, "gpus_per_node": 8}, 24, 3),
+        ("slurm", {"nodes": 2, "strategy": {"name": "ddp", "num_processes": 2}}, 4, 4),
+    ],
+)
+def test_processes(name: str, fields: dict[str, Any], on_gpus: int, on_cpu: int) -> None:
+    module, config = launcher(name, **fields)
+    assert module.world_size(config, GPUS) == module.sharding(config, GPUS).gpus == on_gpus
+    assert module.world_size(config, CPU) == on_cpu
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "strategy", "offload"),
+    [
+        ("ddp", {}, "ddp", "none"),
+        ("fsdp2", {"cpu_offload": True}, "fsdp2", "all"),
+        ("deepspeed", {"zero_stage": 3, "offload": "optimizer"}, "zero3", "optimizer"),
+        ("multi_node", {"strategy": {"name": "deepspeed", "zero_stage": 1}}, "zero1", "none"),
+        ("slurm", {"strategy": {"name": "fsdp2"}}, "fsdp2", "none"),
+    ],
+)
+def test_plans_know_how_the_model_is_spread(name: str, fields: dict[str, Any], strategy: str, offload: str) -> None:
+    module, config = launcher(name, **fields)
+    found = module.sharding(config, GPUS)
+    assert (found.strategy, found.offload) == (strategy, offload)
+
+
+def test_where_a_training_runs_is_no_part_of_what_its_worker_is_told() -> None:
+    fields = {"name": "fsdp2", "reshard_after_forward": False}
+    told = [
+        module.strategy(config)
+        for module, config in (
+            launcher("fsdp2", num_processes=8, reshard_after_forward=False),
+            launcher("multi_node", strategy={**fields, "num_processes": 4}),
+            launcher("slurm", nodes=2, partition="gpu", strategy=fields),
+        )
+    ]
+    assert told[0] == told[1] == told[2]
+    assert told[0].name == "fsdp2"
+
+
+def test_one_process_is_started_without_a_launcher_of_its_own() -> None:
+    module, config = launcher("single")
+    assert module.command(config, MODULE, GPUS) == ["/usr/bin/python", "-m", *MODULE]
+
+
+def test_processes_of_one_machine_meet_on_its_loopback() -> None:
+    module, config = launcher("ddp", num_processes=2)
+    words = module.command(config, MODULE, GPUS)
+    assert words[:3] == ["/usr/bin/python", "-m", "torch.distributed.run"]
+    assert "--nproc-per-node=2" in words
+    assert "--rdzv-endpoint=127.0.0.1:0" in words
+    assert words[-3:] == ["-m", *MODULE]
+
+
+def test_hosts_meet_at_the_first_one_and_each_says_how_it_is_reached() -> None:
+    module, config = launcher("multi_node", rdzv_port=1234, lost_after_s=7)
+    words = module.command(config, MODULE, GPUS)
+    assert words[:3] == ["/usr/bin/python", "-m", "largeforge.cluster.nodes"]
+    spec = Spec.decode(words[3])
+    assert (spec.folder, spec.lost_after_s) == (str(FOLDER), 7)
+    first, second = spec.nodes
+    assert (first.address, first.gpus, second.gpus, second.user, second.port) == ("node-a", 2, 4, "trainer", 2222)
+    assert second.argv[0] == second.python == "/opt/python"
+    for node, is_host, address in ((first, 1, "node-a"), (second, 0, "10.0.0.2")):
+        assert {"--nnodes=2", "--rdzv-endpoint=node-a:1234", f"--local-addr={address}"} <= set(node.argv)
+        assert any(word.startswith(f"--rdzv-conf=is_host={is_host},") for word in node.argv)
+        assert f"--nproc-per-node={node.gpus}" in node.argv
+        assert node.workdir == "/home/me"
+    assert len({word for node in spec.nodes for word in node.argv if word.startswith("--rdzv-id=")}) == 1
+
+
+def test_a_job_asks_for_what_was_given_and_leaves_the_rest_to_the_cluster() -> None:
+    module, config = launcher(
+        "slurm", nodes=2, partition="gpu", timeout_min=90, additional_parameters={"mail-user": "me"}
+    )
+    spec = JobSpec.decode(module.command(config, MODULE, GPUS)[3])
+    assert (spec.nodes, spec.processes, spec.max_requeues) == (2, 4, 3)
+    assert spec.parameters == {
+        "name": "largeforge", "nodes": 2, "tasks_per_node": 1, "timeout_min": 90, "gpus_per_node": 4,
+        "slurm_signal_delay_s": 120, "slurm_partition": "gpu", "slurm_additional_parameters": {"mail-user": "me"},
+        "slurm_srun_args": ["--kill-on-bad-exit=1"],
+    }  # fmt: skip
+
+
+def test_fsdp2_tells_accelerate_all_that_the_plan_says() -> None:
+    module, config = launcher("fsdp2", cpu_offload=True, reshard_after_forward=False)
+    assert module.settings(config, device="cuda", work=FOLDER).environment == {
+        "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_RESHARD_AFTER_FORWARD": "false", "FSDP_OFFLOAD_PARAMS": "true",
+        "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    }  # fmt: skip
+
+
+DEEPSPEED = [
+    (stage, offload)
+    for stage in (1, 2, 3)
+    for offload in ("none", "optimizer", "all")
+    if offload != "all" or stage == 3
+]
+
+
+@pytest.mark.parametrize(("stage", "offload"), DEEPSPEED)
+def test_deepspeed_accepts_what_it_is_told(stage: int, offload: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    pytest.importorskip("deepspeed", reason="DeepSpeed is an extra")
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    module, config = launcher("deepspeed", zero_stage=stage, offload=offload)
+    settings = module.settings(config, device="cuda", work=FOLDER)
+    path = FOLDER / "deepspeed.json"
+    assert settings.environment["ACCELERATE_DEEPSPEED_CONFIG_FILE"] == str(path)
+    zero = json.loads(json.dumps(settings.files[path]))["zero_optimization"]
+    understood = DeepSpeedZeroConfig(**zero)
+    assert understood.stage == stage
+    assert not (understood.model_extra or {})
+    assert (understood.offload_optimizer is not None) == (offload != "none")
+    assert (understood.offload_param is not None) == (offload == "all")
+
+
+def test_weights_are_offloaded_by_stage_3_alone() -> None:
+    with pytest.raises(ValueError, match="zero_stage"):
+        launcher("deepspeed", zero_stage=2, offload="all")

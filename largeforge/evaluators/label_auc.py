@@ -46,8 +46,8 @@ def run(config: Config, subject: Subject) -> dict[str, float]:
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
     wanted, unwanted = means[True], means[False]
     if not wanted or not unwanted:
-        missing = "unwanted (label false)" if wanted else "wanted (label true)"
-        raise StageError(f"label_auc compares answers of both labels, and no held-out row has an {missing} answer")
+        missing = "an unwanted (label false)" if wanted else "a wanted (label true)"
+        raise StageError(f"label_auc compares answers of both labels, and no held-out row has {missing} answer")
     return {"label_auc": auc(wanted, unwanted)}
 
 

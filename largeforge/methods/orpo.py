@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Literal
 
@@ -54,23 +53,25 @@ def run(config: Config, training: Training) -> dict[str, float]:
     trainer = Trainer(
         model=training.model,
         args=arguments,
-        train_dataset=_with_tools(training.examples("train"), training.tokenizer),
-        eval_dataset=_with_tools(training.examples("heldout"), training.tokenizer),
+        train_dataset=_rendered(training.examples("train"), training.tokenizer),
+        eval_dataset=_rendered(training.examples("heldout"), training.tokenizer),
         processing_class=training.tokenizer,
         peft_config=training.peft_config,
     )
     return training.fit(trainer)
 
 
-def _with_tools(examples: Any, tokenizer: Any) -> Any:
-    """Render the rows where there are tools: this trainer would leave the tools out."""
+def _rendered(examples: Any, tokenizer: Any) -> Any:
+    """Return rows as text: this trainer would leave their tools out, and knows no messages that are kept as JSON."""
+    from datasets import Features, Value
     from trl import apply_chat_template
 
-    if examples is None or "tools" not in examples.column_names:
-        return examples
+    if examples is None:
+        return None
 
     def rendered(row: dict[str, Any]) -> dict[str, str]:
-        tools = row.pop("tools")
-        return dict(apply_chat_template(row, tokenizer, tools=json.loads(tools) if isinstance(tools, str) else tools))
+        tools = row.pop("tools", None)
+        return dict(apply_chat_template(row, tokenizer, tools=tools))
 
-    return examples.map(rendered, remove_columns="tools")
+    texts = Features(dict.fromkeys(("prompt", "chosen", "rejected"), Value("string")))
+    return examples.map(rendered, remove_columns=examples.column_names, features=texts)

@@ -30,15 +30,20 @@ def _unknown(config: str, extra: dict[str, Any]) -> list[Problem]:
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
     module, _, name = config.partition(":")
-    known = {field.name: field.type for field in fields(getattr(importlib.import_module(module), name)) if field.init}
+    known = {field.name: field for field in fields(getattr(importlib.import_module(module), name)) if field.init}
     found = []
     for key, value in extra.items():
         if key not in known:
             close = nearest(key, known)
             found.append(Problem(f"extra.{key}", f"trl's {name} has no such field.", nearest=close))
             continue
+        choices = known[key].metadata.get("choices")
+        if choices and value not in list(choices):
+            rule = f"must be one of {', '.join(map(str, choices))}, as in trl's {name}."
+            found.append(Problem(f"extra.{key}", rule, given=repr(value)))
+            continue
         try:
-            TypeAdapter(known[key]).validate_python(value, strict=False)
+            TypeAdapter(known[key].type).validate_python(value, strict=False)
         except (PydanticSchemaGenerationError, PydanticUserError, NameError):
             continue  # a type that only trl itself can judge
         except ValidationError as error:

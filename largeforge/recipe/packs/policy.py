@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from largeforge.recipe.vetting import Vetted
 
 _JOB = (
-    "model.**", "dataset.**", "method.**", "adapter.**", "evaluation.**", "gates.**", "merge", "register_as",
+    "model.**", "dataset.**", "method.*.**", "adapter.**", "evaluation.**", "gates.**", "merge", "register_as",
     "register_alias",
 )  # fmt: skip
 _SERVING = (
@@ -37,6 +37,22 @@ VLLM_OPTIONS = (
     "tool-call-parser",
 )  # fmt: skip
 """Options under `serving.extra` that a pack may set: none of them names a file, code, or an address."""
+
+TRL_FIELDS = (
+    "activation_offloading", "adam_beta1", "adam_beta2", "adam_epsilon", "average_tokens_across_devices",
+    "cast_lm_head_to_fp32", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory",
+    "dataloader_prefetch_factor", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters",
+    "ddp_static_graph", "delta", "disable_dropout", "discopop_tau", "entropy_coef", "epsilon", "epsilon_high",
+    "eval_accumulation_steps", "eval_on_start", "eval_packing", "f_alpha_divergence_coef", "f_divergence_type",
+    "full_determinism", "generation_batch_size", "importance_sampling_level", "label_smoothing_factor", "ld_alpha",
+    "lr_scheduler_kwargs", "mask_truncated_completions", "max_completion_length", "min_p", "neftune_noise_alpha",
+    "num_generations_eval", "num_iterations", "pad_to_multiple_of", "per_device_eval_batch_size",
+    "precompute_ref_batch_size", "prediction_loss_only", "ref_model_mixup_alpha", "ref_model_sync_steps",
+    "repetition_penalty", "router_aux_loss_coef", "scale_rewards", "steps_per_generation", "sync_ref_model",
+    "temperature", "tf32", "top_entropy_quantile", "top_k", "top_p", "torch_empty_cache_steps",
+    "train_sampling_strategy", "use_weighting",
+)  # fmt: skip
+"""Fields under `method.extra` that a pack may set: none names a file, code or an address."""
 
 ALLOWED = (
     "name", "description", "seed", "serve", *_JOB, *(f"jobs.*.{key}" for key in _JOB), "models.*.**", "topology.**",
@@ -139,7 +155,7 @@ class _Walk:
                 self._value(value, key, (*path, *key.value.split(".")))
 
     def _value(self, node: Any, key: Any, path: tuple[str, ...]) -> None:
-        if isinstance(node, yaml.MappingNode) and node.value:
+        if isinstance(node, yaml.MappingNode) and (node.value or _in_extra(path)):
             self._mapping(node, path)
             return
         if not _allows(path):
@@ -193,12 +209,22 @@ def _problem_of(text: str, path: tuple[str, ...]) -> str:
         return "a pack cannot name programs, addresses or files of this machine"
     if path[:2] == ("serving", "extra") and not _WORD.fullmatch(text):
         return "in a pack the value of a vLLM option is one word or number"
+    if _in_extra(path) and not _WORD.fullmatch(text):
+        return "in a pack the value of a field of trl is one word or number"
     if _MACHINE_PATH.match(text):
         return "a pack cannot name files or addresses"
     return ""
 
 
+def _in_extra(path: tuple[str, ...] | list[str]) -> bool:
+    """Tell whether a key is `method.extra`, of the recipe or of a job, or below it."""
+    return tuple(path[:2]) == ("method", "extra") or (path[0] == "jobs" and tuple(path[2:4]) == ("method", "extra"))
+
+
 def _allows(path: tuple[str, ...] | list[str]) -> bool:
+    if _in_extra(path):
+        field = path[2:] if path[0] == "method" else path[4:]
+        return bool(field) and field[0] in TRL_FIELDS
     return any(_matches(path, pattern) for pattern in _ALLOWED)
 
 

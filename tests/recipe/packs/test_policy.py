@@ -53,6 +53,15 @@ HERE = Path(__file__).parent
         ("description: 'goes to ${registry.uri}'", "description"),
         ("method: {script: evil}", "method.script"),
         ("method: {optim: 'https://evil.example'}", "method.optim"),
+        (
+            "method: {extra: {generation_kwargs: {custom_generate: evil/code}}}",
+            "method.extra.generation_kwargs.custom_generate",
+        ),
+        ("method.extra.vllm_server_host: evil", "method.extra.vllm_server_host"),
+        ("jobs: {a: {method: {extra: {lr_scheduler_kwargs: {a: b/c}}}}}", "jobs.a.method.extra.lr_scheduler_kwargs.a"),
+        ("method: {extra: '${gates}'}\ngates: {generation_kwargs: x}", "method.extra"),
+        ("method: '${gates}'\ngates: {extra: {generation_kwargs: x}}", "method"),
+        ("jobs: {a: '${gates}'}\ngates: {method: {name: sft}}", "jobs.a"),
         ("adapter: {lora_target_modules: [../x]}", "adapter.lora_target_modules.0"),
         ("gates: &g {python: a}\nserving: {<<: *g}", "serving.python"),
         ("verify: {questions: [{prompt: a, url: b}]}", "verify.questions.0.url"),
@@ -155,6 +164,12 @@ def test_the_command_line_and_own_recipes_may_say_what_a_pack_may_not(using):
     assert "to do" in using.ok("+recipe=acme/support_bot", "mode=plan", "dataset.path=rows.jsonl")
 
 
+def test_a_pack_may_set_numbers_and_switches_of_trl(compose_hostile):
+    text = f"{HEAD}method: {{extra: {{adam_beta2: 0.95, full_determinism: true, lr_scheduler_kwargs: {{}}}}}}\n"
+    code, _, err = compose_hostile({"recipes/x.yaml": text, "conf/method/short.yaml": f"{METHOD}extra: {{}}\n"})
+    assert code == 0, err
+
+
 def test_the_shipped_recipes_and_choices_are_within_what_a_pack_may_say(work, author, tmp_path):
     """What this project itself writes is what authors write: a fork of its recipes is a sound pack."""
     from largeforge.recipe.packs import check
@@ -207,6 +222,7 @@ def test_the_page_on_packs_lists_what_a_pack_may_say():
 
     page = (HERE.parents[2] / "docs" / "packs.md").read_text(encoding="utf-8")
     words = {pattern.split(".")[0] for pattern in policy.ALLOWED} | set(policy.VLLM_OPTIONS) | set(policy.CHOSEN_GROUPS)
+    words |= set(policy.TRL_FIELDS)
     assert {word for word in words - {"recipe"} if f"`{word}" not in page} == set()
     refused = {"environment", "runs", "registry", "hosts", "gateway", "launcher", "sweep"}
     assert {pattern.split(".")[0] for pattern in policy.ALLOWED} <= set(Recipe.model_fields)

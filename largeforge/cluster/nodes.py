@@ -65,7 +65,7 @@ class _Link:
         code = self.popen.poll() or 0
         return Ending(
             self.node.name, self.node.address, code if self.ended is None else self.ended,
-            lost=self.ended is None, error=str(self.failed.get("error", "")), words=list(self.last),
+            lost=self.is_over and self.ended is None, error=str(self.failed.get("error", "")), words=list(self.last),
             exit_code=self.failed.get("exit_code", 1), reason=self.failed.get("reason", ""),
         )  # fmt: skip
 

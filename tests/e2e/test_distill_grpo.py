@@ -180,11 +180,16 @@ def test_a_killed_training_goes_on_to_the_very_same_weights(digits: Workspace, t
     for job, workspace in broken.items():
         write_rows(workspace)
         write_recipe(workspace, "broken", {job: on_gold(f"path:{run}/base.train/out", jobs[job])}, cores=1)
-    for job, process in [(job, workspace.start("+recipe=broken")) for job, workspace in broken.items()]:
-        wait_for(lambda: process.poll() is not None or has_checkpoint(broken[job]))
-        assert process.poll() is None, broken[job].output
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    running = {job: workspace.start("+recipe=broken") for job, workspace in broken.items()}
+
+    def are_killed() -> bool:
+        for job in [job for job in running if has_checkpoint(broken[job])]:
+            os.kill(running[job].pid, signal.SIGKILL)
+            assert running.pop(job).wait() == -signal.SIGKILL, broken[job].output
+        assert all(process.poll() is None for process in running.values())
+        return not running
+
+    wait_for(are_killed)
     wait_for(lambda: not processes("largeforge.stages", str(tmp_path)))
     again = {job: workspace.start("+recipe=broken") for job, workspace in broken.items()}
     for job, workspace in broken.items():

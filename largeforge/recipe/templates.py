@@ -62,7 +62,7 @@ def is_text(value: str) -> bool:
 
 def _read(given: str, recipe_folder: str) -> str:
     """Return the text of a template file; raises ValueError with what is wrong about it."""
-    path = _path(given, recipe_folder)
+    path = path_of(given, recipe_folder)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path} is no chat template: it has more than {MAX_BYTES // 2**20} MiB")
@@ -76,7 +76,8 @@ def _read(given: str, recipe_folder: str) -> str:
     return text
 
 
-def _path(given: str, recipe_folder: str) -> Path:
+def path_of(given: str, recipe_folder: str) -> Path:
+    """Return the place of a file that a recipe names; raises ValueError where it leads out of the recipes."""
     prefix = installed.DATA if given.startswith(installed.DATA) else _RECIPE if given.startswith(_RECIPE) else ""
     if not prefix:
         return Path.cwd() / Path(given).expanduser()

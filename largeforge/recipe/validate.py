@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.files import paths
-from largeforge.recipe import data_paths, sources
+from largeforge.recipe import data_paths, schema_files, sources
 from largeforge.recipe.base import NAME_PATTERN
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
@@ -41,7 +41,9 @@ def validate(composition: Composition) -> Recipe:
     """
     values, places = absolute_paths(composition.values, composition.recipe_folder), composition.places
     values, unread = inlined(values, composition.recipe_folder)
-    outside = [replace(p, where=places.of_key(p.key)) for p in [*_paths_outside(composition.values), *unread]]
+    values, schemaless = schema_files.inlined(values, composition.recipe_folder)
+    unread = [*_paths_outside(composition.values), *unread, *schemaless]
+    outside = [replace(p, where=places.of_key(p.key)) for p in unread]
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
@@ -237,7 +239,7 @@ def _item_model(model: Any, part: int | str) -> Any:
 
 
 def _model_of(annotation: Any, part: str) -> Any:
-    from typing import get_args, get_origin
+    from typing import Annotated, get_args, get_origin
 
     from largeforge.recipe import extensions
 
@@ -246,10 +248,14 @@ def _model_of(annotation: Any, part: str) -> Any:
         return _Items(configs)
     if hasattr(annotation, "model_fields"):
         return annotation
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     arguments = [argument for argument in get_args(annotation) if argument is not type(None)]
     if get_origin(annotation) in (dict, list) and arguments:
         return _Items(_model_of(arguments[-1], ""))
     models = [argument for argument in arguments if hasattr(argument, "model_fields")]
+    if len(models) > 1:  # extensions, by the name that tells them apart
+        return {model.model_fields["name"].default: model for model in models}
     return models[0] if models else None
 
 

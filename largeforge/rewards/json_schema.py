@@ -9,9 +9,9 @@ import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from largeforge.errors import Problem
 from largeforge.recipe.rewards import Batch, RewardFunction
@@ -20,16 +20,16 @@ NEEDS_ANSWER = False
 
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n([^`]*)\n?```", re.IGNORECASE)
 
+Definition = Annotated[dict[str, Any], WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string"}]})]
+
 
 class Config(RewardFunction):
     """Settings of JSON Schema validity; the draft is the one that the schema names, else 2020-12."""
 
     name: Literal["json_schema"] = "json_schema"
-    definition: dict[str, Any] = {}
-    """The schema itself."""
-    schema_path: str = ""
-    """A file with the schema, relative to the working directory; `recipe:schemas/x.json` is relative to the recipe.
-    Its content takes the place of `definition` when the recipe is read."""
+    definition: Definition = {}
+    """The schema itself, or a file that has it: a path relative to the working directory, or to the recipe with
+    `recipe:schemas/x.json` (it is read with the recipe, and what is kept is the schema)."""
     parses: float = Field(default=0.25, ge=0, le=1)
     """Reward of an answer that is JSON but not valid."""
     fenced: bool = False
@@ -39,7 +39,7 @@ class Config(RewardFunction):
 def check(config: Config) -> Iterator[Problem]:
     """Yield what is wrong between the settings, with keys below the reward."""
     if not config.definition:
-        yield Problem("definition", "is required: a JSON Schema, here or in a file that schema_path names.")
+        yield Problem("definition", "is required: a JSON Schema, or the path of a file with one.")
     elif wrong := _unsound(config.definition):
         yield Problem("definition", f"is no JSON Schema: {wrong}.")
 

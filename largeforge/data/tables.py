@@ -67,6 +67,13 @@ def csv(stream: Stream, path: Path, *, tab: bool) -> Rows:
     """
     csv_module.field_size_limit(LINE_LIMIT_BYTES)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield from _table(text, path, tab=tab)
+    finally:
+        text.detach()
+
+
+def _table(text: io.TextIOWrapper, path: Path, *, tab: bool) -> Rows:
     first = text.readline(LINE_LIMIT_BYTES)
     delimiter = "\t" if tab else ";" if ";" in first and "," not in first else ","
     reader = csv_module.reader(_lines(first, text), delimiter=delimiter, strict=True)
@@ -82,12 +89,12 @@ def csv(stream: Stream, path: Path, *, tab: bool) -> Rows:
             continue
         if not any(cells):
             continue
-        if not names:
-            names = [cell.strip() for cell in cells]
-            if len(set(names)) < len(names):
-                raise DataError(f"{path}:{line}: two columns have one name: {', '.join(names)[:200]}")
+        if names:
+            yield line, _row(names, cells)
             continue
-        yield line, _row(names, cells)
+        names = [cell.strip() for cell in cells]
+        if len(set(names)) < len(names):
+            raise DataError(f"{path}:{line}: two columns have one name: {', '.join(names)[:200]}")
 
 
 def _lines(first: str, text: io.TextIOWrapper) -> Iterator[str]:
@@ -119,7 +126,7 @@ def array(stream: Stream) -> Rows:
 
     Where the JSON itself is wrong, nothing can be read after it.
     """
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="strict")
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig")
     items = _Items(text)
     try:
         while items.next():
@@ -131,6 +138,8 @@ def array(stream: Stream) -> Rows:
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         yield items.line, Fault(f"not JSON: {reason}; what follows cannot be read", items.rest)
+    finally:
+        text.detach()
 
 
 class _Items:
@@ -139,6 +148,8 @@ class _Items:
     def __init__(self, text: io.TextIOWrapper):
         self.value: Any = None
         self.line = 1
+        """Where the item begins, or what comes in its place."""
+        self._now = 1
         self._text = text
         self._decode = json.JSONDecoder().raw_decode
         self._buffer = ""
@@ -154,11 +165,8 @@ class _Items:
     def next(self) -> bool:
         """Read one item into `value`; return whether there was one. Raises ValueError for broken JSON."""
         char = self._significant()
-        if not self._started:
-            self._started, self._at = True, self._at + 1  # the bracket that the caller has seen
-            char = self._significant()
-        elif char == ",":
-            self._at += 1
+        if not self._started or char == ",":
+            self._started, self._at = True, self._at + 1  # at first the bracket that the caller has seen
             char = self._significant()
         elif char != "]":
             raise ValueError("expecting ',' or ']'" if char else "the array does not end; was the file cut off?")
@@ -181,7 +189,7 @@ class _Items:
             if end == len(self._buffer) and not self._ended:  # a number may go on
                 self._more(wanted)
                 continue
-            self.line += self._buffer.count("\n", self._at, end)
+            self._now += self._buffer.count("\n", self._at, end)
             self._at = end
             return value
 
@@ -191,10 +199,12 @@ class _Items:
             while self._at < len(self._buffer):
                 char = self._buffer[self._at]
                 if not char.isspace():
+                    self.line = self._now
                     return char
-                self.line += char == "\n"
+                self._now += char == "\n"
                 self._at += 1
             if self._ended:
+                self.line = self._now
                 return ""
             self._more(_CHUNK_CHARACTERS)
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from largeforge.errors import DataError
-from largeforge.files.paths import SUFFIXES, is_pattern, may_have_rows
+from largeforge.files.paths import SUFFIXES, is_pattern, may_have_rows, within
 from largeforge.os_errors import explain_os_error
 
 
@@ -41,7 +41,7 @@ def _in_folder(folder: Path) -> list[Path]:
 def _matching(pattern: str) -> list[Path]:
     matches = [Path(match) for match in glob.iglob(pattern, recursive=True)]  # noqa: PTH207 - "**" of Path is folders
     files = [match for match in matches if match.is_file()]
-    known = [file for file in files if may_have_rows(file.name)]
+    known = [file for file in files if may_have_rows(within(file.as_posix(), pattern))]
     if not files:
         raise DataError(f"no file matches {pattern}")
     return sorted(known or files, key=lambda path: path.as_posix())

@@ -42,6 +42,12 @@ def is_pattern(path: str) -> bool:
     return bool(_PATTERN.search(path))
 
 
+def within(path: str, pattern: str) -> str:
+    """Return the part of a path that the wildcards of a pattern have found."""
+    fixed = _PATTERN.split(pattern, maxsplit=1)[0].rpartition("/")[0]
+    return path.strip("/").removeprefix(fixed.strip("/")).strip("/")
+
+
 def has_password(path: str) -> bool:
     """Tell whether an address carries a user's name or password; `@` later in it is a revision."""
     return bool(_PASSWORD.match(path)) and not path.startswith("hf://")
@@ -60,7 +66,7 @@ def may_have_rows(path: str) -> bool:
 
 def labels(paths: Sequence[str]) -> list[str]:
     """Return a short name for each of some different paths: the last part, and as many before as tell them apart."""
-    parts = [PurePosixPath(path).parts for path in paths]
+    parts = [[part for part in path.split("/") if part] for path in paths]
     lengths = [1] * len(parts)
     while True:
         names = ["/".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]

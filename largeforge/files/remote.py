@@ -13,13 +13,14 @@ import re
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
 
 from largeforge import cache
 from largeforge.artifacts import digest
 from largeforge.errors import DataError, nearest
-from largeforge.files.paths import SUFFIXES, is_pattern, may_have_rows
+from largeforge.files.paths import SUFFIXES, is_pattern, may_have_rows, within
 from largeforge.secrets import without_passwords
 
 if TYPE_CHECKING:
@@ -178,19 +179,23 @@ def _list(url: str) -> list[RemoteFile]:
     system, path = opened(url)
     if is_pattern(path):
         entries = _only_files(system.glob(path, detail=True))
-        known = {name: entry for name, entry in entries.items() if may_have_rows(name.rpartition("/")[2])}
+        known = {name: entry for name, entry in entries.items() if may_have_rows(within(name, path))}
         chosen, fault = known or entries, f"no file matches {url}"
     else:
         entry = system.info(path)
         if entry["type"] == "file":
             return [_file(url, entry)]
-        top, entries = path.strip("/"), _only_files(system.find(path, detail=True))
-        within = {name: name.strip("/").removeprefix(top).strip("/") for name in entries}
-        chosen = {name: entry for name, entry in entries.items() if may_have_rows(within[name])}
+        entries = _only_files(system.find(path, detail=True))
+        chosen = {name: entry for name, entry in entries.items() if may_have_rows(within(name, f"{path}/*"))}
         fault = f"{url} has no data files ({', '.join(SUFFIXES)}, also compressed)"
     if not chosen:
         raise DataError(fault)
-    return [_file(system.unstrip_protocol(name), chosen[name]) for name in sorted(chosen)]
+    return [_file(_address(system, name), chosen[name]) for name in sorted(chosen)]
+
+
+def _address(system: Any, name: str) -> str:
+    scheme, _, path = str(system.unstrip_protocol(name)).partition("://")
+    return f"{scheme}://{path.lstrip('/')}"
 
 
 def _only_files(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -198,7 +203,8 @@ def _only_files(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def _file(url: str, entry: dict[str, Any]) -> RemoteFile:
-    said = {key: str(entry[key]) for key in _VERSION_KEYS if entry.get(key) is not None}
+    known = {key: entry[key] for key in _VERSION_KEYS if entry.get(key) is not None}
+    said = {key: value.isoformat() if isinstance(value, datetime) else str(value) for key, value in known.items()}
     lfs = entry.get("lfs")
     if lfs:
         said["sha256"] = str(lfs["sha256"] if isinstance(lfs, dict) else lfs.sha256)

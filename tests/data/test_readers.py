@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import tracemalloc
 from typing import TYPE_CHECKING
@@ -144,11 +143,6 @@ def test_permission_denied(file: Path) -> None:
         assert refusal(file) == f"{file} cannot be opened: permission denied"
     finally:
         os.seteuid(user)
-
-
-def test_gzip_is_named(file: Path) -> None:
-    file.write_bytes(gzip.compress(b'{"a":1}\n'))
-    assert refusal(file) == f"{file} is compressed with gzip, which is not supported; unpack it first (gunzip)"
 
 
 def test_parquet_rows_are_numbered(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.preflight.conftest import ON_CPU, SERVE, TRAIN, levels, model_folder, only
+from tests.preflight.conftest import ON_CPU, TRAIN, SERVE, TRAIN, levels, model_folder, only
 
 
 def test_a_missing_data_file_is_an_error_that_names_a_similar_one(look):
@@ -20,7 +20,8 @@ def test_a_missing_data_file_is_an_error_that_names_a_similar_one(look):
         ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "holds rows of the form preference"),
         ("not json\n", "cannot be used"),
         ("", "is empty"),
-        ('{"text": "a"}\n', "cannot be used"),
+        ('{"text": "a"}\n', "holds rows of the form text"),
+        ('{"title": "a"}\n', "cannot be used"),
     ],
 )
 def test_data_that_the_method_cannot_use_is_an_error_in_one_line(look, folder, content, words):
@@ -66,6 +67,15 @@ def test_a_package_that_is_too_old_or_missing_is_an_error(look, folder, monkeypa
     assert (train.level, train.text) == ("error", "trl 0.9 is installed, <2,>=1.16 is needed")
     assert train.cure == "pip install -U 'largeforge[train]'"
     assert (registry.level, registry.text) == ("error", "no-such-package is not installed")
+
+
+def test_kernels_that_are_not_there_are_an_error_before_anything_starts(look):
+    on_cpu = [found for found in look("packages", *ON_CPU, "method.use_liger_kernel=true") if found.level == "error"]
+    assert [found.text for found in on_cpu] == ["method.use_liger_kernel=true needs a GPU"]
+    on_gpu = look("packages", *TRAIN, "hardware=h100", "method.attn_implementation=flash_attention_2")
+    missing = next(found for found in on_gpu if found.level == "error")
+    assert missing.text == "method.attn_implementation=flash_attention_2: flash-attn is not installed"
+    assert "pip install flash-attn" in missing.cure
 
 
 def test_an_interpreter_that_is_no_program_is_an_error(look, folder):

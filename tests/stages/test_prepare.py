@@ -231,7 +231,7 @@ def test_a_big_file_is_read_in_bounded_memory_with_progress(stage: Stage) -> Non
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert result.metrics["train_rows"] + result.metrics["heldout_rows"] == 100_000
-    assert peak_bytes < 8 * 2**20 < path.stat().st_size
+    assert peak_bytes < 20 * 2**20 < path.stat().st_size
     progress = stage.events("progress")
     assert [event["step"] for event in progress] == [20_000, 40_000, 60_000, 80_000, 100_000]
     assert {(event["total"], event["unit"]) for event in progress} == {(100_000, "rows")}

@@ -42,12 +42,14 @@ def load_model(
     precision: str = "auto",
     quantization: Any = None,
     task_type: str = CAUSAL_LM,
+    attention: str = "auto",
 ) -> Any:
     """Load the weights of a causal language model onto a device.
 
     `precision` is fp32, bf16, `stored` (as in the files), or `auto` (by the device); `quantization` is
     transformers' configuration of how to quantize them while loading, or None. With the `task_type` SEQ_CLS (peft's
     name) the model scores: its head has one output, drawn from torch's generator where the files have none.
+    `attention` names kernels as transformers does; `auto` leaves the choice to it.
     Raises ModelError when the files are missing or broken.
     """
     import torch
@@ -55,7 +57,11 @@ def load_model(
 
     default = torch.float32 if device == "cpu" else torch.bfloat16
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "stored": "auto"}.get(precision, default)
-    more = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
+    more: dict[str, Any] = (
+        {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
+    )
+    if attention != "auto":
+        more["attn_implementation"] = attention
     scores = task_type == SEQ_CLS
     architecture = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     if scores:

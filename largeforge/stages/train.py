@@ -72,6 +72,7 @@ def run(config: Config, context: Context) -> Result:
             precision=precision,
             quantization=quantization,
             task_type=getattr(method, "TASK_TYPE", CAUSAL_LM),
+            attention=config.method.attn_implementation,
         ),
         tokenizer=tokenizer,
         prepared=prepared,

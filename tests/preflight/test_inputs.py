@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.preflight.conftest import ON_CPU, TRAIN, SERVE, TRAIN, levels, model_folder, only
+from tests.preflight.conftest import ON_CPU, SERVE, TRAIN, levels, model_folder, only
 
 
 def test_a_missing_data_file_is_an_error_that_names_a_similar_one(look):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from largeforge.preflight.finding import Finding, error, ok, skipped
@@ -16,8 +17,14 @@ EXTRAS = {
     "init": "train", "train": "train", "evaluate": "train", "merge": "train", "register": "registry", "serve": "serve",
 }  # fmt: skip
 """Kind of a stage to the extra of LargeForge that it needs."""
-CHOICES = {("adapter", "qlora"): "qlora"}
+CHOICES = {("adapter", "qlora"): "qlora", ("launcher", "deepspeed"): "deepspeed"}
 """Choice within a stage's config to the further extra that it needs."""
+KERNELS = {
+    ("attn_implementation", "flash_attention_2"): ("flash_attn", "flash-attn"),
+    ("attn_implementation", "flash_attention_3"): ("flash_attn_interface", "flash-attn-3"),
+    ("use_liger_kernel", True): ("liger_kernel", "liger-kernel"),
+}
+"""Setting of a method to the module that it needs, and the package that brings it; none of them runs on a CPU."""
 
 
 def check(context: Context) -> Iterator[Finding]:
@@ -31,6 +38,7 @@ def check(context: Context) -> Iterator[Finding]:
             extras[extra] = None
     if context.plan is None:
         extras = {"train": None}
+    yield from _kernels(context)
     if not extras:
         yield skipped("no stage needs more than the core")
     try:
@@ -38,6 +46,19 @@ def check(context: Context) -> Iterator[Finding]:
             yield _extra(extra, plan=context.plan is not None)
     except metadata.PackageNotFoundError:
         yield skipped("LargeForge runs from a folder and is not installed, so that its needs are not known")
+
+
+def _kernels(context: Context) -> Iterator[Finding]:
+    """Look for the GPU kernels that trainings ask for."""
+    methods = [stage.config["method"] for stage in context.pending if stage.kind == "train"]
+    for (setting, value), (module, package) in KERNELS.items():
+        if not any(method.get(setting) == value for method in methods):
+            continue
+        given = f"method.{setting}={str(value).lower()}"
+        if context.plan is not None and context.plan.machine.device == "cpu":
+            yield error(f"{given} needs a GPU", f"leave method.{setting} out")
+        elif find_spec(module) is None:
+            yield error(f"{given}: {package} is not installed", f"pip install {package}, or leave method.{setting} out")
 
 
 def _extra(extra: str, *, plan: bool) -> Finding:

@@ -204,7 +204,8 @@ def _only_files(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 
 def _file(url: str, entry: dict[str, Any]) -> RemoteFile:
     known = {key: entry[key] for key in _VERSION_KEYS if entry.get(key) is not None}
-    said = {key: value.isoformat() if isinstance(value, datetime) else str(value) for key, value in known.items()}
+    times = {key: value.timestamp() for key, value in known.items() if isinstance(value, datetime)}
+    said = {key: str(value) for key, value in {**known, **times}.items()}
     lfs = entry.get("lfs")
     if lfs:
         said["sha256"] = str(lfs["sha256"] if isinstance(lfs, dict) else lfs.sha256)

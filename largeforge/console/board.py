@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from largeforge.console.figures import figures, heldout_metrics
+from largeforge.console.figures import figures, heldout_metrics, own_metrics
 from largeforge.console.text import clean, finite, number
 
 _MAX_LOSSES = 2000
@@ -54,9 +54,7 @@ class Stage:
         self.tokens_per_s = finite(event.get("tokens_per_s"))
         self.seconds_left = finite(event.get("seconds_left"))
         self.figures |= figures(event)
-        own = event.get("metrics")
-        known = own.items() if isinstance(own, dict) else ()
-        self.metrics |= {clean(name): value for name, given in known if (value := finite(given)) is not None}
+        self.metrics |= own_metrics(event.get("metrics"))
         if event.get("loss") is not None:
             self.loss = number(event["loss"])
             self._remember(finite(event["loss"]))

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from largeforge.console.board import Stage
 
 _NOT_MEASURED = {
-    "runtime", "samples_per_second", "steps_per_second", "epoch", "num_tokens", "num_input_tokens_seen",
-    "model_preparation_time",
+    "runtime", "samples_per_second", "steps_per_second", "tokens_per_second", "epoch", "num_tokens",
+    "num_input_tokens_seen", "model_preparation_time",
 }  # fmt: skip
-"""What transformers adds to the metrics of an evaluation that says nothing of the model."""
+"""What transformers adds to metrics, without its prefix, that says nothing of the model."""
 _SHOWN_OF_METHOD = ("rewards/accuracies", "accuracy", "reward", "kl")
 """The figure of a method that people look at first, the best known name first."""
 
@@ -35,6 +35,17 @@ def heldout_metrics(metrics: object) -> dict[str, float]:
     plain = {clean(name).removeprefix("eval_"): finite(value) for name, value in metrics.items()}
     known = {name: value for name, value in plain.items() if value is not None and name not in _NOT_MEASURED}
     return {name: known[name] for name in sorted(known, key=lambda name: (name != "loss", name))}
+
+
+def own_metrics(metrics: object) -> dict[str, float]:
+    """Return the finite figures of the method itself in a `progress` event."""
+    given = metrics.items() if isinstance(metrics, dict) else ()
+    plain = {clean(name): finite(value) for name, value in given}
+    return {
+        name: value
+        for name, value in plain.items()
+        if value is not None and name.removeprefix("train_") not in _NOT_MEASURED
+    }
 
 
 def learning(stage: Stage) -> list[Phrase]:

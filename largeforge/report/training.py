@@ -6,11 +6,10 @@ import json
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from largeforge.console.figures import gib, heldout_metrics, percent
+from largeforge.console.figures import gib, heldout_metrics, own_metrics, percent
 from largeforge.console.text import clean, count, dollars, duration, finite, number
 from largeforge.report import charts
 from largeforge.report.html import esc, section
-from largeforge.report.read import mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,13 +147,13 @@ def _legend(stage: Stage, heldout: Points) -> str:
 
 def _own(stage: Stage, kept: list[int], steps: list[float], domain: tuple[float, float]) -> str:
     """Return a chart for each figure of the method itself, with what was held out as points."""
-    told = [mapping(event.get("metrics")) for event in stage.progress]
+    told = [own_metrics(event.get("metrics")) for event in stage.progress]
     judged = {name for event in stage.evals for name in heldout_metrics(event.get("metrics"))} - {"loss"}
-    names = sorted({str(name) for metrics in told for name in metrics} | judged)
+    names = sorted({name for metrics in told for name in metrics} | judged)
     parts = []
     for name in names[:_MAX_METRICS]:
         curve = [_drawable(told[index].get(name)) for index in kept]
-        parts.append(_small(clean(name), steps, curve, domain, points=_heldout(stage, name), from_zero=False))
+        parts.append(_small(name, steps, curve, domain, points=_heldout(stage, name), from_zero=False))
     return "".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from largeforge import events
-from largeforge.console.figures import heldout_metrics
+from largeforge.console.figures import heldout_metrics, own_metrics
 from largeforge.console.text import finite
 from largeforge.recipe.tracking import Begun, Ended, Point, Sample, Summary
 
@@ -89,7 +89,7 @@ def _at_a_step(event: Event, kind: str, stage: str, now: float) -> Iterator[Reco
         return
     if kind == "progress":
         values = {f"train/{name}": value for name in FIGURES if (value := finite(event.get(name))) is not None}
-        yield Point(stage, int(step), now, {**values, **_named("train", event.get("metrics"))})
+        yield Point(stage, int(step), now, {**values, **_named("train", own_metrics(event.get("metrics")))})
     elif kind == "eval":
         yield Point(stage, int(step), now, _named("eval", heldout_metrics(event.get("metrics"))))
     elif kind == "sample":

@@ -52,7 +52,10 @@ def progress(stage: str, step: int, steps: int, at: float = 10.0) -> Event:
         epoch=round(3 * step / steps, 3),
         tokens_per_s=12_400.0 + 300 * math.sin(step / 9), seconds=float(step), seconds_left=float(steps - step),
         memory_gib=round(61.2 - 6 * math.exp(-step / 20), 2), gpu_utilization=0.97,
-        metrics={"mean_token_accuracy": 0.4 + 0.3 * (1 - math.exp(-step / 150)), "entropy": 1.4 - step / 1000},
+        metrics={
+            "mean_token_accuracy": 0.4 + 0.3 * (1 - math.exp(-step / 150)), "entropy": 1.4 - step / 1000,
+            "train_runtime": 3.0,
+        },
         usable_memory_gib=79.18, mfu=0.412, seconds_so_far=float(step), cost_usd=step / 1000,
         cost_left_usd=(steps - step) / 1000,
     )  # fmt: skip

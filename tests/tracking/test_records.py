@@ -52,6 +52,7 @@ def test_figures_have_their_step_and_time(tmp_path: Path) -> None:
     assert by_step[20].time == trained.START + 30
     assert by_step[20].values["train/mfu"] == 0.412
     assert by_step[20].values["train/entropy"] == 1.38
+    assert not any("runtime" in name for name in by_step[20].values)
     heldout = [point for point in points if "eval/loss" in point.values]
     assert [point.step for point in heldout] == list(range(50, 501, 50))
     assert set(heldout[0].values) == {"eval/loss", "eval/mean_token_accuracy"}, "no run times"

@@ -14,6 +14,7 @@ from largeforge.errors import DataError
 from largeforge.estimate.decoders import shape
 from largeforge.files import content
 from largeforge.recipe import data_paths, model_ref
+from largeforge.recipe.model_config import config_of
 
 if TYPE_CHECKING:
     from largeforge.estimate.shape import Shape
@@ -47,6 +48,7 @@ def references(context: Context) -> list[ModelRef]:
     texts: list[str] = []
     for stage in context.pending:
         texts += [stage.config["reference"]] if stage.config.get("reference") else []
+        texts += stage.models
         if stage.kind == "serve":
             texts += _served(context)
     return [model_ref.parse(text) for text in dict.fromkeys(texts)]
@@ -112,7 +114,7 @@ def written(context: Context) -> Iterator[Written]:
         elif size:
             yield Written(context.runs_root, size, stage.name)
     for ref in missing_hub_models(context):
-        size = stored_bytes(_model_of(context, ref))
+        size = stored_bytes(_model_of(context, ref)) or _further_bytes(context, ref)
         if size:
             yield Written(context.hub_cache, size, f"download of {ref.target}")
 
@@ -121,6 +123,17 @@ def stored_bytes(model: Model | None) -> float:
     """Return the size of a model's published weights; 0 when its shape is not known."""
     found = _shape(model)
     return found.stored_bytes(model.weights or "bf16") if model and found else 0.0
+
+
+def _further_bytes(context: Context, ref: ModelRef) -> float:
+    """Return the size of a model that only a method, a reward or an evaluator names; 0 when it is not known."""
+    found = config_of(str(ref), context.recipe, online=False) if context.recipe else None
+    if found is None or found.fields is None:
+        return 0.0
+    try:
+        return shape(found.fields).stored_bytes(found.weights)
+    except (KeyError, ValueError):
+        return 0.0
 
 
 def training_bytes(job: Job, model: Shape, *, device: str) -> float:

@@ -84,6 +84,9 @@ def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Pro
     key = ".".join(str(part) for part in path)
     given = _shown(_at(values, path))
     kind, context = detail["type"], detail.get("ctx") or {}
+    if kind == "extra_forbidden" and path == ["reward"]:
+        rule = "a reward belongs to a method: +reward@method.rewards=NAME, or jobs.JOB.method.rewards where there are jobs."
+        return Problem(key, rule, places.of_key(key), given)
     if kind == "extra_forbidden":
         allowed = _siblings(path, detail["loc"])
         rule = f"unknown key; there is: {listed(allowed)}." if allowed else "unknown key."

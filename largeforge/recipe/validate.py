@@ -85,7 +85,7 @@ def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Pro
     given = _shown(_at(values, path))
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind == "extra_forbidden" and path == ["reward"]:
-        rule = "a reward belongs to a method: +reward@method.rewards=NAME, or jobs.JOB.method.rewards where there are jobs."
+        rule = "a reward belongs to a method: +reward@method.rewards=NAME, or @jobs.JOB.method.rewards=NAME."
         return Problem(key, rule, places.of_key(key), given)
     if kind == "extra_forbidden":
         allowed = _siblings(path, detail["loc"])

@@ -28,15 +28,36 @@ TRAINING = {"model": "tiny_general", "dataset": "jsonl", "method": "sft", "adapt
 SERVING = {"topology": "quickstart", "router": "keyword", "serving": "vllm_cpu"}
 PREFERENCE = {"dataset": "preference_jsonl", "method": "dpo", "evaluation": "preference_accuracy"}
 """Choices around the one that is tried: a training job, what serves, and a job on pairs of answers."""
+KINDS: dict[str, dict[str, str]] = {
+    "sft": {},
+    "preference": PREFERENCE,
+    "unpaired": {"method": "kto", "evaluation": "label_auc"},
+    "text": {"method": "pretrain", "evaluation": "loss"},
+    "prompt": {"method": "grpo", "evaluation": "exact_match", "reward@method.rewards": "exact_match"},
+}
+"""Choices of a job on rows of each kind."""
+SCORING = PREFERENCE | {"method": "reward", "evaluation": "reward_accuracy"}
 
 ROWS: dict[str, dict[str, Any]] = {
     "sft": {"messages": [{"role": "user", "content": "1 + 1 ="}, {"role": "assistant", "content": "2"}]},
     "preference": {"prompt": "1 + 1 =", "chosen": "2", "rejected": "3"},
+    "unpaired": {"prompt": "1 + 1 =", "completion": "2", "label": True},
+    "text": {"text": "One and one is two."},
+    "prompt": {"prompt": "1 + 1 =", "answer": "2"},
 }
-"""A row of each form."""
+"""A row of each kind."""
 
 MANDATORY = {"model": "hub:Qwen/Qwen2.5-7B-Instruct"}
 """Values for keys that a file leaves open with `???`, by their last part."""
+REQUIRED: dict[str, dict[str, Any]] = {
+    "method/distill": {"method": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}},
+    "evaluation/teacher_agreement": {"evaluation": {"teacher_agreement": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}}},
+    "reward/json_schema": {"method": {"rewards": {"json_schema": {"definition": {"type": "object"}}}}},
+    "reward/length": {"method": {"rewards": {"length": {"maximum": 100}}}},
+    "reward/regex": {"method": {"rewards": {"regex": {"pattern": "^[0-9]+$"}}}},
+    "reward/reward_model": {"method": {"rewards": {"reward_model": {"model": "registry:judge@champion"}}}},
+}
+"""Values for keys whose default stands for none, by choice."""
 
 
 @pytest.fixture(autouse=True)
@@ -66,10 +87,13 @@ def test_recipe_is_planned_with_the_command_in_its_header(name: str) -> None:
 
 @pytest.mark.parametrize(("group", "path"), CHOICES, ids=[f"{group}/{path.stem}" for group, path in CHOICES])
 def test_choice_is_planned(group: str, path: Path) -> None:
-    chosen = surroundings(group, path.stem) | {group: path.stem}
-    values = open_values(group, path)
+    chosen = surroundings(group, path.stem) | {"reward@method.rewards" if group == "reward" else group: path.stem}
+    if (group, path.stem) == ("evaluation", "reward"):
+        chosen["reward@evaluation.reward.rewards"] = "exact_match"
+    values = open_values(group, path) | REQUIRED.get(f"{group}/{path.stem}", {})
     if "dataset" in chosen and "path" not in _read(CONF / "dataset" / f"{chosen['dataset']}.yaml"):
-        values["dataset"] = {"path": "preference.jsonl" if chosen["dataset"] == PREFERENCE["dataset"] else "sft.jsonl"}
+        kind = extensions.load("method", _read(CONF / "method" / f"{chosen['method']}.yaml")["name"]).DATA_KIND
+        values["dataset"] = {"path": f"{kind}.jsonl"}
     write_recipe(chosen, values)
     assert planned("+recipe=attempt").stages
 
@@ -92,11 +116,15 @@ def surroundings(group: str, choice: str) -> dict[str, str]:
         return SERVING
     if group == "adapter":
         return {**TRAINING, "model": "qwen2_5_7b_instruct"}  # random weights take no adapter
+    if group == "reward":
+        return TRAINING | KINDS["prompt"]
     if group in ("method", "evaluation"):
         values = _read(CONF / group / f"{choice}.yaml")
-        name = values[choice]["name"] if group == "evaluation" else values["name"]
-        kind = getattr(extensions.load(group, name), "DATA_KIND", "")
-        return TRAINING | PREFERENCE if kind == "preference" else TRAINING
+        module = extensions.load(group, values[choice]["name"] if group == "evaluation" else values["name"])
+        if getattr(module, "TASK_TYPE", ""):
+            return TRAINING | SCORING
+        kinds = module.DATA_KINDS if group == "evaluation" else (module.DATA_KIND,)
+        return TRAINING | ({} if "sft" in kinds else KINDS[kinds[0]])
     if group == "dataset" and _read(CONF / group / f"{choice}.yaml").get("format") == "preference":
         return TRAINING | PREFERENCE
     return TRAINING

@@ -141,7 +141,20 @@ RULES = {
 }
 """Module, or package with all that is in it, to its rule; the longest name that fits counts."""
 
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "vllm", "mlflow", "pyarrow", "pandas", "numpy", "pyinfra")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "vllm",
+    "mlflow",
+    "wandb",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "pyinfra",
+)
 
 PACKAGE = Path(largeforge.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

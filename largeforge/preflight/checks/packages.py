@@ -36,6 +36,8 @@ def check(context: Context) -> Iterator[Finding]:
     for (group, name), extra in CHOICES.items():
         if any(stage.config.get(group, {}).get("name") == name for stage in context.pending):
             extras[extra] = None
+    if any((stage.launcher or {}).get("name") == "slurm" for stage in context.pending):
+        extras["slurm"] = None
     if context.plan is None:
         extras = {"train": None}
     yield from _kernels(context)

@@ -75,8 +75,10 @@ def create_app(
 
 def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
     """Return the body of `/v1/models`: `auto` and every expert."""
-    cards = [(AUTO, "Chooses the expert by the request.", "")]
-    cards += [(name, expert.description, file.upstreams[name].model) for name, expert in file.topology.experts.items()]
+    cards = [(AUTO, "Chooses the expert by the request.", "", "")]
+    for name, expert in file.topology.experts.items():
+        upstream = file.upstreams[name]
+        cards.append((name, expert.description, upstream.model, upstream.chat_template))
     data = [
         {
             "id": name,
@@ -85,8 +87,9 @@ def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
             "owned_by": "largeforge",
             "description": description,
             "root": root,
+            **({"chat_template_sha256": template} if template else {}),
         }
-        for name, description, root in cards
+        for name, description, root, template in cards
     ]
     return {"object": "list", "data": data}
 

@@ -30,6 +30,8 @@ class Upstream(Strict):
     """Model reference, shown in `x-largeforge-model`."""
     lock: str = ""
     """Digest of what is served, shown in `x-largeforge-lock`."""
+    chat_template: str = ""
+    """sha256 of the chat template that conversations are written with, shown in the list of models."""
 
     @field_validator("url")
     @classmethod

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from largeforge import events
 from largeforge.errors import ServingError
-from largeforge.serving import placement, server, vllm
+from largeforge.serving import placement, server, templates, vllm
 from largeforge.serving.server import Server
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Deployment:
     ):
         self.url = ""
         self._placements = placement.place(experts)
+        self._templates = {place.base.name: templates.chosen(place) for place in self._placements}
         self._topology = topology
         self._router = router
         self._serving = serving
@@ -73,7 +74,12 @@ class Deployment:
         server.check_port(self._gateway.host, self._gateway.port)
         try:
             ports = server.free_ports(len(self._placements))
-            self._start_models(ports)
+            probe = templates.Probe(self._placements)
+            try:
+                self._start_models(ports)
+                self._verify_templates(ports, probe.results())
+            finally:
+                probe.stop()
             self._start_gateway(ports)
         except BaseException:
             self.stop()
@@ -119,11 +125,31 @@ class Deployment:
             device=self._device,
             revision=place.base.revision,
             adapter_rank=placement.adapter_rank(place.adapters),
+            chat_template=self._template_file(place),
         )
         offline = all(expert.is_local for expert in place.experts)
         environment = vllm.environment(self._serving, device=self._device, offline=offline, threads=threads)
         log = self._logs / f"vllm-{place.base.name}.log"
         return Server(place.title, argv, log=log, environment=environment, grace_s=VLLM_GRACE_S)
+
+    def _template_file(self, place: Placement) -> str:
+        """Write the template that a server is given to a file; return its path, or an empty string."""
+        text = self._templates[place.base.name]
+        if not text:
+            return ""
+        path = self._logs / f"chat_template-{place.base.name}.jinja"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return str(path.absolute())
+
+    def _verify_templates(self, ports: Sequence[int], expected: dict[str, dict[str, Any]]) -> None:
+        """Compare how the servers write conversations with how the training did."""
+        for place, port in zip(self._placements, ports, strict=True):
+            for expert in place.experts:
+                if expert.name not in expected:
+                    continue
+                if said := templates.verify(expert, expected[expert.name], port, host=vllm.HOST):
+                    self._report(said)
 
     def _start_gateway(self, ports: Sequence[int]) -> None:
         path = self._logs / "gateway.json"
@@ -143,6 +169,7 @@ class Deployment:
                 "served_model": expert.name,
                 "model": expert.reference,
                 "lock": expert.lock,
+                "chat_template": templates.sha256(self._templates[place.base.name] or expert.chat_template),
             }
             for place, port in zip(self._placements, ports, strict=True)
             for expert in place.experts

@@ -28,6 +28,10 @@ class ServedExpert:
     """The expert whose server carries this one as a LoRA adapter."""
     lock: str = ""
     """Digest of the lock of the run that made it."""
+    chat_template: str | None = None
+    """Text of the chat template that it was trained with; empty when it has none, None when that is not known."""
+    template_is_given: bool = False
+    """Whether the recipe gives the template, so that it is not with the files."""
 
     @property
     def is_local(self) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import http.client
+import json
 import os
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from largeforge import reaper
 from largeforge.errors import ServingError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 REPORT_EVERY_S = 5.0
 PROBE_TIMEOUT_S = 2.0
+POST_TIMEOUT_S = 30.0
 
 
 class Server:
@@ -123,9 +125,20 @@ def wait(
 
 def get(port: int, path: str, *, host: str = "127.0.0.1") -> tuple[int, bytes] | None:
     """Return status and body of a GET, or None when nobody answers. Ignores proxies on purpose."""
-    connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT_S)
+    return _request("GET", port, path, host=host, timeout_s=PROBE_TIMEOUT_S)
+
+
+def post(port: int, path: str, value: Any, *, host: str = "127.0.0.1") -> tuple[int, bytes] | None:
+    """Return status and body of the answer to a value sent as JSON, or None when nobody answers."""
+    return _request("POST", port, path, host=host, timeout_s=POST_TIMEOUT_S, body=json.dumps(value))
+
+
+def _request(
+    method: str, port: int, path: str, *, host: str, timeout_s: float, body: str | None = None
+) -> tuple[int, bytes] | None:
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, body, {"content-type": "application/json"} if body else {})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):

@@ -34,11 +34,13 @@ def command(
     device: str,
     revision: str = "",
     adapter_rank: int = 0,
+    chat_template: str = "",
 ) -> list[str]:
     """Return the command line of one server.
 
     `adapters` maps the name that requests use to a LoRA folder, and `adapter_rank` is the largest
-    rank among them, 0 when it is not known. Raises ServingError when that rank cannot be served.
+    rank among them, 0 when it is not known; `chat_template` is the file of a template that takes the place of the
+    model's own. Raises ServingError when that rank cannot be served.
     """
     argv = [serving.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     options: dict[str, Any] = {
@@ -56,6 +58,7 @@ def command(
         "enable-prefix-caching": serving.enable_prefix_caching,
         "enforce-eager": serving.enforce_eager or None,
         "disable-uvicorn-access-log": True,
+        "chat-template": chat_template or None,
         **_lora(serving, adapters, adapter_rank),
         **serving.extra,
     }

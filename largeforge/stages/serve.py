@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from largeforge.artifacts import write_json
 from largeforge.errors import ClientError, LargeForgeError, StageError
+from largeforge.identity import chat_template
+from largeforge.recipe import hub, model_ref
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Gateway, Model, Registry, Router, Serving, Topology, Verify
 from largeforge.serving.deployment import Deployment
@@ -93,6 +95,7 @@ def served_experts(config: Config, context: Context) -> list[ServedExpert]:
     """
     experts = []
     for name, expert in config.topology.experts.items():
+        given = "" if ":" in expert.model else config.models[expert.model].chat_template
         reference = expert.model if ":" in expert.model else config.models[expert.model].ref
         try:
             found = resolve(reference, registry=config.registry, inputs=context.inputs, lock=context.lock)
@@ -107,9 +110,26 @@ def served_experts(config: Config, context: Context) -> list[ServedExpert]:
                 revision=found.revision,
                 adapter_on=expert.adapter_on,
                 lock=found.lock,
+                chat_template=given or _template(location, reference),
+                template_is_given=bool(given),
             )
         )
     return experts
+
+
+def _template(location: str, reference: str) -> str | None:
+    """Return the text of the chat template that is with a model; None where that is not known."""
+    folder = Path(location)
+    if reference.startswith("hub:"):
+        try:
+            folder = hub.snapshot(model_ref.parse(reference))
+        except hub.NotFound:
+            return None
+    found = chat_template(folder)
+    if found is None:
+        is_whole = (folder / "tokenizer_config.json").is_file() or not reference.startswith("hub:")
+        return "" if is_whole else None
+    return found if isinstance(found, str) else None
 
 
 def _ask_all(config: Config, context: Context, deployment: Deployment) -> list[Answer]:

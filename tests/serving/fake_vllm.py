@@ -4,7 +4,7 @@
 Takes vLLM's command line and speaks its protocol. The name of the model's folder says how it
 behaves: `dies`, `hangs`, `killed`, `stubborn` (ignores SIGTERM, with a child that does, too),
 `mute` (empty answers), `forgetful` (does not list its adapters); anything else answers properly.
-A file `die` in the model's folder ends it later.
+A file `die` in the model's folder ends it later; a file `tokens.json` is what `/tokenize` answers.
 """
 
 import argparse
@@ -40,6 +40,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/tokenize":
+            tokens = Path(arguments.model) / "tokens.json"
+            self.send(
+                tokens.read_text() if tokens.exists() else "{}", "application/json", 200 if tokens.exists() else 404
+            )
+            return
         text = "" if behaviour == "mute" else f"{body['model']}: {body['messages'][-1]['content']}"
         if body.get("stream"):
             pieces = [
@@ -56,9 +62,9 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, content):
         self.send(json.dumps(content), "application/json")
 
-    def send(self, text, kind):
+    def send(self, text, kind, status=200):
         data = text.encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(data)))
         self.end_headers()

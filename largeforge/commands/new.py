@@ -82,10 +82,11 @@ def _look_at_data(wanted: Wanted) -> None:
     from largeforge.scaffold.data import look_into
     from largeforge.scaffold.recipe import data_kind
 
-    found = look_into(Path(wanted.data))
+    kind = data_kind(wanted.method) if wanted.method else "sft"
+    found = look_into(Path(wanted.data), kind)
     print(f"{wanted.data}: {found.num_rows} rows, {found.form}")
-    if wanted.method and data_kind(wanted.method) != found.kind:
-        rule = f"{wanted.method} trains on {data_kind(wanted.method)} data, and these are {found.form} rows"
+    if wanted.method and kind not in found.kinds:
+        rule = f"{wanted.method} trains on {kind} data, and these are {found.form} rows"
         raise DataError(f"{wanted.data}: {rule}; choose another method or file.")
 
 

@@ -6,12 +6,22 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from largeforge.errors import RecipeError, listed, nearest
-from largeforge.recipe import extensions, model_ref, sources
+from largeforge.recipe import extensions, method_checks, model_ref, sources
 
-PREFERENCE = "preference"
-"""Kind of data on which methods train that compare answers."""
+if TYPE_CHECKING:
+    from largeforge.data.formats import Kind
+
+METRICS = {
+    "sft": ("loss", "< 0"),
+    "text": ("loss", "< 0"),
+    "preference": ("preference_accuracy", "> 0"),
+    "unpaired": ("label_auc", "> 0"),
+    "prompt": ("exact_match", "> 0"),
+}
+"""What models are judged by, by what their method trains on, and how they must differ from their base."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +79,10 @@ def reference(model: str) -> str:
         raise RecipeError(f"--model {model!r}: {rule}{hint}") from None
 
 
-def data_kind(method: str) -> str:
+def data_kind(method: str) -> Kind:
     """Return the kind of data that a method trains on."""
-    return str(extensions.load("method", method).DATA_KIND)
+    kind: Kind = extensions.load("method", method).DATA_KIND
+    return kind
 
 
 def _check(wanted: Wanted) -> None:
@@ -83,6 +94,8 @@ def _check(wanted: Wanted) -> None:
             raise RecipeError(f"no such {group}: {name!r}; there is: {listed(names)}.{hint}")
     if not wanted.base and not wanted.model:
         raise RecipeError("--model is required: a choice of conf/model/, a reference such as hub:owner/name, a folder.")
+    if wanted.serve and wanted.method and method_checks.scores("method", wanted.method):
+        raise RecipeError(f"--serve: {wanted.method} makes a model that scores and does not write; it is not served.")
     if not wanted.base and not wanted.method and not wanted.serve:
         raise RecipeError("nothing to do: give --train METHOD, --serve, or both; or --from RECIPE.")
 
@@ -118,20 +131,24 @@ def _made(wanted: Wanted) -> list[str]:
 
 
 def _add_training(wanted: Wanted, choices: list[str], sections: list[str]) -> None:
-    preference = data_kind(wanted.method) == PREFERENCE
+    kind = data_kind(wanted.method)
+    scores = method_checks.scores("method", wanted.method)
+    metric, gate = ("reward_accuracy", "> 0") if scores else METRICS[kind]
+    fields = extensions.load("method", wanted.method).Config.model_fields
     if is_choice(wanted.model):
         choices.append(f"- /model: {wanted.model}")
     else:
         sections.append(_model(wanted.model))
-    metric = "preference_accuracy" if preference else "loss"
     choices += [
-        f"- /dataset: {'preference_jsonl' if preference else 'jsonl'}", f"- /method: {wanted.method}",
-        f"- /adapter: {wanted.adapter}", f"- /evaluation: {metric}",
+        f"- /dataset: {'preference_jsonl' if kind == 'preference' else 'jsonl'}", f"- /method: {wanted.method}",
+        *(["- /reward@method.rewards: exact_match"] if "rewards" in fields else []), f"- /adapter: {wanted.adapter}",
+        f"- /evaluation: {metric}",
     ]  # fmt: skip
+    if "teacher" in fields:
+        sections.append(_section("method", "teacher: hub:owner/name  # the model to learn from: put yours here"))
     if wanted.data:
         sections.append(_section("dataset", f"path: {_scalar(wanted.data)}"))
-    gate = '"> 0"' if preference else '"< 0"'
-    sections.append(_section("gates", f"vs_base.{metric}: {gate}"))
+    sections.append(_section("gates", f'vs_base.{metric}: "{gate}"'))
     if wanted.serve and wanted.adapter != "none":
         sections.append("merge: true")
     sections.append(f"register_as: {wanted.name.replace('_', '-')}")

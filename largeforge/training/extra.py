@@ -43,7 +43,8 @@ def _unknown(config: str, extra: dict[str, Any]) -> list[Problem]:
             found.append(Problem(f"extra.{key}", rule, given=repr(value)))
             continue
         try:
-            TypeAdapter(known[key].type).validate_python(value, strict=False)
+            adapter: TypeAdapter[Any] = TypeAdapter(known[key].type)  # type: ignore[arg-type]  # or its name
+            adapter.validate_python(value)
         except (PydanticSchemaGenerationError, PydanticUserError, NameError):
             continue  # a type that only trl itself can judge
         except ValidationError as error:

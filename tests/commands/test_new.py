@@ -16,6 +16,7 @@ from largeforge.recipe import sources
 
 ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}\n'
 PAIR = '{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}\n'
+RATED = '{"prompt": "Hi", "completion": "Hello!", "label": true}\n'
 
 
 @pytest.fixture
@@ -23,6 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text(ROW * 3)
     (tmp_path / "pairs.jsonl").write_text(PAIR * 2)
+    (tmp_path / "rated.jsonl").write_text(RATED * 2)
+    (tmp_path / "notes.jsonl").write_text('{"text": "Parcels leave our house at four."}\n' * 2)
     return tmp_path
 
 
@@ -44,6 +47,11 @@ SFT = ["--train", "sft", "--model", "qwen2_5_7b_instruct", "--data", "rows.jsonl
         [*SFT, "--serve", "--hardware", "rtx_4090"],
         [*SFT, "--adapter", "none", "--serve"],
         ["--train", "dpo", "--model", "hub:a/b@main", "--data", "pairs.jsonl"],
+        ["--train", "kto", "--model", "hub:a/b", "--data", "rated.jsonl"],
+        ["--train", "reward", "--model", "hub:a/b", "--data", "pairs.jsonl"],
+        ["--train", "pretrain", "--model", "hub:a/b", "--data", "notes.jsonl"],
+        ["--train", "grpo", "--model", "hub:a/b", "--data", "rows.jsonl"],
+        ["--train", "distill", "--model", "hub:a/b", "--data", "rows.jsonl"],
         ["--train", "sft", "--model", "tiny_general", "--data", "rows.jsonl", "--serve"],
         ["--train", "sft", "--model", "registry:base@champion"],
         ["--serve", "--model", "qwen2_5_7b_instruct"],
@@ -112,6 +120,7 @@ def test_a_recipe_that_is_there_is_kept_unless_forced(folder: Path, capsys: pyte
         (["mine", "--train", "sft"], "--model is required"),
         (["mine", "--train", "sft", "--model", "tiny_general", "--data", "nope.jsonl"], "nope.jsonl"),
         (["mine", "--train", "dpo", "--model", "hub:a/b", "--data", "rows.jsonl"], "dpo trains on preference data"),
+        (["mine", "--train", "reward", "--model", "hub:a/b", "--serve"], "scores and does not write"),
         (["mine", "--interactive"], "the answers ended before the questions"),
         (["mine"], "--model is required"),
     ],

@@ -7,11 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from largeforge.training.peak_memory import peak_memory_bytes
+from largeforge.training.utilization import gpu_utilization
 
 if TYPE_CHECKING:
     from largeforge.stages.context import Context
 
-_SHOWN = {"step", "loss", "learning_rate", "grad_norm", "epoch", "num_input_tokens_seen", "num_tokens", "total_flos"}
+_SHOWN = {
+    "step", "loss", "learning_rate", "grad_norm", "epoch", "num_input_tokens_seen", "num_tokens", "total_flos",
+    "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
+}  # fmt: skip
 """Keys of transformers' log that have a field of their own in the event, or say nothing of the method."""
 
 
@@ -54,7 +58,7 @@ def callback(context: Context, *, device: str) -> Any:
                 seconds=round(seconds, 1),
                 seconds_left=round(seconds / steps * (state.max_steps - state.global_step), 1),
                 memory_gib=round(peak_memory_bytes(device) / 2**30, 3),
-                metrics=_numbers(logs),
+                metrics=_numbers(logs), **_utilization(device),
             )  # fmt: skip
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **_: Any) -> None:
@@ -68,6 +72,11 @@ def callback(context: Context, *, device: str) -> Any:
             return max(time.monotonic() - self.started, 1e-6)
 
     return Watcher()
+
+
+def _utilization(device: str) -> dict[str, float]:
+    known = gpu_utilization(device)
+    return {} if known is None else {"gpu_utilization": known}
 
 
 def _told(logs: dict[str, Any]) -> dict[str, float]:

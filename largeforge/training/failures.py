@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from largeforge import os_errors
-from largeforge.errors import StageError
+from largeforge.errors import LargeForgeError, StageError
 from largeforge.training.peak_memory import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _NO_MEMORY = (
 )  # fmt: skip
 _NOT_WRITTEN = ("PytorchStreamWriter", "unexpected pos", "inline_container")
 """What torch.save says when the disk does not take the data; the system's own error is lost."""
+_FULL_BYTES = 2**26
+"""With less than this a disk is full: torch writes in pieces, and what it could not write is no longer there."""
 
 
 def explain(error: Exception, folder: Path) -> tuple[str, str] | None:
@@ -48,6 +50,15 @@ def explain(error: Exception, folder: Path) -> tuple[str, str] | None:
             advice = os_errors.advice(system) or "cure that and run the same command again: what is finished is kept"
             return DISK, f"{os_errors.explain_os_error(system, where)}; {advice}"
     return None
+
+
+def explained(error: Exception, folder: Path) -> StageError | None:
+    """Return an error that `explain` knows as one that says so; None for another one."""
+    if isinstance(error, LargeForgeError) or (found := explain(error, folder)) is None:
+        return None
+    told = StageError(found[1])
+    told.reason = found[0]
+    return told
 
 
 def not_finite(what: str, *, step: int, learning_rate: float, max_grad_norm: float, kept: Path | None) -> StageError:
@@ -87,7 +98,7 @@ def _unwritten(error: Exception, folder: Path) -> OSError | None:
     free = math.inf
     with suppress(OSError):
         free = shutil.disk_usage(folder).free
-    return OSError(errno.ENOSPC if free < 2**27 else errno.EFBIG, "not written", str(folder / "work/checkpoints"))
+    return OSError(errno.ENOSPC if free < _FULL_BYTES else errno.EFBIG, "not written", str(folder))
 
 
 def _chain(error: Exception) -> Iterator[Exception]:

@@ -73,15 +73,15 @@ class Keeper:
                 f"{self.resumed} was written by {found['processes']} processes and cannot be continued by {processes}: "
                 "use as many again, or begin anew with runs.resume=false"
             )
-        if distributed.is_first():
-            self._tell(damaged, found)
-            self.store.clean(after=self.resumed)
         self.limits.worse = found.get("worse", 0)
         self.earlier_s = found.get("seconds", 0.0)
         self.ended_by = found.get("ended_by", "")
         self.was_over = bool(self.ended_by)
         if self.was_over:
             self.trainer._run_epoch = lambda *_, **__: None
+        if distributed.is_first():
+            self._tell(damaged, found)
+            self.store.clean(after=self.resumed)
         distributed.wait_for_all()
         return self.resumed
 
@@ -187,10 +187,13 @@ class Keeper:
             distributed.wait_for_all()
             if distributed.is_first():
                 self._commit(best, time.monotonic() - began)
-        except BaseException:
+        except Exception as error:
+            told = failures.explained(error, self.store.saving)  # before there is room again
             if distributed.is_first():
                 shutil.rmtree(self.store.saving, ignore_errors=True)
-            raise
+            if told is None:
+                raise
+            raise told from error
         self.saving_s = time.monotonic() - began
 
     def _write_parts(self, model: Any, trial: Any) -> int | None:

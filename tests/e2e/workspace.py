@@ -38,6 +38,11 @@ class Workspace:
         """What the last started command has printed so far."""
         return (self.path / "output.log").read_text()
 
+    def await_output(self, process: subprocess.Popen[str], text: str) -> None:
+        """Wait until the last started command has printed something; fails when it ends before."""
+        wait_for(lambda: text in self.output or process.poll() is not None)
+        assert text in self.output, self.output
+
     @staticmethod
     def command(*words: str) -> list[str]:
         return [sys.executable, "-m", "largeforge", *words]

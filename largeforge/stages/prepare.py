@@ -64,9 +64,9 @@ def run(config: Config, context: Context) -> Result:
 class Counts:
     """Rows that were left out, or could have been."""
 
-    earlier_turns: int = 0
-    duplicates: int = 0
-    near_duplicates: int = 0
+    earlier_turn: int = 0
+    duplicate: int = 0
+    near_duplicate: int = 0
     contaminated_heldout: int = 0
     contaminated_train: int = 0
 
@@ -175,12 +175,12 @@ class _Preparation:
     def _is_wanted(self, key: int) -> bool:
         if self.seen.add(key):
             return True
-        self.counts.duplicates += 1
+        self.counts.duplicate += 1
         return self.dataset.dedup == "none"
 
     def _leave_out_leaks(self, parts: list[Part]) -> None:
         if self.given is None:
-            self.counts.earlier_turns = sum(part.leave_out(part.turns.leaks()) for part in parts)
+            self.counts.earlier_turn = sum(part.leave_out(part.turns.leaks()) for part in parts)
 
     def _leave_out_near(self, parts: list[Part], heldout: RowWriter) -> RowWriter:
         """Leave out rows that nearly repeat another; held-out ones come first, so that none is repeated in training."""
@@ -191,9 +191,9 @@ class _Preparation:
             self.context.work / "signatures", threshold=self.dataset.dedup_threshold, progress=self.progress.compared,
         )  # fmt: skip
         marks = Marks()
-        self.counts.near_duplicates = marks.add(_indexes(repeated[0]), heldout.rows)
+        self.counts.near_duplicate = marks.add(_indexes(repeated[0]), heldout.rows)
         for part, gone in zip(parts, repeated[1:], strict=True):
-            self.counts.near_duplicates += part.leave_out(_indexes(gone))
+            self.counts.near_duplicate += part.leave_out(_indexes(gone))
         return without(heldout, marks.gone)
 
     def _compare(self, parts: list[Part], heldout: RowWriter) -> None:
@@ -262,16 +262,16 @@ class _Preparation:
             f"{name} ({self._form}): {train.rows} rows to train on ({sum(train.lengths)} characters), "
             f"{heldout.rows} held out ({sum(heldout.lengths)} characters)"
         )
-        if counts.earlier_turns:
+        if counts.earlier_turn:
             text = f"rows of {name} with a held-out prompt in an earlier turn, removed from training"
-            yield f"{text}: {counts.earlier_turns}"
+            yield f"{text}: {counts.earlier_turn}"
         if self.bad.count:
             yield f"rows of {name} that cannot be used, put into skipped.jsonl: {self.bad.count}"
-        if counts.duplicates:
+        if counts.duplicate:
             done = "kept (dataset.dedup=exact removes them)" if self.dataset.dedup == "none" else "removed"
-            yield f"rows of {name} that repeat an earlier one, {done}: {counts.duplicates}"
-        if counts.near_duplicates:
-            yield f"rows of {name} that nearly repeat another one, removed: {counts.near_duplicates}"
+            yield f"rows of {name} that repeat an earlier one, {done}: {counts.duplicate}"
+        if counts.near_duplicate:
+            yield f"rows of {name} that nearly repeat another one, removed: {counts.near_duplicate}"
         fraction = self.dataset.heldout_fraction
         if not heldout.rows and fraction > 0:
             yield f"no row of {name} is held out: {train.rows} rows are too few for heldout_fraction = {fraction}"

@@ -51,9 +51,12 @@ def test_a_file_is_copied_once_until_it_changes(store: Any, monkeypatch: pytest.
     put(store, x="1")
     opened: list[str] = []
     plain = type(store).open
-    monkeypatch.setattr(
-        type(store), "open", lambda self, path, *a, **k: opened.append(path) or plain(self, path, *a, **k)
-    )
+
+    def noted(self: Any, path: str, mode: str = "rb", **keys: Any) -> Any:
+        opened.extend([path] if mode == "rb" else [])
+        return plain(self, path, mode, **keys)
+
+    monkeypatch.setattr(type(store), "open", noted)
     assert texts("memory://b/x.jsonl") == texts("memory://b/x.jsonl") == texts("memory://b")
     first = content.identities(["memory://b"])
     assert len(opened) == 1

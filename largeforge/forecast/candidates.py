@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from largeforge.forecast.fixes import Change
-from largeforge.recipe import extensions
+from largeforge.recipe import extensions, launching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,10 +72,20 @@ def _smaller_batches(prefix: str, job: Job) -> Iterator[Change]:
 
 
 def _sharded(recipe: Recipe, machine: Machine) -> Iterator[Change]:
-    if machine.num_gpus > 1:
-        for launcher in ("fsdp2", "deepspeed"):
-            if launcher in extensions.names("launcher") and recipe.launcher.name != launcher:
-                yield Change((("launcher", launcher),), f"spreads the model over {machine.num_gpus} GPUs")
+    """Yield ways to spread the model over the GPUs that there are, from the quickest to what spares most memory."""
+    launcher = recipe.launcher
+    gpus = extensions.load("launcher", launcher.name).world_size(launcher, launching.place(recipe, machine))
+    if machine.device == "cpu" or max(machine.num_gpus, gpus) < 2:
+        return
+    inside = hasattr(launcher, "strategy")  # several hosts, or a job: the strategy is a section of its own
+    key, prefix = ("launcher.strategy.name", "launcher.strategy.") if inside else ("launcher", "launcher.")
+    spread = f"spreads the model over {gpus if inside else machine.num_gpus} GPUs"
+    zero3 = ((key, "deepspeed"), (f"{prefix}zero_stage", 3))
+    yield Change(((key, "fsdp2"),), spread)
+    yield Change(zero3, spread)
+    for offload, what in (("optimizer", "optimizer states"), ("all", "weights and optimizer states")):
+        effect = f"{spread}; {what} in the host's memory make steps slower"
+        yield Change((*zero3, (f"{prefix}offload", offload)), effect)
 
 
 def _smaller_ranks(prefix: str, job: Job) -> Iterator[Change]:

@@ -106,7 +106,7 @@ def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
 
 def _inner_models(annotation: Any) -> list[type[BaseModel]]:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return [annotation]
+        return [] if issubclass(annotation, Extension) else [annotation]
     return [model for argument in get_args(annotation) for model in _inner_models(argument)]
 
 
@@ -168,11 +168,14 @@ def _spelled(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):
-        return " or ".join(_spelled(argument) for argument in arguments if argument is not type(None))
+        return " or ".join(dict.fromkeys(_spelled(argument) for argument in arguments if argument is not type(None)))
     if origin is list:
         return f"list of {_spelled(arguments[0])}"
     if origin is dict:
         return f"name → {_spelled(arguments[1])}"
+    if inspect.isclass(annotation) and issubclass(annotation, Extension):
+        package = annotation.__module__.rpartition(".")[0]
+        return f"a choice of `conf/{next(kind for kind in extensions.KINDS if extensions.KINDS[kind] == package)}/`"
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     words = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}

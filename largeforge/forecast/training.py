@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,7 @@ from largeforge.estimate.training import training_memory
 from largeforge.forecast import further
 from largeforge.forecast.stage import Forecast, TrainingForecast
 from largeforge.rates import Achieved
-from largeforge.recipe import extensions, launching
+from largeforge.recipe import extensions, launching, method_extra
 from largeforge.recipe.tokenizer_file import tokenizer_file
 
 if TYPE_CHECKING:
@@ -39,14 +40,18 @@ TEMPLATE_SHARE, TEMPLATE_TOKENS = 1.05, 64
 bring a system prompt of its own."""
 
 HOST_UNKNOWN = "an adapter is merged in the host's memory, and how much the machine with that GPU has is not known"
+EXTRA_UNCHECKED = "trl is not installed here: method.extra is checked on the machine that trains, before the first step"
 RATES_UNKNOWN = "how long training takes is not known: the rates of this GPU are not (hardware.bf16_tflops, …)"
 
 
 def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
     """Return what the training of a job needs."""
+    machine = _of_one_process(machine, recipe)
     job = recipe.training_jobs[name]
     known = models.of(job.model)
     notes = [known.note] if known.note else []
+    if method_extra.is_unchecked(job.method, job.method.extra):
+        notes.append(EXTRA_UNCHECKED)
     counts, reason = _counts(recipe, job)
     if reason:
         notes.append(reason)
@@ -160,11 +165,19 @@ def remember(plan: Plan, stage: str, metrics: Mapping[str, float]) -> None:
     job = plan.recipe.training_jobs[planned.job]
     load, done = forecast.training.load, forecast.training.schedule
     flops = training_flops(load, tokens=metrics["tokens"], length=done.length)
-    run = achieved(
-        job, plan.machine.share(planned.threads), load, flops=flops, seconds=metrics["tokens"] / tokens_per_s
-    )
+    own = _of_one_process(plan.machine.share(planned.threads), plan.recipe)
+    run = achieved(job, own, load, flops=flops, seconds=metrics["tokens"] / tokens_per_s)
     with suppress(OSError):
         rates.record(_runs(plan.recipe), run)
+
+
+def _of_one_process(machine: Machine, recipe: Recipe) -> Machine:
+    """Return what each process of a training has of a machine: a GPU of its own, or its part of the CPU."""
+    processes = launching.local_processes(recipe, machine)
+    if machine.device == "cuda" or processes == 1:
+        return machine
+    cores, usable = max(1, machine.cores // processes), machine.usable_bytes / 2**30
+    return replace(machine.share(cores), usable_memory_gib=usable / processes)
 
 
 def _runs(recipe: Recipe) -> Path:

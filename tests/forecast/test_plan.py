@@ -15,6 +15,7 @@ from largeforge.errors import FitError
 from largeforge.estimate.memory import GIB
 from largeforge.forecast.plan import refuse_what_does_not_fit
 from largeforge.hardware import Machine
+from largeforge.recipe import trl_fields
 
 SFT, SERVE = "+recipe=sft_qwen7b", "+recipe=serve_qwen7b"
 TOO_MANY_ROWS = ("method.per_device_train_batch_size=16", "method.gradient_checkpointing=off")
@@ -308,3 +309,13 @@ def test_a_load_that_is_asked_for_is_answered_with_requests_in_flight(forecast_o
     flood = forecast_of(*words, "serving.targets.requests_per_second=1000").forecasts["serve/general"]
     assert flood.serving.in_flight is None
     assert flood.as_dict()["serving"]["targets"]["requests_per_second"] == "missed"
+
+
+def test_a_plan_says_that_further_fields_are_checked_elsewhere_where_trl_is_not_installed(forecast_of, monkeypatch):
+    def told():
+        plan = forecast_of("+recipe=dpo_qwen7b", "+method.extra.ld_alpha=0.5")
+        return [text for text in plan.forecasts["train"].assumptions if "trl is not installed here" in text]
+
+    assert told() == []
+    monkeypatch.setattr(trl_fields, "fields", lambda config: None)
+    assert len(told()) == 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from largeforge.plan import Stage
     from largeforge.preflight.context import Context
     from largeforge.recipe.model_ref import ModelRef
-    from largeforge.recipe.schema import Job, Model
+    from largeforge.recipe.schema import Job, Method, Model
 
 _ADAPTER_BYTES = 4
 """peft keeps the weights of an adapter in fp32 (`autocast_adapter_dtype`)."""
@@ -148,10 +148,19 @@ def training_bytes(job: Job, model: Shape, *, device: str) -> float:
             float(sum(rank * (layer.inputs + layer.outputs) * layer.count for layer in layers)),
             _ADAPTER_BYTES,
         )
-    saved, limit = trained * each, job.method.save_total_limit + 1
-    if job.method.max_steps > 0:
-        limit = min(limit, -(-job.method.max_steps // job.method.save_steps))
-    return saved + limit * saved * (1 + _OPTIMIZER_STATES)
+    saved = trained * each
+    return saved + _checkpoints(job.method) * saved * (1 + _OPTIMIZER_STATES)
+
+
+def _checkpoints(method: Method) -> int:
+    """Return how many checkpoints there are at once at most: those that are kept, the best one, one that is written."""
+    best = method.load_best_model_at_end
+    most = method.save_total_limit + best + 1
+    if method.max_steps <= 0:
+        return most
+    saved = -(-method.max_steps // method.save_steps)
+    evaluated = -(-method.max_steps // method.eval_steps) if best and method.eval_steps else 0
+    return min(most, saved + evaluated)
 
 
 def _own_estimate(context: Context, stage: Stage) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
-from largeforge.recipe import extensions, further_checks, host_checks, method_checks, model_ref
+from largeforge.recipe import extensions, further_checks, host_checks, limit_checks, method_checks, model_ref
 from largeforge.recipe.evaluation import BASELINE, parse_condition
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def check(recipe: Recipe) -> list[Problem]:
             *_gates(prefix, job),
             *_job(prefix, name, job, recipe),
             *method_checks.check(prefix, job, recipe),
+            *limit_checks.check(prefix, job),
             *further_checks.check(prefix, name, recipe),
         ]
     for name, model in recipe.models.items():

@@ -70,7 +70,8 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
         notes.append(RATES_UNKNOWN)
     if machine.device == "cuda" and machine.num_gpus > load.sharding.gpus:
         notes.append(f"{load.sharding.gpus} of {machine.num_gpus} GPUs trains (launcher={recipe.launcher.name})")
-    price = cost(hours, machine.rates, gpus=load.sharding.gpus) if hours else None
+    priced = load.sharding.gpus if machine.device == "cuda" else 1
+    price = cost(hours, machine.rates, gpus=priced) if hours else None
     memory = None
     try:
         memory = training_memory(load)

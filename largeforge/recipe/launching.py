@@ -71,6 +71,12 @@ def processes(strategy: Strategy, place: Place, *, gpus: int = 0) -> int:
     return max(1, gpus or place.num_gpus) if place.device == "cuda" else 1
 
 
+def local_processes(recipe: Recipe, machine: Machine) -> int:
+    """Return how many processes of a training share one machine."""
+    spread = getattr(recipe.launcher, "strategy", recipe.launcher)
+    return processes(spread, place(recipe, machine)) if isinstance(spread, Strategy) else 1
+
+
 def torchrun(module_args: list[str], place: Place, *, processes: int, rendezvous: tuple[str, ...] = ()) -> list[str]:
     """Return the argv that runs `python -m module_args…` in processes of this machine under torch's elastic agent.
 

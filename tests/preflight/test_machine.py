@@ -62,6 +62,8 @@ def test_full_training_keeps_the_checkpoints_that_the_recipe_asks_for(look, monk
     assert "train 453.9 GiB" in full
     few = only(look("disk", *words, "method.max_steps=600", "method.save_steps=500")).text
     assert "train 198.6 GiB" in few
+    watched = ("method.save_total_limit=4", "method.load_best_model_at_end=true", "method.eval_steps=10")
+    assert "train 539.0 GiB" in only(look("disk", *words, *watched)).text, "the best checkpoint is kept, too"
 
 
 def test_a_file_system_without_inodes_is_an_error_and_with_few_a_warning(look, monkeypatch):

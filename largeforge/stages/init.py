@@ -22,6 +22,9 @@ CHAT_TEMPLATE = (
 )
 """ChatML, as the Qwen models use it, without a default system prompt."""
 
+SIDES = ("messages", "prompt", "chosen", "rejected", "completion")
+"""Where rows of all kinds have their messages."""
+
 
 class Config(Strict):
     """What to make."""
@@ -87,5 +90,7 @@ def make_model(config: Config, tokenizer: Any) -> Any:
 
 def _texts(row: dict[str, Any]) -> list[str]:
     """Return the texts of a row in the form that the template gives them."""
-    messages = row.get("messages") or [*row["prompt"], *row["chosen"], *row["rejected"]]
+    if "text" in row:
+        return [row["text"]]
+    messages = [message for side in SIDES for message in row.get(side, [])]
     return [f"{message['role']}\n{message['content']}" for message in messages]

@@ -145,11 +145,12 @@ class Deployment:
     def _verify_templates(self, ports: Sequence[int], expected: dict[str, dict[str, Any]]) -> None:
         """Compare how the servers write conversations with how the training did."""
         for place, port in zip(self._placements, ports, strict=True):
-            for expert in place.experts:
-                if expert.name not in expected:
-                    continue
-                if said := templates.verify(expert, expected[expert.name], port, host=vllm.HOST):
-                    self._report(said)
+            known = [expert for expert in place.experts if expert.name in expected]
+            said = [templates.verify(expert, expected[expert.name], port, host=vllm.HOST) for expert in known]
+            for reason in filter(None, said):
+                self._report(reason)
+            if verified := [expert.name for expert, reason in zip(known, said, strict=True) if not reason]:
+                self._report(f"{', '.join(verified)}: chat template verified")
 
     def _start_gateway(self, ports: Sequence[int]) -> None:
         path = self._logs / "gateway.json"

@@ -89,7 +89,7 @@ def test_a_server_that_writes_the_same_is_served(
     assert told["chat_template"] == templates.sha256(ONE)
     assert f"--chat-template {tmp_path}/logs/chat_template-general.jinja" in log
     assert (tmp_path / "logs/chat_template-general.jinja").read_text() == ONE
-    assert not [note for note in notes if "verified" in note]
+    assert [note for note in notes if "verified" in note] == ["general: chat template verified"]
 
 
 def test_a_server_that_writes_otherwise_is_refused(

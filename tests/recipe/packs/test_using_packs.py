@@ -26,6 +26,14 @@ def test_a_packs_recipe_has_its_own_choices_and_ours_and_its_own_data(using):
     assert found.hardware.name == "cpu"
 
 
+def test_a_pack_brings_its_chat_template(work, author):
+    text = "{{ messages }}"
+    recipe_text = f"{RECIPE}model:\n  chat_template: recipe:data/chat.jinja\n"
+    author.publish({**PACK, "recipes/data/chat.jinja": text, "recipes/support_bot.yaml": recipe_text}, tag="v1")
+    work.ok("packs", "add", str(author.path), "--rev", "v1", "--as", "acme")
+    assert recipe("+recipe=acme/support_bot").model.chat_template == text
+
+
 def test_its_plan_comes_from_the_command_line_alone(using):
     out = using.ok("+recipe=acme/support_bot", "mode=plan")
     assert "pack:acme/data" in out

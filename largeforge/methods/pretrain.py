@@ -32,7 +32,7 @@ def run(config: Config, training: Training) -> dict[str, float]:
 
     arguments = SFTConfig(
         **training.arguments(config),
-        max_length=config.max_length,
+        max_length=config.max_length if config.packing else None,  # without packing, rows were measured before
         packing=config.packing,
         packing_strategy=config.packing_strategy,
     )

@@ -52,8 +52,8 @@ def run(config: Config, training: Training) -> dict[str, float]:
 
     arguments = SFTConfig(
         **training.arguments(config),
-        # trl allows no limit without padding: it could not cut. Rows were measured before, and none is longer.
-        max_length=None if config.padding_free and not config.packing else config.max_length,
+        # Rows were measured before, and none is longer: trl would go through all of them again, one by one.
+        max_length=config.max_length if config.packing else None,
         packing=config.packing,
         packing_strategy=config.packing_strategy,
         padding_free=config.padding_free,

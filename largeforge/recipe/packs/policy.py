@@ -54,10 +54,17 @@ TRL_FIELDS = (
 )  # fmt: skip
 """Fields under `method.extra` that a pack may set: none names a file, code or an address."""
 
+_LAUNCHER = (
+    "reshard_after_forward", "cpu_offload", "state_dict_type", "zero_stage", "offload", "overlap_comm",
+    "stage3_max_live_parameters",
+)  # fmt: skip
+LAUNCHERS = ("single", "ddp", "fsdp2", "deepspeed")
+"""Launchers that a pack may choose: those that start processes on this machine and nowhere else."""
+
 ALLOWED = (
     "name", "description", "seed", "serve", *_JOB, *(f"jobs.*.{key}" for key in _JOB), "models.*.**", "topology.**",
     "router.**", "verify.**", "hardware.**", *(f"serving.{key}" for key in _SERVING),
-    *(f"serving.extra.{option}" for option in VLLM_OPTIONS),
+    *(f"serving.extra.{option}" for option in VLLM_OPTIONS), *(f"launcher.{key}" for key in _LAUNCHER),
 )  # fmt: skip
 """Keys that a pack may set; `*` is any one word, `**` all that is below."""
 
@@ -109,6 +116,9 @@ def unsound_defaults(vetted: Vetted, where: str) -> list[Problem]:
             problems.append(Problem("recipe", f"to build on a recipe, write `- {choice.name}`.", choice.where))
         elif not may_choose(group):
             rule = "a pack cannot choose in this group: it is for the command line and for your own recipes."
+            problems.append(Problem(group, rule, choice.where, repr(choice.name[:80])))
+        elif group == "launcher" and choice.name not in LAUNCHERS:
+            rule = f"a pack can only choose {', '.join(LAUNCHERS)}: other launchers are for those who own the machines."
             problems.append(Problem(group, rule, choice.where, repr(choice.name[:80])))
     for name, place in vetted.optional:
         problems.append(Problem("defaults", "a pack's choices are not optional.", place, name))

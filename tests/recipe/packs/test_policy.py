@@ -34,7 +34,9 @@ HERE = Path(__file__).parent
         ("registry: {artifacts: /tmp/evil}", "registry.artifacts"),
         ("hosts: {hosts: {a: {address: evil.example}}}", "hosts.hosts.a.address"),
         ("gateway: {host: 0.0.0.0}", "gateway.host"),
-        ("launcher: {name: single}", "launcher.name"),
+        ("launcher: {name: slurm}", "launcher.name"),
+        ("launcher: {setup: [touch /tmp/evil]}", "launcher.setup"),
+        ("launcher: {num_processes: 100}", "launcher.num_processes"),
         ("sweep: {params: {environment.python: /tmp/evil}}", "sweep.params.environment.python"),
         ("mode: run", "mode"),
         ("model: {ref: 'path:/etc'}", "model.ref"),
@@ -83,6 +85,8 @@ def test_a_key_that_is_not_a_packs_business_is_refused(compose_hostile, line, ke
         ("/environment: current", "cannot choose in this group"),
         ("override /environment: current", "cannot choose in this group"),
         ("override /hosts: local", "cannot choose in this group"),
+        ("override /launcher: slurm", "can only choose single, ddp"),
+        ("override /launcher: multi_node", "can only choose single, ddp"),
         ("/registry@model: local", "cannot choose in this group"),
         ("/gateway: default", "cannot choose in this group"),
         ("optional /method: sft", "not optional"),
@@ -227,6 +231,6 @@ def test_the_page_on_packs_lists_what_a_pack_may_say():
     words = {pattern.split(".")[0] for pattern in policy.ALLOWED} | set(policy.VLLM_OPTIONS) | set(policy.CHOSEN_GROUPS)
     words |= set(policy.TRL_FIELDS)
     assert {word for word in words - {"recipe"} if f"`{word}" not in page} == set()
-    refused = {"environment", "runs", "registry", "hosts", "gateway", "launcher", "sweep"}
+    refused = {"environment", "runs", "registry", "hosts", "gateway", "sweep"}
     assert {pattern.split(".")[0] for pattern in policy.ALLOWED} <= set(Recipe.model_fields)
     assert not refused & {pattern.split(".")[0] for pattern in policy.ALLOWED}

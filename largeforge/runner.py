@@ -258,8 +258,9 @@ class _Execution:
             message, reason = f"out of memory: the kernel killed its process{_reached(process)}", "out_of_memory"
         elif not message or (death.killer and not reason):
             message = death.text
-        if reason == "out_of_memory" and (help_text := after_shortage(self.plan, process.stage.name)):
-            message = f"{message}\n{help_text}"
+        if reason == "out_of_memory":
+            reached = max(process.reached_gib, float(process.failed.get("memory_gib", 0.0)))
+            message = f"{message}\n{after_shortage(self.plan, process.stage.name, reached_gib=reached)}".rstrip()
         return message, reason
 
     def _stop(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from largeforge.estimate.memory import GIB
 from largeforge.forecast.fixes import ranked
 from largeforge.forecast.models import Models
 from largeforge.forecast.plan import Forecaster, candidates
-from largeforge.forecast.text import fixes_text, gib
+from largeforge.forecast.stage import UNCERTAINTY
+from largeforge.forecast.text import gib
 
 if TYPE_CHECKING:
+    from largeforge.forecast.fixes import Fix
     from largeforge.forecast.stage import Forecast
     from largeforge.plan import Plan
     from largeforge.recipe.schema import Recipe
@@ -21,13 +24,18 @@ _MOST = 4
 """Fixes that are shown."""
 
 
-def after_shortage(plan: Plan, name: str) -> str:
-    """Return what the plan said of a stage that ran out of memory and what needs less; empty when it said nothing."""
+def after_shortage(plan: Plan, name: str, *, reached_gib: float = 0.0) -> str:
+    """Return what the plan said of a stage that ran out of memory and what needs less; empty when it said nothing.
+
+    `reached_gib` is what the stage had then, 0 where that is not known.
+    """
     forecast = plan.forecasts.get(name)
     stage = next((stage for stage in plan.stages if stage.name == name), None)
     if forecast is None or forecast.memory is None or stage is None:
         return ""
-    planned = f"The plan had {gib(forecast.needed_bytes)} GiB of {gib(forecast.usable_bytes)} GiB that can be used."
+    lines = [f"The plan had {gib(forecast.needed_bytes)} GiB of {gib(forecast.usable_bytes)} GiB that can be used."]
+    if 0 < reached_gib * GIB < forecast.needed_bytes / (1 + UNCERTAINTY):
+        lines[0] += " It did not get that much: other programs have the rest, or a limit is set (ulimit, cgroup)."
     usable = SPARE * min(forecast.needed_bytes, forecast.usable_bytes or forecast.needed_bytes)
     models = Models(plan.recipe)
 
@@ -35,10 +43,16 @@ def after_shortage(plan: Plan, name: str) -> str:
         return _limited(Forecaster(recipe, plan.machine, models).of(stage)[name], usable)
 
     now = _limited(forecast, usable)
-    found = ranked(plan.recipe, now, candidates(plan, stage, now), measure)[:_MOST]
-    if not found:
-        return planned
-    return f"{planned} Overrides that need less, each recomputed:\n{fixes_text(found)}"
+    if found := ranked(plan.recipe, now, candidates(plan, stage, now), measure)[:_MOST]:
+        width = max(len(str(fix.change)) for fix in found)
+        lines += ["Overrides that need less, each recomputed; what was trained begins anew with them:"]
+        lines += [f"  {fix.change!s:<{width}}  {_need(fix)}" for fix in found]
+    return "\n".join(lines)
+
+
+def _need(fix: Fix) -> str:
+    effect = f" ({fix.change.effect})" if fix.change.effect else ""
+    return f"{gib(fix.forecast.needed_bytes)} GiB, {gib(fix.saves_bytes)} less{effect}"
 
 
 def _limited(forecast: Forecast, usable_bytes: float) -> Forecast:

@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except Exception as error:
         traceback.print_exc()
-        reason, message = failures.explain(error, Path(spec["out"]).parent) or ("", _unexpected(error, spec))
-        telling.emit("failed", error=message, exit_code=StageError.exit_code, reason=reason)
+        cause = failures.explain(error, Path(spec["out"]).parent) or failures.Cause("", _unexpected(error, spec))
+        telling.emit("failed", error=cause.message, exit_code=1, reason=cause.reason, memory_gib=cause.memory_gib)
         return StageError.exit_code
     out.emit("result", metrics=result.metrics, info=result.info)
     return 0

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,24 +32,32 @@ _FULL_BYTES = 2**26
 """With less than this a disk is full: torch writes in pieces, and what it could not write is no longer there."""
 
 
-def explain(error: Exception, folder: Path) -> tuple[str, str] | None:
-    """Return the reason, a word for programs, and a message; None for an error that is none of these.
+@dataclass(frozen=True)
+class Cause:
+    """What an error means."""
 
-    `folder` is where the stage writes.
-    """
+    reason: str
+    """A word for programs."""
+    message: str
+    memory_gib: float = 0.0
+    """What the process had reached when memory was refused."""
+
+
+def explain(error: Exception, folder: Path) -> Cause | None:
+    """Return what an error means; None for one that is none of these. `folder` is where the stage writes."""
     for found in _chain(error):
         if (
             isinstance(found, MemoryError)
             or type(found).__name__ == "OutOfMemoryError"
             or any(text in str(found) for text in _NO_MEMORY)
         ):
-            return OUT_OF_MEMORY, _memory(found)
+            return _memory(found)
     for found in _chain(error):
         system = os_errors.inside(found) or _unwritten(found, folder)
         if system is not None and system.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             where = Path(system.filename) if system.filename else folder / "a file"
             advice = os_errors.advice(system) or "cure that and run the same command again: what is finished is kept"
-            return DISK, f"{os_errors.explain_os_error(system, where)}; {advice}"
+            return Cause(DISK, f"{os_errors.explain_os_error(system, where)}; {advice}")
     return None
 
 
@@ -56,8 +65,8 @@ def explained(error: Exception, folder: Path) -> StageError | None:
     """Return an error that `explain` knows as one that says so; None for another one."""
     if isinstance(error, LargeForgeError) or (found := explain(error, folder)) is None:
         return None
-    told = StageError(found[1])
-    told.reason = found[0]
+    told = StageError(found.message)
+    told.reason = found.reason
     return told
 
 
@@ -81,14 +90,14 @@ def not_finite(what: str, *, step: int, learning_rate: float, max_grad_norm: flo
     return error
 
 
-def _memory(error: Exception) -> str:
+def _memory(error: Exception) -> Cause:
     """Return how much was asked for, and what the process had."""
     text = str(error)
     where = "GPU memory" if "CUDA" in text or "CUBLAS" in text or "GPU" in text else "memory"
     asked = _ASKED.search(text)
     more = f": {float(asked[1]) * _UNITS[asked[2]] / 2**30:.2f} GiB more were refused" if asked else ""
     reached = peak_memory_bytes("cpu" if where == "memory" else "cuda") / 2**30
-    return f"out of {where}{more}, this process had reached {reached:.2f} GiB"
+    return Cause(OUT_OF_MEMORY, f"out of {where}{more}, this process had reached {reached:.2f} GiB", reached)
 
 
 def _unwritten(error: Exception, folder: Path) -> OSError | None:

@@ -37,33 +37,33 @@ WRITER = "[enforce fail at inline_container.cc:672] . unexpected pos 128 vs 22"
 def test_memory_that_is_refused_is_said_in_one_line(error: Exception, asked: str, tmp_path: Path) -> None:
     found = failures.explain(error, tmp_path)
     assert found is not None
-    reason, message = found
-    assert reason == "out_of_memory"
-    assert message.startswith("out of memory")
-    assert asked in message
-    assert "\n" not in message
+    assert found.reason == "out_of_memory"
+    assert found.message.startswith("out of memory")
+    assert asked in found.message
+    assert "\n" not in found.message
+    assert found.memory_gib > 0
 
 
 def test_memory_of_a_gpu_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "peak_memory_bytes", lambda device: {"cuda": 79 * 2**30}[device])
     error = OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.18 GiB")
     found = failures.explain(error, tmp_path)
-    assert found == (
-        "out_of_memory",
-        "out of GPU memory: 2.50 GiB more were refused, this process had reached 79.00 GiB",
-    )
+    assert found is not None
+    assert found.reason == "out_of_memory"
+    assert found.message == "out of GPU memory: 2.50 GiB more were refused, this process had reached 79.00 GiB"
+    assert found.memory_gib == 79
 
 
 def test_a_disk_that_torch_only_hints_at_is_full_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 10, 0))
     found = failures.explain(RuntimeError(WRITER), tmp_path)
     assert found is not None
-    assert found[0] == "disk"
-    assert "no space left on its disk" in found[1]
+    assert found.reason == "disk"
+    assert "no space left on its disk" in found.message
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**40))
     found = failures.explain(RuntimeError(WRITER), tmp_path)
     assert found is not None
-    assert "would exceed the largest size allowed" in found[1]
+    assert "would exceed the largest size allowed" in found.message
 
 
 def test_the_cause_of_an_error_is_found_behind_it(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_the_cause_of_an_error_is_found_behind_it(tmp_path: Path) -> None:
     except RuntimeError as error:
         found = failures.explain(error, tmp_path)
     assert found is not None
-    assert found[0] == "disk"
-    assert str(tmp_path / "optimizer.pt") in found[1]
-    assert "free some space and run the same command again" in found[1]
+    assert found.reason == "disk"
+    assert str(tmp_path / "optimizer.pt") in found.message
+    assert "free some space and run the same command again" in found.message
 
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors import safe_open
 
 from tests.e2e.workspace import Workspace, environment, processes, wait_for
 
@@ -34,7 +35,7 @@ LORA = {"lora_r": 32, "lora_alpha": 64}
 WITH_LORA: dict[str, Any] = {"method": {**SETTINGS, "learning_rate": 5e-3}, "adapter": {"name": "lora", **LORA}}
 JOBS: dict[str, dict[str, Any]] = {
     "dpo": {"dataset": {"path": "pairs.jsonl"}, "method": {**SETTINGS, "eval_steps": 30}},
-    "reward": {"dataset": {"path": "pairs.jsonl"}, **WITH_LORA},
+    "reward": {"dataset": {"path": "pairs.jsonl"}, **WITH_LORA, "merge": True},
     "kto": {"dataset": {"path": "rated.jsonl"}, **WITH_LORA},
     "orpo": {
         "dataset": {"path": "pairs.jsonl"}, **WITH_LORA, "method": {**WITH_LORA["method"], "eval_steps": 60},
@@ -151,6 +152,10 @@ def test_a_reward_model_ranks_answers_and_is_beside_chance(digits: Workspace) ->
     metrics = judged(digits, "reward")
     assert metrics["base.reward_accuracy"] == 0.5
     assert metrics["reward_accuracy"] > 0.95
+    merged = digits.run_dir("digits") / "reward.merge" / "out"
+    assert json.loads((merged / "config.json").read_text())["architectures"] == ["Qwen2ForSequenceClassification"]
+    with safe_open(merged / "model.safetensors", framework="numpy") as merged_weights:
+        assert "score.weight" in merged_weights.keys()  # noqa: SIM118 - it is no mapping
 
 
 def test_continued_pretraining_lowers_the_loss_of_the_texts(digits: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from largeforge.stages.init import CHAT_TEMPLATE
 from tests.e2e.workspace import Workspace, processes
 
 Quickstart = tuple[Workspace, subprocess.CompletedProcess[str]]
@@ -52,6 +54,7 @@ def test_models_are_registered_with_lineage(quickstart: Quickstart) -> None:
     sheet = json.loads(next((workspace.path / "registry").rglob("largeforge.json")).read_text())
     assert sheet["files"]
     assert sheet["lineage"]["recipe"] == "quickstart"
+    assert sheet["lineage"]["chat_template"] == hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
 
 
 def test_nothing_it_started_is_left(quickstart: Quickstart) -> None:
@@ -92,6 +95,10 @@ def test_serving_goes_on_until_interrupted(quickstart: Quickstart) -> None:
             assert answer.headers["x-largeforge-model"] == "registry:quickstart-general/1"
             assert answer.headers["x-largeforge-lock"]
             assert json.load(answer)["choices"][0]["message"]["content"].strip()
+        assert "general, mapper, support: chat template verified" in workspace.output
+        with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as listed:
+            templates = {model.get("chat_template_sha256", "") for model in json.load(listed)["data"]}
+        assert templates == {"", hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()}  # auto has none
         assert _readme_snippet(url).startswith("support ")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130

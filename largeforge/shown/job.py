@@ -137,8 +137,8 @@ class ShownJob:
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             events = Events(self._prepare.name, nowhere)
             context = Context(self._prepare.name, {}, folder / "out", folder / "work", events, lock="")
-            prepare.run(config.model_copy(update={"dataset": dataset}), context)
-        return Rows(folder / "out", is_sample=bool(max_rows))
+            found = prepare.run(config.model_copy(update={"dataset": dataset}), context).metrics
+        return Rows(folder / "out", is_sample=0 < max_rows <= found["train_rows"] + found["heldout_rows"])
 
 
 def _chosen(recipe: Recipe, name: str) -> str:

@@ -238,7 +238,7 @@ class _Job:
         config = {
             "reference": self._reference, "registry": self.recipe.registry.model_dump(),
             "evaluation": {name: evaluator.model_dump() for name, evaluator in self.job.evaluation.items()},
-            "device": self.machine.device, **self._template,
+            "adapter": self.job.adapter.model_dump(), "device": self.machine.device, **self._template,
         }  # fmt: skip
         further = further_models.of_evaluation(self.job)
         inputs = {"data": self._stage("prepare"), "model": self._stage("train"), **self.base}

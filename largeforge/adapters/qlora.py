@@ -1,6 +1,7 @@
 """QLoRA (Dettmers et al., arXiv:2305.14314): LoRA on a base that lies in memory with 4 bits a weight.
 
-The additions are trained against the quantized base; they are judged, merged and served on the base as it is stored.
+The additions are trained and judged on the base in 4 bits, so that both fit; they are merged into the base as it is
+stored, and served on it.
 """
 
 from __future__ import annotations

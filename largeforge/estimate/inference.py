@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from largeforge.estimate.adapters import adapter_parameters
+from largeforge.estimate.adapters import adapter_parameters, base_bytes
 from largeforge.estimate.memory import Memory, bytes_per_value
 from largeforge.estimate.overhead import process_bytes
 
@@ -46,14 +46,13 @@ def evaluation_memory(
 ) -> Memory:
     """Return what judging beside the base needs: answers of `new_tokens`, or where that is 0 log-probabilities of rows.
 
-    A model with all weights trained is loaded beside its base; an adapter is put on it. Log-probabilities take the
-    logits of a part of the batch as computed, and a piece of them in fp32 with its exponentials.
+    A model with all weights trained is loaded after its base is gone; an adapter is put on the base, which is in 4 bits
+    where it was trained so. Log-probabilities take the logits of a part of the batch as computed, and a piece of them
+    in fp32 with its exponentials.
     """
     size = bytes_per_value(weights)
-    own = shape.parameters * float(size)
-    second = own if adapter.trains_all else 0.0
     steady = {
-        "weights": own, "adapter": 4.0 * adapter_parameters(shape, adapter), "reference": second,
+        "weights": base_bytes(shape, adapter, size), "adapter": 4.0 * adapter_parameters(shape, adapter),
         "overhead": process_bytes(device),
     }  # fmt: skip
     if new_tokens:

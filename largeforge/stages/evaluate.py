@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ from largeforge.errors import StageError
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import BASELINE
-from largeforge.recipe.schema import Evaluator, Registry
+from largeforge.recipe.schema import Adapter, Evaluator, Registry
 from largeforge.stages.context import Result
 from largeforge.stages.loading import SEQ_CLS, Base, load_adapter, load_model, load_tokenizer, task_type
 from largeforge.stages.models import ResolvedModel, checked_folder
 from largeforge.stages.subject import LoadedSubject
+from largeforge.training.arguments import compute_precision
 from largeforge.training.other_models import OtherModels
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class Config(Strict):
     reference: str
     registry: Registry
     evaluation: dict[str, Evaluator]
+    adapter: Adapter
+    """What was trained; where it quantized the base, the base is judged as it was trained on."""
     device: str
     chat_template: str = ""
     """Text of the chat template that the recipe gives; the trained model has it with its files."""
@@ -47,12 +51,16 @@ def run(config: Config, context: Context) -> Result:
     context.events.emit("note", text="loading libraries and models")
     task = task_type(trained_source)
     others = OtherModels(context, config.registry, device=config.device, precision="auto")
-    base_model = load_model(base_source, device=config.device, task_type=task)
-    base = _subject(base_source, base_model, rows, context, others, chat_template=config.chat_template)
+    adapter = extensions.load("adapter", config.adapter.name)
+    quantization = adapter.quantization(config.adapter, precision=compute_precision("auto", config.device))
+    model = load_model(base_source, device=config.device, task_type=task, quantization=quantization)
+    base = _subject(base_source, model, rows, context, others, chat_template=config.chat_template)
     base_metrics = _measure(config, base, "base")
     if trained_source.is_adapter:
-        model = load_adapter(base.model, Path(trained_source.location))
+        model = load_adapter(model, Path(trained_source.location))
     else:
+        del base, model  # one after the other: two of the largest models that train here do not fit at once
+        _free(config.device)
         model = load_model(trained_source, device=config.device, task_type=task)
     subject = _subject(trained_source, model, rows, context, others)
     metrics = _measure(config, subject, "model")
@@ -64,6 +72,15 @@ def run(config: Config, context: Context) -> Result:
     write_text(context.out / "samples.jsonl", lines)
     write_json(context.out / "evaluation.json", {"rows": len(rows), "metrics": everything})
     return Result(metrics=everything, info={"samples": samples[:8]})
+
+
+def _free(device: str) -> None:
+    """Give the memory of models that nobody holds any more back to the GPU."""
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _subject(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from largeforge.estimate.decoders import shape
@@ -16,12 +18,14 @@ LORA = AdapterFootprint(rank=16)
 SIZES = {"batch": 8, "prompt": 256, "new_tokens": 64}
 
 
-def test_a_model_with_all_weights_trained_is_judged_beside_its_base() -> None:
-    full = evaluation_memory(QWEN, adapter=FULL, weights="bf16", device="cuda", **SIZES)
-    lora = evaluation_memory(QWEN, adapter=LORA, weights="bf16", device="cuda", **SIZES)
-    assert full.parts["reference"] == full.parts["weights"] == 2 * QWEN.parameters
-    assert "reference" not in lora.parts
+def test_one_model_is_there_at_a_time_and_in_four_bits_where_it_was_trained_so() -> None:
+    full, lora, qlora = (
+        evaluation_memory(QWEN, adapter=adapter, weights="bf16", device="cuda", **SIZES)
+        for adapter in (FULL, LORA, replace(LORA, base_weights="nf4"))
+    )
+    assert full.parts["weights"] == lora.parts["weights"] == 2 * QWEN.parameters
     assert lora.parts["adapter"] < 0.1 * lora.parts["weights"]
+    assert qlora.parts["weights"] < 0.7 * lora.parts["weights"]  # the embedding of so small a model is most of it
 
 
 def test_log_probabilities_take_the_logits_of_a_part_of_the_batch() -> None:

@@ -128,8 +128,9 @@ def test_requests_that_no_conversation_has_room_for_are_mentioned(forecast_of):
 
 
 def test_what_cures_an_earlier_stage_is_named_for_a_later_one_instead_of_more_fixes(forecast_of):
-    _, _, later = refusal(forecast_of(SFT, "adapter=none", "merge=false")).partition("evaluate does not fit")
-    assert "With adapter=lora it fits, too." in later
+    words = (SFT, "model=qwen2_5_14b_instruct", "adapter=none", "merge=false")
+    _, _, later = refusal(forecast_of(*words)).partition("evaluate does not fit")
+    assert "With adapter=qlora it fits, too." in later
     assert "Overrides" not in later
 
 

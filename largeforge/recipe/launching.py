@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from largeforge.errors import Problem, RecipeError
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
@@ -65,10 +66,15 @@ def place(recipe: Recipe, machine: Machine, *, python: str = "", folder: Path = 
 
 
 def processes(strategy: Strategy, place: Place, *, gpus: int = 0) -> int:
-    """Return how many processes run on one machine; `gpus` are those of that machine where they are known."""
-    if strategy.num_processes:
-        return strategy.num_processes
-    return max(1, gpus or place.num_gpus) if place.device == "cuda" else 1
+    """Return how many processes run on one machine; `gpus` are those of that machine where they are known.
+
+    Raises RecipeError when there are more than GPUs: NCCL takes one process for each.
+    """
+    there = max(1, gpus or place.num_gpus) if place.device == "cuda" else strategy.num_processes
+    if strategy.num_processes > there:
+        rule = f"{strategy.num_processes} processes take as many GPUs, and there are {there} on a machine."
+        raise RecipeError([Problem("launcher", rule)])
+    return strategy.num_processes or there or 1
 
 
 def local_processes(recipe: Recipe, machine: Machine) -> int:

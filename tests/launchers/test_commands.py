@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from largeforge.cluster.spec import JobSpec, Spec
+from largeforge.errors import RecipeError
+from largeforge.plan import make_plan
 from largeforge.recipe import extensions
+from largeforge.recipe.compose import compose
 from largeforge.recipe.launching import Place
 from largeforge.recipe.sections.machines import Host
+from largeforge.recipe.validate import validate
 
 PAIR = {
     "a": Host(address="node-a", gpus=2),
@@ -37,7 +41,7 @@ def launcher(name: str, **fields: Any) -> tuple[Any, Any]:
         ("fsdp2", {}, 4, 1),
         ("deepspeed", {}, 4, 1),
         ("multi_node", {}, 6, 2),
-        ("multi_node", {"strategy": {"name": "fsdp2", "num_processes": 3}}, 6, 6),
+        ("multi_node", {"strategy": {"name": "fsdp2", "num_processes": 2}}, 4, 4),
         ("slurm", {"nodes": 3, "gpus_per_node": 8}, 24, 3),
         ("slurm", {"nodes": 2, "strategy": {"name": "ddp", "num_processes": 2}}, 4, 4),
     ],
@@ -62,6 +66,26 @@ def test_plans_know_how_the_model_is_spread(name: str, fields: dict[str, Any], s
     module, config = launcher(name, **fields)
     found = module.sharding(config, GPUS)
     assert (found.strategy, found.offload) == (strategy, offload)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("ddp", {"num_processes": 5}), ("multi_node", {"strategy": {"name": "ddp", "num_processes": 3}})],
+)
+def test_two_processes_on_one_gpu_are_refused(name: str, fields: dict[str, Any]) -> None:
+    module, config = launcher(name, **fields)
+    with pytest.raises(RecipeError, match=r"processes take as many GPUs, and there are [24] on a machine"):
+        module.world_size(config, GPUS)
+
+
+def digest(*words: str) -> str:
+    return make_plan(validate(compose(["+recipe=sft_qwen7b", "hardware=h100", "launcher=slurm", *words]))).digest
+
+
+def test_a_job_with_another_time_limit_or_partition_continues_the_run() -> None:
+    first = digest()
+    assert digest("launcher.timeout_min=600", "launcher.partition=gpu", "launcher.setup=[module load cuda]") == first
+    assert digest("launcher.nodes=2") != first
 
 
 def test_where_a_training_runs_is_no_part_of_what_its_worker_is_told() -> None:

@@ -100,7 +100,7 @@ def test_choice_is_planned(group: str, path: Path) -> None:
 
 @pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
 def test_inventory_is_planned(path: Path) -> None:
-    write_recipe({**TRAINING, "hosts": path.stem}, {"dataset": {"path": "sft.jsonl"}})
+    write_recipe({**TRAINING, "hosts": path.stem, "launcher": "multi_node"}, {"dataset": {"path": "sft.jsonl"}})
     assert planned("+recipe=attempt").stages
 
 

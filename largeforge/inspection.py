@@ -202,9 +202,11 @@ def _choice(file: Path, group: str, name: str) -> Inspected:
     from largeforge.recipe.schema import Recipe
     from largeforge.recipe.validate import explain
 
-    word = f"{group}={name}" if group in _default_groups() else f"+{group}={name}"
+    words = [f"{group}={name}" if group in _default_groups() else f"+{group}={name}"]
+    if group == "reward":  # stands below a method
+        words = ["+method=grpo", f"+reward@method.rewards={name}"]
     try:
-        composition = compose(["name=check", word], partial=True)
+        composition = compose(["name=check", *words], partial=True)
     except RecipeError as error:
         return Inspected(file, group, tuple(error.problems))
     values, places = composition.values, composition.places

@@ -40,7 +40,8 @@ def schemas() -> dict[str, Schema]:
     whole = _part(_renamed(Recipe.model_json_schema()))
     definitions = {**whole.pop("$defs"), **_choice_definitions(), "reference": _REFERENCE}
     found = {"recipe": _recipe(whole)}
-    found |= {group: _choice(group, whole, definitions) for group in sources.groups() if group in whole["properties"]}
+    sections = {**whole["properties"], "reward": definitions["method.grpo"]["properties"]["rewards"]}
+    found |= {group: _choice(group, sections[group], definitions) for group in sources.groups() if group in sections}
     return {name: _complete(name, schema, definitions) for name, schema in found.items()}
 
 
@@ -110,9 +111,8 @@ def _recipe(whole: Schema) -> Schema:
     return {**whole, "properties": properties, "allOf": list(_narrowed(whole))}
 
 
-def _choice(group: str, whole: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """Return the schema of a file of a group: that of the recipe's section, with a defaults list."""
-    field = whole["properties"][group]
+def _choice(group: str, field: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """Return the schema of a file of a group: that of its section in a recipe, with a defaults list."""
     found = []
     for option in field.get("anyOf", [field]):
         section = definitions[option["$ref"].removeprefix("#/$defs/")] if "$ref" in option else option

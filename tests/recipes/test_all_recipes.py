@@ -82,7 +82,8 @@ def test_recipe_is_planned_with_the_command_in_its_header(name: str) -> None:
             write_rows(value, ROWS["preference" if "preference" in text else "sft"])
     plan = planned(*words)
     assert plan.stages
-    assert len({stage.fingerprint for stage in plan.stages}) == len(plan.stages)
+    made = [stage for stage in plan.stages if stage.kind != "prepare"]  # jobs on the same rows prepare the same
+    assert len({stage.fingerprint for stage in made}) == len(made)
 
 
 @pytest.mark.parametrize(("group", "path"), CHOICES, ids=[f"{group}/{path.stem}" for group, path in CHOICES])

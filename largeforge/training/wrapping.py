@@ -80,11 +80,12 @@ def _compute(accelerator: Any, model: Any) -> str:
 
 
 def _weights(model: Any) -> str:
-    """Return the type that most weights have, empty where it is none of the usual (quantized weights)."""
+    """Return the type that most weights have, empty where it is none of the usual, or weights are quantized."""
     sizes: Counter[str] = Counter()
     for parameter in model.parameters():
-        if parameter.is_floating_point():
-            sizes[str(parameter.dtype)] += getattr(parameter, "ds_numel", parameter.numel())
+        if not parameter.is_floating_point():
+            return ""  # bitsandbytes packs them into bytes; trl has the adapter on them in bf16 wherever it runs
+        sizes[str(parameter.dtype)] += getattr(parameter, "ds_numel", parameter.numel())
     names = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
     return names.get(sizes.most_common(1)[0][0], "") if sizes else ""
 

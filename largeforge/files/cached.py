@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 CHUNK_BYTES = 8 * 2**20
+_COMMIT = re.compile(r"(?<=@)[0-9a-f]{40}(?=/)")
 
 
 def fetch(
@@ -71,7 +73,8 @@ def _place(file: RemoteFile) -> Path:
     if base is None:
         raise DataError(f"{file.url}: there is no folder for copies of remote data; set XDG_CACHE_HOME")
     name = file.url.partition("?")[0].rstrip("/").rpartition("/")[2]
-    return base / "data" / digest([file.url, file.version])[:40] / (name or "rows")
+    url = _COMMIT.sub("", file.url)  # a file that two commits share is copied once
+    return base / "data" / digest([url, file.version])[:40] / (name or "rows")
 
 
 def _download(file: RemoteFile, path: Path, *, pause: Callable[[float], None], told: Callable[[int], object]) -> None:

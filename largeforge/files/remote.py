@@ -8,7 +8,6 @@ brings along; credentials are found by those libraries, in the environment or th
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -20,7 +19,8 @@ from urllib.parse import parse_qs
 from largeforge import cache
 from largeforge.artifacts import digest
 from largeforge.errors import DataError, nearest
-from largeforge.files.paths import SUFFIXES, is_pattern, may_have_rows, within
+from largeforge.files import arrow_store
+from largeforge.files.paths import SUFFIXES, is_pattern, is_remote, may_have_rows, within
 from largeforge.secrets import without_passwords
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ _HF = re.compile(
 _NOT_ALLOWED = re.compile(r"ACCESS_DENIED|Forbidden|\b40[13]\b|credential", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"NotFound|NO_SUCH|Path does not exist", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PACKAGES = {
-    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sftp": "paramiko",
-}  # fmt: skip
+PACKAGES = {"az": "adlfs", "abfs": "adlfs", "sftp": "paramiko", **arrow_store.PACKAGES}
+"""Scheme of an address to the package that reads it, where that may be missing."""
 _VERSION_KEYS = (
     "ETag", "etag", "md5Hash", "generation", "blob_id", "checksum", "size", "mtime", "LastModified", "last_modified",
     "updated", "created",
@@ -133,8 +132,8 @@ def opened(url: str) -> tuple[Any, str]:
         return found
     except ImportError as error:
         if protocol in ("s3", "s3a", "gs", "gcs"):
-            return _of_pyarrow(protocol, rest), rest
-        package = _PACKAGES.get(protocol)
+            return arrow_store.opened(protocol, rest), rest
+        package = PACKAGES.get(protocol)
         hint = f"reading {protocol}:// needs a package: pip install {package}" if package else str(error)
         raise DataError(f"{url}: {hint}") from None
     except ValueError:
@@ -177,6 +176,7 @@ def _listed(url: str) -> list[RemoteFile]:
 
 def _list(url: str) -> list[RemoteFile]:
     system, path = opened(url)
+    system.invalidate_cache()
     if is_pattern(path):
         entries = _only_files(system.glob(path, detail=True))
         known = {name: entry for name, entry in entries.items() if may_have_rows(within(name, path))}
@@ -190,12 +190,12 @@ def _list(url: str) -> list[RemoteFile]:
         fault = f"{url} has no data files ({', '.join(SUFFIXES)}, also compressed)"
     if not chosen:
         raise DataError(fault)
-    return [_file(_address(system, name), chosen[name]) for name in sorted(chosen)]
+    return [_file(_address(url, name), chosen[name]) for name in sorted(chosen)]
 
 
-def _address(system: Any, name: str) -> str:
-    scheme, _, path = str(system.unstrip_protocol(name)).partition("://")
-    return f"{scheme}://{path.lstrip('/')}"
+def _address(url: str, name: str) -> str:
+    """Return the address of a file that was found below `url`; some stores name it whole."""
+    return name if is_remote(name) else f"{url.partition('://')[0]}://{name.lstrip('/')}"
 
 
 def _only_files(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -230,23 +230,6 @@ def _of_dataset(repo: str, revision: str, query: str | None) -> list[str]:
     return [str(file) for file in files[split]]
 
 
-def _of_pyarrow(protocol: str, path: str) -> Any:
-    try:
-        from fsspec.implementations.arrow import ArrowFSWrapper
-        from pyarrow import fs
-    except ImportError:
-        raise DataError(f"reading {protocol}:// needs a package: pip install {_PACKAGES[protocol]}") from None
-    if protocol in ("gs", "gcs"):
-        return ArrowFSWrapper(fs.GcsFileSystem(retry_time_limit=None))
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if not region:
-        region = "us-east-1" if endpoint else fs.resolve_s3_region(path.partition("/")[0])
-    return ArrowFSWrapper(
-        fs.S3FileSystem(endpoint_override=endpoint, region=region, connect_timeout=5, request_timeout=60)
-    )
-
-
 def _within_deadline(url: str, ask: Callable[[], _Found], *, seconds: float = DEADLINE_S) -> _Found:
     """Return the answer of a store; libraries have time limits of their own, and some have none.
 
@@ -278,7 +261,8 @@ def explained(url: str, error: Exception) -> DataError:
     text = str(without_passwords(" ".join(str(error).split())))[:300]
     kind = type(error).__name__
     if isinstance(error, FileNotFoundError) or _NOT_FOUND.search(f"{kind} {text}"):
-        return DataError(f"{url} does not exist")
+        hint = ", or it is private and HF_TOKEN may not read it" if url.startswith("hf://") else ""
+        return DataError(f"{url} does not exist{hint}")
     if isinstance(error, PermissionError) or _NOT_ALLOWED.search(f"{kind} {text}"):
         who = "the credentials in the environment, or in the files of the store's own tools, do not allow it"
         return DataError(f"{url} cannot be read: {who} ({text or kind})")

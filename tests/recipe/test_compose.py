@@ -52,7 +52,7 @@ def test_rewrite(typed, passed_on):
         ('a="b', "a", "cannot be read", ""),
         ("seed=1,2", "seed", "need -m", ""),
         ("seed=range(3)", "seed", "need -m", ""),
-        ("method=spo", "method", "there is: dpo, sft", "dpo"),
+        ("method=spo", "method", "there is: distill, dpo, grpo", "dpo"),
         ("method=null", "method", "to choose nothing: ~method", ""),
         ("method=../../x", "method", "name of a file", ""),
         ("method=${oc.env:HOME}", "method", "name of a file", ""),

@@ -48,7 +48,7 @@ def tab(line: str, cwd: Path) -> list[str]:
         ("python -m largeforge +recipe=sft_qwen7b hardware=rtx_409", ["rtx_4090"]),
         ("python -m largeforge +recipe=sft_qwen7b mode=", ["plan", "run"]),
         ("python -m largeforge +recipe=sft_qwen7b method.learning", ["method.learning_rate="]),
-        ("python -m largeforge +recipe=quickstart jobs.general.method.attn", ["jobs.general.method.attn_implementation="]),
+        ("python -m largeforge +recipe=quickstart jobs.general.method.warm", ["jobs.general.method.warmup_steps="]),
         ("python -m largeforge +recipe=sft_qwen7b method.packing=t", ["true"]),
         ("python -m largeforge +recipe=sft_qwen7b method.precision=b", ["bf16"]),
         ("python -m largeforge +recipe=sft_qwen7b +topology@x.topology=sin", ["single"]),

@@ -38,15 +38,15 @@ class CheckedSource:
         self, source: Source, files: Sequence[DataFile], kind: Kind, *, name: str = "", bad: BadRows | None = None
     ):
         self.source = source
-        self.files = files
+        self.files = _not_empty(files)
         self.name = name
         """Of the source within a mixture; its rows are `name/file:line`."""
-        self.title = str(files[0].path) if isinstance(source.path, str) and len(files) == 1 else _shown(source.path)
+        self.title = _title(source, files)
         self.kind: Kind = kind
         self.bad = bad or bad_rows.Refused()
         self.num_read = 0
         self._forms: list[str] = []
-        self._first = self._open(files[0])
+        self._first = self._open(self.files[0])
 
     @property
     def form(self) -> str:
@@ -79,7 +79,10 @@ class CheckedSource:
         return min(count, self.source.max_rows) if self.source.max_rows else count
 
     def _open(self, file: DataFile) -> _CheckedFile:
-        checked = _CheckedFile(file.path, self.source, self.kind)
+        try:
+            checked = _CheckedFile(file, self.source, self.kind)
+        except DataError as error:
+            raise DataError(file.told(str(error))) from error
         self._forms.append(checked.form)
         return checked
 
@@ -87,8 +90,9 @@ class CheckedSource:
 class _CheckedFile:
     """One file: its form is recognised and fits the kind of method."""
 
-    def __init__(self, path: Path, source: Source, kind: Kind):
-        self._source, self._kind = source, kind
+    def __init__(self, file: DataFile, source: Source, kind: Kind):
+        self._file, self._source, self._kind = file, source, kind
+        path = file.path
         self._lines = readers.read(path)
         self._sample = list(islice(self._lines, min(SAMPLE_ROWS, source.max_rows or SAMPLE_ROWS)))
         good = [row for _, row in self._sample if isinstance(row, dict)]
@@ -105,6 +109,12 @@ class _CheckedFile:
 
     def rows(self, most: int | None) -> Iterator[tuple[int, Row | None, Fault | str | None]]:
         """Yield line, row, and what is wrong with it if anything is; the row is then as it was read."""
+        try:
+            yield from self._rows(most)
+        except DataError as error:
+            raise DataError(self._file.told(str(error))) from error
+
+    def _rows(self, most: int | None) -> Iterator[tuple[int, Row | None, Fault | str | None]]:
         form, kind, system, columns = self.form, self._kind, self._source.system, self._source.columns
         for line, row in islice(chain(self._sample, self._lines), most):
             if isinstance(row, str):
@@ -141,5 +151,14 @@ def _count(path: Path) -> int:
     return samples.sample(path, max_bytes=_ESTIMATED_BYTES).total_rows
 
 
-def _shown(paths: str | list[str]) -> str:
-    return paths if isinstance(paths, str) else ", ".join(paths)
+def _not_empty(files: Sequence[DataFile]) -> Sequence[DataFile]:
+    """Return the files without the empty ones that programs leave in folders; a single file is kept."""
+    if len(files) == 1:
+        return files
+    return [file for file in files if not file.path.exists() or file.path.stat().st_size] or files
+
+
+def _title(source: Source, files: Sequence[DataFile]) -> str:
+    if isinstance(source.path, str) and len(files) == 1:
+        return files[0].told(str(files[0].path))
+    return source.path if isinstance(source.path, str) else ", ".join(source.path)

@@ -65,7 +65,7 @@ def here(url: str) -> list[DataFile] | None:
 
 
 def _copies(files: list[RemoteFile]) -> list[DataFile]:
-    return [DataFile(_place(file), file.url.partition("://")[2].partition("?")[0]) for file in files]
+    return [DataFile(_place(file), file.url.partition("://")[2].partition("?")[0], file.url) for file in files]
 
 
 def _place(file: RemoteFile) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from largeforge.artifacts import digest
@@ -67,7 +68,7 @@ def of_local(path: str) -> list[DataFile]:
 def named(files: Sequence[DataFile]) -> list[DataFile]:
     """Return files with the shortest labels that tell all of them apart."""
     names = labels([file.label for file in files])
-    return [DataFile(file.path, name) for file, name in zip(files, names, strict=True)]
+    return [replace(file, label=name) for file, name in zip(files, names, strict=True)]
 
 
 def _identity(path: str) -> str:

@@ -30,6 +30,12 @@ class DataFile:
     path: Path
     label: str
     """What it is called: a whole path or address, or a part of it that tells some files apart (`labels`)."""
+    address: str = ""
+    """Where it was copied from, if it was."""
+
+    def told(self, text: str) -> str:
+        """Return a message about the file with the place that the user knows."""
+        return text.replace(str(self.path), self.address) if self.address else text
 
 
 def is_remote(path: str) -> bool:

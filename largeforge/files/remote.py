@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 15.0
 """How long a store may take to say what it has."""
-FRESH_S = 20.0
+FRESH_S = 5.0
 """How long its answer is taken for current: a plan and the run that follows it ask once."""
 
 _HF = re.compile(

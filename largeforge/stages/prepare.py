@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from largeforge.recipe.schema import Source
     from largeforge.stages.context import Context
 
+PROGRESS_BYTES = 32 * 2**20
 PROGRESS_ROWS = 20_000
 """Rows between two progress events: about half a second."""
 
@@ -77,6 +78,7 @@ class _Preparation:
     def __init__(self, config: Config, context: Context):
         self.config, self.context, self.dataset = config, context, config.dataset
         self.counts = Counts()
+        self.downloaded = 0
         self.resolved: dict[str, Any] = {}
         skip = self.dataset.on_error == "skip"
         self.bad: BadRows = Skipped(context.out / "skipped.jsonl", self.dataset.max_skipped) if skip else Refused()
@@ -123,7 +125,9 @@ class _Preparation:
         return content.named(found)
 
     def _downloaded(self, done: int, total: int) -> None:
-        self.context.events.emit("progress", step=done >> 20, total=total >> 20, unit="MiB")
+        before, self.downloaded = self.downloaded, done
+        if before // PROGRESS_BYTES < done // PROGRESS_BYTES:
+            self.context.events.emit("progress", step=done >> 20, total=total >> 20, unit="MiB downloaded")
 
     def _parts(self, stack: ExitStack, needed_bytes: int) -> list[Part]:
         keys, parts = KeySet(), []

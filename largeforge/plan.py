@@ -200,7 +200,8 @@ class _Job:
         config = {
             "architecture": self.job.model.architecture.model_dump(),
             "tokenizer": self.job.model.tokenizer.model_dump(),
-            "seed": self.recipe.seed, **self._template,
+            "seed": self.recipe.seed,
+            **self._template,
         }
         return Stage(
             name=self._stage("init"), kind="init", job=self.name, title="make a tokenizer and random weights",

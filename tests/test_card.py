@@ -19,7 +19,8 @@ ADAPTER = Facts(
     rows={"train": 1900, "held out": 100}, results={"loss": 0.79123456, "steps": 500.0},
     metrics={"exact_match": 0.92, "base.exact_match": 0.1, "vs_base.exact_match": 0.82},
     gates=(Gate("exact_match", ">= 0.85", 0.92, True),), lock="3f9ac2d1b7e04c55a1", seed=42,
-    packages={"torch": "2.13.0", "trl": "1.16.0"}, python="3.11.2", hardware="1 × H100", registered="support-bot@champion",
+    packages={"torch": "2.13.0", "trl": "1.16.0"}, python="3.11.2", hardware="1 × H100",
+    registered="support-bot@champion",
 )  # fmt: skip
 
 

@@ -56,7 +56,9 @@ def beside(memory: Memory, further: Further, weights: str) -> Memory:
     """Return the memory of judging with the further models loaded, too."""
     shapes = [*further.others, *([further.teacher] if further.teacher else [])]
     size = sum(shape.parameters for shape in shapes) * bytes_per_value(weights)
-    return Memory({name: {**parts, "reference": parts.get("reference", 0.0) + size} for name, parts in memory.phases.items()})
+    return Memory(
+        {name: {**parts, "reference": parts.get("reference", 0.0) + size} for name, parts in memory.phases.items()}
+    )
 
 
 def refusal(job: Job, shape: Shape, further: Further, *, processes: int) -> str:

@@ -161,7 +161,7 @@ class Model(Strict):
     tokenizer: TokenizerTraining | None = None
     """How to make a tokenizer; only for `tiny:` models."""
     chat_template: str = ""
-    """Jinja file with the chat template (`recipe:` for one beside the recipe), or its text; empty for the model's own."""
+    """Jinja file with the chat template (`recipe:` for one beside the recipe), or its text; empty: the model's own."""
     license: str = ""
     """Licence of the weights."""
     weights: Literal["", "fp32", "bf16", "fp16", "fp8", "mxfp4"] = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from largeforge import processor
+
 
 @dataclass(frozen=True)
 class Tier:
@@ -14,6 +16,8 @@ class Tier:
     """Expression over markers; those named like folders are set in tests/conftest.py."""
     folder: str = "tests"
     """Where its tests are, so that others need not be collected."""
+    spread: bool = True
+    """Whether its files of tests run side by side, on as many workers as cores and memory allow."""
 
 
 _ELSEWHERE = ("recipes", "golden", "e2e", "system", "hosts", "gpu")
@@ -24,14 +28,28 @@ TIERS = (
     Tier("recipes", "recipes", "tests/recipes"),
     Tier("golden", "golden", "tests/golden"),
     Tier("e2e", "e2e and not system"),
-    Tier("system", "system"),
-    Tier("hosts", "hosts and not system", "tests/hosts"),
-    Tier("gpu", "gpu and not system", "tests/gpu"),
+    Tier("system", "system", spread=False),
+    Tier("hosts", "hosts and not system", "tests/hosts", spread=False),
+    Tier("gpu", "gpu and not system", "tests/gpu", spread=False),
 )
 """In the order in which they run. A tier whose folder does not exist (yet) is left out."""
 
 
+WORKER_GIB = 6.0
+"""What one worker may need: a test of the whole chain trains and serves."""
+
+
+def workers() -> int:
+    """Return how many files of tests this machine can run at once, at most eight."""
+    return max(1, min(processor.cores(), int(processor.memory_limit_gib() / WORKER_GIB), 8))
+
+
 def pytest_arguments(tier: Tier, given: list[str], *, has_paths: bool) -> list[str]:
-    """Return pytest's arguments for a tier, with those of the command line."""
+    """Return pytest's arguments for a tier, with those of the command line.
+
+    Whoever names tests, or a debugger, gets one process.
+    """
     own = [] if has_paths else [tier.folder]
-    return ["-m", tier.marks, *own, *given]
+    side_by_side = tier.spread and workers() > 1 and not has_paths and "--pdb" not in given
+    spread = ["-n", str(workers()), "--dist", "loadfile"] if side_by_side else []
+    return ["-m", tier.marks, *spread, *own, *given]

@@ -56,10 +56,22 @@ def test_marks_put_every_test_into_one_tier() -> None:
         assert len(tiers) == 1, f"{marks}: {tiers}"
 
 
-def test_paths_of_the_command_line_replace_the_tiers_own() -> None:
+def test_paths_of_the_command_line_replace_the_tiers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("largeforge.processor.cores", lambda: 1)
     recipes = next(tier for tier in TIERS if tier.name == "recipes")
     assert pytest_arguments(recipes, ["-x"], has_paths=False) == ["-m", "recipes", "tests/recipes", "-x"]
     assert pytest_arguments(recipes, ["tests/data"], has_paths=True) == ["-m", "recipes", "tests/data"]
+
+
+def test_files_run_side_by_side_as_far_as_cores_and_memory_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit, system = (next(tier for tier in TIERS if tier.name == name) for name in ("unit", "system"))
+    monkeypatch.setattr("largeforge.processor.cores", lambda: 16)
+    monkeypatch.setattr("largeforge.processor.memory_limit_gib", lambda: 25.0)
+    spread = ["-n", "4", "--dist", "loadfile"]
+    assert pytest_arguments(unit, ["-x"], has_paths=False) == ["-m", unit.marks, *spread, "tests", "-x"]
+    for words, has_paths in ((["--pdb"], False), (["tests/data"], True)):
+        assert "-n" not in pytest_arguments(unit, words, has_paths=has_paths)
+    assert "-n" not in pytest_arguments(system, [], has_paths=False)
 
 
 def test_every_system_package_says_what_it_is_for() -> None:

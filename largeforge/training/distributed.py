@@ -8,6 +8,7 @@ plan said is verified in `wrapping.py`; nothing here trusts a setting.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import write_json
@@ -147,7 +148,5 @@ def _let_cpu(launcher: str) -> None:
         state.PartialState._shared_state["distributed_type"] = self.distributed_type
 
     state.AcceleratorState.__init__ = initialize
-    if launcher == "deepspeed":
-        import deepspeed.comm.torch
-
-        deepspeed.comm.torch.build_shm_op = lambda: None  # shared memory instead of gloo, compiled at every first run
+    if launcher == "deepspeed":  # shared memory instead of gloo, compiled at every first run
+        import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]

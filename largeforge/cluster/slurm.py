@@ -30,6 +30,9 @@ SLURM_TIMEOUT_S = 60
 CANCEL_TIMEOUT_S = 30
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED")
 ALIVE = (*WAITING, "RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "STOPPED")
+DONE = ("COMPLETED", "GONE")
+REQUEUE_S = 10.0
+"""How long a job that is put back into the queue may look as if it had failed."""
 _WHY = {
     "TIMEOUT": "reached its time limit (launcher.timeout_min); run the same command again to continue",
     "PREEMPTED": "was preempted; run the same command again to continue",
@@ -96,12 +99,17 @@ class Following:
         except Exception as error:  # submitit raises what sbatch says in exceptions of several kinds
             return self._fail(f"the job could not be submitted: {_first_words(error)}")
         output = Output(self._folder, job.job_id, job.num_tasks)
+        ended_at = 0.0
         while not self._stopped:
             state = self._look(job)
             self._take(output)
-            if state not in ALIVE:
+            if state in ALIVE:
+                ended_at = 0.0
+            elif state in DONE or self._spec.cluster != "slurm" or _has_passed(ended_at):
                 self._take(output, last=True)
                 return self._end(job, state)
+            else:
+                ended_at = ended_at or time.monotonic()
             time.sleep(self._spec.poll_s)
         job.cancel()
         self._await_end(lambda: self._look(job))
@@ -199,6 +207,10 @@ class Following:
     def _fail(self, message: str, *, exit_code: int = 1, reason: str = "") -> int:
         self._out.emit("failed", error=message, exit_code=exit_code, reason=reason)
         return exit_code
+
+
+def _has_passed(ended_at: float) -> bool:
+    return bool(ended_at) and time.monotonic() - ended_at > REQUEUE_S
 
 
 def slurm_state(job_id: str) -> tuple[str, str]:

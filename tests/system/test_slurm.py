@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.test_training import rows
-from tests.e2e.workspace import Workspace, environment, wait_for
+from tests.e2e.workspace import Workspace, environment, processes, wait_for
 from tests.system.cluster import Cluster, cluster
 from tests.system.test_multi_node import SMALL
 
@@ -75,6 +75,7 @@ def test_a_job_is_cancelled_with_the_run_and_goes_on_when_it_was_put_back_into_t
     second = job(workspace)
     slurm.ask("scancel", "--signal=USR2", second)  # what Slurm sends when the time limit comes near
     wait_for(lambda: slurm.state(second) == "PENDING" or process.poll() is not None)
+    wait_for(lambda: not processes(f"slurmstepd: [{second}."))
     assert process.poll() is None, workspace.output
     slurm.ask("scontrol", "update", f"JobId={second}", "StartTime=now")  # it would wait two minutes
     assert process.wait(timeout=120) == 0, workspace.output
@@ -84,6 +85,7 @@ def test_a_job_is_cancelled_with_the_run_and_goes_on_when_it_was_put_back_into_t
 
 
 def test_what_the_cluster_refuses_is_said_in_its_words(workspace: Workspace, slurm: Cluster) -> None:
-    process = start(workspace, slurm, *WORDS, "launcher.partition=nowhere")
+    words = (*WORDS, "launcher.partition=nowhere", "seed=7")  # with the same seed it is a run that has ended
+    process = start(workspace, slurm, *words)
     assert process.wait(timeout=90) == 1
     assert "invalid partition specified: nowhere" in workspace.output.lower()

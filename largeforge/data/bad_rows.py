@@ -115,10 +115,11 @@ class Skipped:
         bad, self._before = self.count - self._before, self.count
         problems, self._problems = self._problems, Problems()
         if bad > self._max_share * rows:
+            self.close()
             share = (
                 f"of the {rows} of {title} cannot be used, more than dataset.max_skipped = {self._max_share:g} allows"
             )
-            problems.raise_if_any(share, allowed)
+            problems.raise_if_any(share, f"All of them are in {self.path}\n{allowed}")
 
     def close(self) -> None:
         """Finish the file."""

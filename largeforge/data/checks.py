@@ -75,7 +75,7 @@ class CheckedSource:
 
     def count_rows(self) -> int:
         """Return about how many rows `rows` goes through; plain files are read once for it, without parsing."""
-        count = sum(_count(file.path) for file in self.files)
+        count = sum(count(file.path)[0] for file in self.files)
         return min(count, self.source.max_rows) if self.source.max_rows else count
 
     def _open(self, file: DataFile) -> _CheckedFile:
@@ -145,10 +145,12 @@ def allowed(kind: Kind) -> str:
     return "\n".join(["Allowed, one object a line:", *shown])
 
 
-def _count(path: Path) -> int:
+def count(path: Path) -> tuple[int, bool]:
+    """Return how many rows a file has, and whether that is exact: of large packed files and tables it is not."""
     if path.suffix == ".parquet" or readers.is_lines(path):
-        return readers.count_rows(path)
-    return samples.sample(path, max_bytes=_ESTIMATED_BYTES).total_rows
+        return readers.count_rows(path), True
+    found = samples.sample(path, max_bytes=_ESTIMATED_BYTES)
+    return found.total_rows, found.is_whole
 
 
 def _not_empty(files: Sequence[DataFile]) -> Sequence[DataFile]:

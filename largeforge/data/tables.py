@@ -109,7 +109,8 @@ def _row(names: list[str], cells: list[str]) -> dict[str, Any] | Fault:
         count = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
         return Fault(f"{count} in a table of {len(names)} columns ({', '.join(names)})"[:200], raw)
     if not raw.isascii() and any("\udc80" <= char <= "\udcff" for char in raw):
-        return Fault("not UTF-8", raw.encode(errors="surrogateescape"))
+        rule = "not UTF-8; export the table as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+        return Fault(rule, raw.encode(errors="surrogateescape"))
     row: dict[str, Any] = {name: cell or None for name, cell in zip(names, cells, strict=True)}
     for name in STRUCTURED:
         cell = row.get(name)

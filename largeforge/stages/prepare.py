@@ -270,7 +270,7 @@ class _Preparation:
             text = f"rows of {name} with a held-out prompt in an earlier turn, removed from training"
             yield f"{text}: {counts.earlier_turn}"
         if self.bad.count:
-            yield f"rows of {name} that cannot be used, put into skipped.jsonl: {self.bad.count}"
+            yield f"rows of {name} that cannot be used, put into {self.context.out / 'skipped.jsonl'}: {self.bad.count}"
         if counts.duplicate:
             done = "kept (dataset.dedup=exact removes them)" if self.dataset.dedup == "none" else "removed"
             yield f"rows of {name} that repeat an earlier one, {done}: {counts.duplicate}"
@@ -296,7 +296,7 @@ class _Preparation:
     @property
     def _name(self) -> str:
         """What the data is called in a sentence."""
-        return ", ".join(Path(title).name or title for title in self.dataset.titles)
+        return ", ".join(title if paths.is_pattern(title) else Path(title).name for title in self.dataset.titles)
 
     @property
     def _form(self) -> str:

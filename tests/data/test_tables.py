@@ -66,7 +66,7 @@ def test_lists_in_cells_are_json(table: Path) -> None:
     [
         (b"a,b\n1\n3,4\n", "1 cell in a table of 2 columns (a, b)"),
         (b"a,b\n1,2,3\n3,4\n", "3 cells in a table of 2 columns (a, b)"),
-        (b"a,b\n1,\xff\n3,4\n", "not UTF-8"),
+        (b"a,b\n1,\xff\n3,4\n", "not UTF-8; export the table as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"),
         (b'a,b\n"1"x,2\n3,4\n', "not CSV: ',' expected after '\"'"),
     ],
 )

@@ -80,7 +80,7 @@ MAX_PROBLEMS = 50
 _ALLOWED = [pattern.split(".") for pattern in ALLOWED]
 _REFERENCE = re.compile(r"\$\{(?P<dots>\.*)(?P<key>[\w.-]+)\}")
 _FREE_TEXT = re.compile(r"(.*\.)?(description|system|prompt|license|keywords\.\d+)")
-_FILE_KEY = re.compile(r"(.*\.)?((\w+_)?path|chat_template)")
+_FILE_KEY = re.compile(r"(.*\.)?((\w+_)?path(\.\d+)?|chat_template)")
 _MODEL_KEY = re.compile(r"(.*\.)?(\w+_)?ref|topology\.experts\.[^.]+\.model")
 _MACHINE_KEY = re.compile(
     r"(.*[._])?(python|command|script|plugin|url|uri|host|address|dir|folder|file|root|api_key|trust_remote_code|env)s?"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema, model_validator
 
+from largeforge.errors import nearest
 from largeforge.files.paths import has_password
 from largeforge.recipe.base import Name, Strict
 
@@ -36,7 +37,27 @@ Paths = Annotated[
     PlainValidator(_paths),
     WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
 ]
-Columns = dict[str, str]
+KEYS = (
+    "messages", "conversations", "prompt", "response", "completion", "question", "answer", "instruction", "input",
+    "output", "solution", "reference", "system", "chosen", "rejected", "label", "text", "tools",
+)  # fmt: skip
+"""Keys of rows that forms know."""
+
+
+def _known(columns: dict[str, str]) -> dict[str, str]:
+    for key in columns:
+        if key not in KEYS:
+            close = nearest(key, KEYS)
+            hint = f" Did you mean {close!r}?" if close else ""
+            raise ValueError(f"no form has a key {key!r}; there is: {', '.join(KEYS)}.{hint}")
+    return columns
+
+
+Columns = Annotated[
+    dict[str, str],
+    AfterValidator(_known),
+    WithJsonSchema({"type": "object", "propertyNames": {"enum": list(KEYS)}, "additionalProperties": _TEXT}),
+]
 
 
 class Source(Strict):

@@ -34,6 +34,7 @@ FRESH_S = 5.0
 _HF = re.compile(
     r"hf://datasets/(?P<repo>[^/@?]+/[^/@?]+)(@(?P<revision>[^/?]+))?(/(?P<path>[^?]*))?(\?(?P<query>[^?/]*))?"
 )
+_HF_KINDS = ("hf://datasets/", "hf://models/", "hf://spaces/", "hf://buckets/")
 _NOT_ALLOWED = re.compile(r"ACCESS_DENIED|Forbidden|\b40[13]\b|credential", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"NotFound|NO_SUCH|Path does not exist", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -260,8 +261,13 @@ def explained(url: str, error: Exception) -> DataError:
         return error
     text = str(without_passwords(" ".join(str(error).split())))[:300]
     kind = type(error).__name__
+    cause = error.__cause__  # of fsspec over HTTP, which calls all that fails a missing file
+    if isinstance(error, FileNotFoundError) and isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        return Unreachable(f"{url} cannot be reached: {cause}")
     if isinstance(error, FileNotFoundError) or _NOT_FOUND.search(f"{kind} {text}"):
         hint = ", or it is private and HF_TOKEN may not read it" if url.startswith("hf://") else ""
+        if url.startswith("hf://") and not url.startswith(_HF_KINDS):
+            hint = f" as a model of the hub. Did you mean hf://datasets/{url.removeprefix('hf://')}?"
         return DataError(f"{url} does not exist{hint}")
     if isinstance(error, PermissionError) or _NOT_ALLOWED.search(f"{kind} {text}"):
         who = "the credentials in the environment, or in the files of the store's own tools, do not allow it"

@@ -154,6 +154,18 @@ def test_passwords_of_a_library_are_not_told(store: Any) -> None:
     assert "secret" not in str(error)
 
 
+def test_a_dataset_without_its_prefix_is_suspected() -> None:
+    error = remote.explained("hf://acme/rows", FileNotFoundError("acme/rows (repository not found)"))
+    assert str(error).endswith("Did you mean hf://datasets/acme/rows?")
+
+
+def test_a_server_that_does_not_answer_is_not_a_missing_file() -> None:
+    error = FileNotFoundError("https://example.com/x.jsonl")
+    assert "does not exist" in str(remote.explained("https://example.com/x.jsonl", error))
+    error.__cause__ = ConnectionRefusedError("connection refused")
+    assert isinstance(remote.explained("https://example.com/x.jsonl", error), remote.Unreachable)
+
+
 def test_planning_without_remote_data_imports_none_of_it() -> None:
     code = "import sys, largeforge.files.content; assert not {'fsspec', 'pyarrow', 'datasets'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

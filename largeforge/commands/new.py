@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="base", default="", metavar="RECIPE", help="recipe to build on")
     parser.add_argument("--train", dest="method", default="", metavar="METHOD", help="training method, such as sft")
     parser.add_argument("--model", default="", help="a choice of conf/model/, a reference (hub:owner/name), a folder")
-    parser.add_argument("--data", default="", metavar="FILE", help="JSONL or Parquet file to train on")
+    parser.add_argument("--data", default="", metavar="PATH", help="file, folder, pattern or address to train on")
     parser.add_argument("--adapter", default="", help="lora (the default) or none, which trains all weights")
     parser.add_argument("--hardware", default="", help="a choice of conf/hardware/; without it, the machine as found")
     parser.add_argument("--serve", action="store_true", help="serve the model, or what was trained")
@@ -83,8 +83,11 @@ def _look_at_data(wanted: Wanted) -> None:
     from largeforge.scaffold.recipe import data_kind
 
     kind = data_kind(wanted.method) if wanted.method else "sft"
-    found = look_into(Path(wanted.data), kind)
-    print(f"{wanted.data}: {found.num_rows} rows, {found.form}")
+    found = look_into(wanted.data, kind)
+    if found is None:
+        print(f"{wanted.data}: not here yet; its rows are looked at when it has been downloaded, by a run")
+        return
+    print(f"{wanted.data}: {'' if found.is_exact else 'about '}{found.num_rows} rows, {found.form}")
     if wanted.method and kind not in found.kinds:
         rule = f"{wanted.method} trains on {kind} data, and these are {found.form} rows"
         raise DataError(f"{wanted.data}: {rule}; choose another method or file.")
@@ -131,7 +134,7 @@ def _ask(answers: dict[str, Any]) -> dict[str, Any]:
         print(f"Models of conf/model/: {', '.join(sources.choices('model'))}")
         ask("model", "Model (one of these, hub:owner/name, or a folder)", "qwen2_5_7b_instruct")
     if found.get("method") or "base" in found:
-        ask("data", "Data, a JSONL or Parquet file (empty: given when it is run)", "")
+        ask("data", "Data: a file, folder, pattern or address (empty: given when it is run)", "")
     ask("hardware", "Hardware", "auto", list(sources.choices("hardware")))
     if "serve" not in found and "base" not in found:
         found["serve"] = Confirm.ask("Serve it afterwards", default=False)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 import yaml
 
@@ -25,6 +26,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "rows.jsonl").write_text(ROW * 3)
     (tmp_path / "pairs.jsonl").write_text(PAIR * 2)
     (tmp_path / "rated.jsonl").write_text(RATED * 2)
+    (tmp_path / "parts/more").mkdir(parents=True)
+    (tmp_path / "parts/a.jsonl").write_text(ROW * 2)
+    (tmp_path / "parts/more/b.csv").write_text('prompt,response\nHi,"Hello\nyou!"\n')
     (tmp_path / "notes.jsonl").write_text('{"text": "Parcels leave our house at four."}\n' * 2)
     return tmp_path
 
@@ -88,6 +92,24 @@ def test_the_plan_does_what_was_asked_for(folder: Path, capsys: pytest.CaptureFi
     assert {"/method": "sft"} in values["defaults"]
     assert values["topology"]["experts"]["general"]["model"] == "job:main/merge"
     assert values["dataset"] == {"path": "rows.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("parts", "parts: 3 rows, messages"),
+        ("parts/**/*.csv", "parts/**/*.csv: 1 rows, prompt_response"),
+        ("memory://bucket/rows.jsonl", "not here yet; its rows are looked at when it has been downloaded"),
+    ],
+)
+def test_data_is_a_folder_a_pattern_or_an_address(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, data: str, said: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    fsspec.filesystem("memory").pipe_file("/bucket/rows.jsonl", ROW.encode())
+    assert main(["new", "recipe", "mine", *SFT[:-1], data]) == 0
+    assert said in capsys.readouterr().out
+    assert yaml.safe_load(Path("recipes/mine.yaml").read_text())["dataset"] == {"path": data}
 
 
 def test_a_folder_is_a_model(folder: Path) -> None:

@@ -75,8 +75,8 @@ class CheckedSource:
 
     def count_rows(self) -> int:
         """Return about how many rows `rows` goes through; plain files are read once for it, without parsing."""
-        count = sum(count(file.path)[0] for file in self.files)
-        return min(count, self.source.max_rows) if self.source.max_rows else count
+        rows = sum(count(file.path)[0] for file in self.files)
+        return min(rows, self.source.max_rows) if self.source.max_rows else rows
 
     def _open(self, file: DataFile) -> _CheckedFile:
         try:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 VMSTAT = Path("/proc/vmstat")
 
+_ENDED = "The others were ended with it. Its log"
 _LOG_TAIL = 15
 """Lines of a log that are shown."""
-_KILLED = (
-    re.compile(r"Root Cause \(first observed failure\):.*?exitcode\s*: -(?P<number>\d+)", re.DOTALL),
-    re.compile(r"failed \(exitcode: -(?P<number>\d+)\)"),
+_ROOT_CAUSE = re.compile(
+    r"Root Cause \(first observed failure\):.*?host\s*: (?P<host>\S+)\s+rank\s*: (?P<rank>\d+)"
+    r".*?exitcode\s*: (?P<code>-?\d+)",
+    re.DOTALL,
 )
-"""How torch's elastic agent tells that one of its processes was killed."""
+_FAILED = re.compile(r"failed \(exitcode: -(?P<number>\d+)\)")
+"""How torch's elastic agent tells that one of its processes was killed; the second where it could say no more."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,22 @@ class Death:
     """What is known of it, as one message."""
 
 
+@dataclass(frozen=True)
+class Worker:
+    """One of several processes that train together, and what killed it."""
+
+    killer: str
+    rank: str = ""
+    """Its number among all processes, where that is known."""
+    host: str = ""
+
+    def __str__(self) -> str:
+        rank = f" (rank {self.rank})" if self.rank else ""
+        why = " (often the kernel, for memory)" if self.killer == "SIGKILL" else ""
+        where = f" on {self.host}" if self.host else ""
+        return f"one of its worker processes{rank}{where} was killed by {self.killer}{why}"
+
+
 def examine(log: Path, code: int, *, since: int = 0) -> Death:
     """Return how a process ended, by its exit code (128 + signal) and what was written to its log from `since`."""
     killers = {128 + number: number.name for number in signal.Signals}
@@ -37,15 +57,28 @@ def examine(log: Path, code: int, *, since: int = 0) -> Death:
             told = stream.read().decode("utf-8", "replace")
     except OSError:
         told = ""
-    killer = killers.get(code, "")
+    killer, worker = killers.get(code, ""), killed_worker(told)
+    if worker is not None and not killer:
+        return Death(worker.killer, f"{worker}. {_ENDED}: {log}")
     how = f"was killed by {killer}" if killer else f"ended with exit code {code}"
-    worker = next((killers.get(128 + int(found["number"]), "") for each in _KILLED if (found := each.search(told))), "")
-    if worker and not killer:
-        killer, how = worker, f"ended: one of its worker processes was killed by {worker}"
     lines = [line for line in told.splitlines() if line.strip()]
     tail = "\n  ".join(lines[-_LOG_TAIL:])
     text = f"its process {how}. The end of {log}:\n  {tail}" if tail else f"its process {how}; it left no log."
     return Death(killer, text)
+
+
+def killed_worker(told: str) -> Worker | None:
+    """Return the process that a signal killed first, by what torch's elastic agent wrote; None when none was."""
+    if found := _ROOT_CAUSE.search(told):
+        number = -int(found["code"])
+        host = socket.gethostname() if found["host"] == "localhost" else found["host"]
+        return Worker(_name(number), found["rank"], host) if number > 0 else None
+    last = _FAILED.search(told)
+    return Worker(_name(int(last["number"]))) if last else None
+
+
+def _name(number: int) -> str:
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
 
 
 def memory_kills() -> int:

@@ -17,6 +17,7 @@ largeforge.stages FAILED
 Root Cause (first observed failure):
 [0]:
   time      : 2026-11-21_12:00:00
+  host      : node-a
   rank      : 1 (local_rank: 1)
   exitcode  : -9 (pid: 4242)
   traceback : Signal 9 (SIGKILL) received by PID 4242
@@ -38,7 +39,20 @@ def test_a_worker_that_was_killed_is_found_in_what_the_launcher_says(tmp_path: P
     log.write_text(AGENT)
     death = autopsy.examine(log, 1)
     assert death.killer == "SIGKILL"
-    assert "one of its worker processes was killed by SIGKILL" in death.text
+    assert death.text.startswith("one of its worker processes (rank 1) on node-a was killed by SIGKILL (often")
+    assert death.text.endswith(f": {log}") and "\n" not in death.text
+
+
+def test_a_worker_that_was_killed_is_known_though_the_launcher_said_no_more(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(AGENT.splitlines()[0])
+    assert autopsy.examine(log, 1).text.startswith("one of its worker processes was killed by SIGKILL")
+
+
+def test_a_worker_that_failed_was_not_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(AGENT.replace("exitcode  : -9", "exitcode  : 1"))
+    assert autopsy.examine(log, 1).killer == ""
 
 
 def test_what_an_earlier_attempt_wrote_does_not_count(tmp_path: Path) -> None:

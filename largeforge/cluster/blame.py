@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from largeforge.autopsy import killed_worker
 
 _CONSEQUENCE = re.compile(
     r"connection (reset|closed|refused)|broken pipe|by peer|\bgloo\b|\bnccl\b|c10d|tcpstore|rendezvous|DistBackendError"
@@ -12,6 +14,8 @@ _CONSEQUENCE = re.compile(
     re.IGNORECASE,
 )
 """What a process says when another one is gone."""
+
+_ENDED = "The processes on all other hosts were ended."
 
 _SSH = re.compile(r"Timeout, server|Connection |client_loop|packet_write|ssh:|Read from remote host", re.IGNORECASE)
 """How OpenSSH begins to say why a connection ended."""
@@ -47,10 +51,18 @@ class Ending:
         return self.rank == 0
 
     @property
+    def killed(self) -> str:
+        """Say which of its processes was killed, by its log; empty when none was, or the launcher itself ended it."""
+        worker = killed_worker("\n".join(self.words))
+        return "" if worker is None or worker.killer == "SIGTERM" else str(replace(worker, host=""))
+
+    @property
     def rank(self) -> int:
         """How little this looks like a cause: 0 is the most certain one."""
         if self.lost:
             return 0
+        if self.killed:
+            return 1
         if self.error and not _CONSEQUENCE.search(self.error):
             return 1
         return 2 if not self.error else 3  # died without a word, or complained of another
@@ -60,10 +72,12 @@ class Ending:
         if self.lost:
             said = next((line for line in reversed(self.words) if _SSH.match(line)), "")
             last = f" ({said})" if said else ""
-            return f"host {self.name}: the connection was lost{last}. The processes on all other hosts were ended."
+            return f"host {self.name}: the connection was lost{last}. {_ENDED}"
+        if self.killed:
+            return f"host {self.name}: {self.killed}. {_ENDED}"
         if self.error:
             return f"host {self.name}: {self.error}"
-        return f"host {self.name}: {_how(self)}. The end of its log:\n  " + "\n  ".join(self.words or ["(empty)"])
+        return f"host {self.name}: {_how(self)}. The end of its log:\n  " + "\n  ".join(self.words[-15:] or ["(empty)"])
 
 
 def cause(endings: list[Ending]) -> Ending:
@@ -72,9 +86,6 @@ def cause(endings: list[Ending]) -> Ending:
 
 
 def _how(ending: Ending) -> str:
-    killed = next((line for line in reversed(ending.words) if "Signal 9 (SIGKILL)" in line), "")
-    if killed:
-        return "a process was killed by SIGKILL (often the kernel, for memory)"
     names = {128 + number: number.name for number in signal.Signals}
     if ending.code in names:
         return f"its processes were killed by {names[ending.code]}"

@@ -50,7 +50,7 @@ class _Link:
     """What a worker said before it failed."""
     ended: int | None = None
     """Exit code that the agent reported."""
-    last: deque[str] = field(default_factory=lambda: deque(maxlen=15))
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=60))
 
     @property
     def is_over(self) -> bool:

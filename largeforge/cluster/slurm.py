@@ -174,7 +174,7 @@ class Following:
                 self._passed.write(line + "\n")
                 self._passed.flush()
             elif line.strip():
-                self._last.setdefault(task, deque(maxlen=15)).append(line)
+                self._last.setdefault(task, deque(maxlen=60)).append(line)
                 self._log.write(f"[{task}] {line}\n")
                 self._log.flush()
 
@@ -184,19 +184,21 @@ class Following:
         where = f"{self._spec.cluster} job {job.job_id}"
         if state in _WHY:
             return self._fail(f"{where} {_WHY[state]}")
-        if self._failed:
-            endings = [
-                Ending(
-                    f"node {task}", "local", 1, error=str(event.get("error", "")),
-                    exit_code=event.get("exit_code", 1), reason=event.get("reason", ""),
-                )
-                for task, event in self._failed.items()
-            ]  # fmt: skip
-            first = cause(endings)
-            return self._fail(f"{where}: {first.error}", exit_code=first.exit_code, reason=first.reason)
+        endings = [self._ending(task) for task in sorted({*self._failed, *self._last})]
+        first = cause(endings) if endings else None
+        if first and (first.killed or first.error):
+            said = f"{first.host}: {first.killed}" if first.killed else first.error
+            return self._fail(f"{where}: {said}", exit_code=first.exit_code, reason=first.reason)
         words = [line for task in sorted(self._last) for line in self._last[task]][-15:]
         tail = "\n  ".join(words or ["(empty)"])
         return self._fail(f"{where} ended as {state.lower()}. The end of its log:\n  {tail}")
+
+    def _ending(self, task: int) -> Ending:
+        event = self._failed.get(task, {})
+        return Ending(
+            f"node {task}", "local", 1, error=str(event.get("error", "")), exit_code=event.get("exit_code", 1),
+            reason=event.get("reason", ""), words=list(self._last.get(task, ())),
+        )  # fmt: skip
 
     def _succeeded(self, job: Any) -> bool:
         """Tell whether every task came to its end; Slurm calls a job complete that submitit put to an end itself."""

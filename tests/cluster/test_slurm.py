@@ -25,6 +25,8 @@ import json, os, sys
 rank = os.environ["RANK"]
 if rank == "0":
     print(json.dumps({"stage": "train", "kind": "progress", "step": int(os.environ["WORLD_SIZE"])}), flush=True)
+if sys.argv[1] == "killed" and rank == "1":
+    os.kill(os.getpid(), 9)
 if rank == sys.argv[1]:
     failed = {"stage": "train", "kind": "failed", "error": "no disk", "exit_code": 5, "reason": "disk"}
     print(json.dumps(failed), flush=True)
@@ -67,6 +69,13 @@ def test_what_a_worker_said_before_it_failed_is_the_message(folder: Path) -> Non
     assert code == 5
     assert (told[-1]["kind"], told[-1]["reason"]) == ("failed", "disk")
     assert told[-1]["error"].endswith(": no disk")
+
+
+def test_a_process_that_was_killed_is_named(folder: Path) -> None:
+    code, told = follow(folder, fails="killed")
+    assert code == 1
+    assert ": node 0: one of its worker processes (rank 1) was killed by SIGKILL" in told[-1]["error"]
+    assert "\n" not in told[-1]["error"]
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,16 @@ def weights(run: Path) -> dict[str, Any]:
     return found
 
 
+def worker(workspace: Workspace, *, rank: int) -> int:
+    """Return the pid of a process that trains in this workspace."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words, given = ((folder / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            if f"RANK={rank}".encode() in given and any(str(workspace.path).encode() in word for word in words):
+                return int(folder.name)
+    raise AssertionError(f"no process has rank {rank}")
+
+
 def check(run: Path, alone: Path) -> None:
     """Compare a run of two processes with that of one: every loss, every file, every weight."""
     found, expected = losses(run), losses(alone)
@@ -68,13 +80,16 @@ def test_ddp(workspace: Workspace, alone: Path) -> None:
     check(workspace.run_dir("small"), alone)
 
 
-def test_fsdp2_goes_on_after_a_kill(workspace: Workspace, alone: Path) -> None:
+def test_fsdp2_goes_on_after_one_process_was_killed(workspace: Workspace, alone: Path) -> None:
     process = workspace.start(*TWO, "launcher=fsdp2")
     sealed = "train/work/checkpoints/checkpoint-10/largeforge-checkpoint.json"
     wait_for(lambda: (workspace.run_dir("small") / sealed).exists() or process.poll() is not None)
     assert process.poll() is None, workspace.output
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(worker(workspace, rank=1), signal.SIGKILL)
+    assert process.wait(timeout=60) == 1, workspace.output
+    error = workspace.output.partition("error: ")[2]
+    assert f"(rank 1) on {socket.gethostname()} was killed by SIGKILL" in error
+    assert len(error.splitlines()) == 1
     ended = workspace.run(*TWO, "launcher=fsdp2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "continuing from checkpoint-" in ended.stdout
@@ -98,8 +113,13 @@ def test_an_adapter_is_saved_whole_when_its_base_is_divided(workspace: Workspace
     assert any(not value.equal(merged[name]) for name, value in before.items())
 
 
-def test_zero3(workspace: Workspace, alone: Path) -> None:
+@pytest.mark.parametrize(("stage", "offload"), [(2, "optimizer"), (3, "all")])
+def test_zero(
+    workspace: Workspace, alone: Path, stage: int, offload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("deepspeed", reason="DeepSpeed is an extra")
-    ended = workspace.run(*TWO, "launcher=deepspeed", "launcher.zero_stage=3")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "compiled"))
+    ended = workspace.run(*TWO, "launcher=deepspeed", f"launcher.zero_stage={stage}", f"launcher.offload={offload}")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     check(workspace.run_dir("small"), alone)
+    assert not (tmp_path / "compiled").exists(), "a compiler is not to be needed"

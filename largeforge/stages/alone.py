@@ -31,6 +31,7 @@ def alone(work: Path, events: Events) -> None:
 
     Raises StageError when that takes too long.
     """
+    work.mkdir(parents=True, exist_ok=True)
     stream = (work / ".lock").open("a+", encoding="utf-8")
     _held.append(stream)
     deadline, told = time.monotonic() + LONGEST_S, False

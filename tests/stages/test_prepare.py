@@ -224,17 +224,17 @@ def test_the_same_prompt_is_never_on_both_sides(stage: Stage) -> None:
 def test_a_big_file_is_read_in_bounded_memory_with_progress(stage: Stage) -> None:
     path = stage.folder / "t.jsonl"
     with path.open("w") as file:
-        for index in range(100_000):
-            file.write(json.dumps({"prompt": f"Question {index}?", "response": "x" * 300}) + "\n")
+        for index in range(60_000):
+            file.write(json.dumps({"prompt": f"Question {index}?", "response": "x" * 500}) + "\n")
     tracemalloc.start()
     result = stage.run(path)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert result.metrics["train_rows"] + result.metrics["heldout_rows"] == 100_000
+    assert result.metrics["train_rows"] + result.metrics["heldout_rows"] == 60_000
     assert peak_bytes < 20 * 2**20 < path.stat().st_size
     progress = stage.events("progress")
-    assert [event["step"] for event in progress] == [20_000, 40_000, 60_000, 80_000, 100_000]
-    assert {(event["total"], event["unit"]) for event in progress} == {(100_000, "rows")}
+    assert [event["step"] for event in progress] == [20_000, 40_000, 60_000]
+    assert {(event["total"], event["unit"]) for event in progress} == {(60_000, "rows")}
 
 
 @pytest.fixture

@@ -219,12 +219,12 @@ assert seen[-1:] == ["open /etc/hostname 'r'"], seen
 def test_mutated_packs_never_act_and_always_end(tmp_path):
     """A few hundred packs of mutated YAML, in one limited and watched process."""
     (tmp_path / "here").mkdir()
-    argv = [sys.executable, str(HERE / "fuzz.py"), str(tmp_path), "250"]
+    argv = [sys.executable, str(HERE / "fuzz.py"), str(tmp_path), "120"]
     ran = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path / "here", timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
     counts = json.loads(ran.stdout.splitlines()[-1])
     assert counts["composed"] > 5, counts
-    assert counts["refused"] > 100, counts
+    assert counts["refused"] > 50, counts
 
 
 def test_the_page_on_packs_lists_what_a_pack_may_say():

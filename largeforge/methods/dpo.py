@@ -90,12 +90,19 @@ def run(config: Config, training: Training) -> dict[str, float]:
         label_smoothing=config.label_smoothing,
         precompute_ref_log_probs=config.precompute_ref_log_probs,
     )
-    trainer = DPOTrainer(
+
+    class Tokenized(DPOTrainer):  # type: ignore[misc]
+        """Takes rows that are tokens already: trl would make them again, one by one."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    trainer = Tokenized(
         model=training.model,
         ref_model=_reference.model(config, training),
         args=arguments,
-        train_dataset=training.examples("train"),
-        eval_dataset=training.examples("heldout"),
+        train_dataset=training.tokenized("train"),
+        eval_dataset=training.tokenized("heldout"),
         processing_class=training.tokenizer,
         peft_config=training.peft_config,
     )

@@ -96,6 +96,7 @@ class Stage:
         """Run the stage as the runner does, but without a reaper above it, and wait for its end."""
         spec = {"stage": "serve", "kind": "serve", "config": self.config, "lock": "lock0"}
         paths = {"inputs": {k: str(v) for k, v in self.inputs.items()}, "out": str(self.out)}
+        (self.folder / "work").mkdir(exist_ok=True)  # as the runner does
         path = self.folder / "stage.json"
         path.write_text(json.dumps({**spec, **paths, "work": str(self.folder / "work")}))
         argv = [sys.executable, "-m", "largeforge.stages", str(path)]

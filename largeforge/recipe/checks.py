@@ -158,7 +158,7 @@ def _expert(key: str, name: str, expert: Expert, topology: Topology, recipe: Rec
         if ref.scheme == "job":
             yield from _job_ref(f"{key}.model", ref, recipe)
             yield from _adapter(key, ref, expert, topology, recipe)
-            yield from method_checks.check_expert(f"{key}.model", expert.model, recipe)
+        yield from method_checks.check_expert(f"{key}.model", expert.model, recipe)
     elif expert.model not in recipe.models:
         rule = f"no such model under `models`; there is: {listed(recipe.models)}."
         yield Problem(f"{key}.model", rule, nearest=nearest(expert.model, recipe.models))

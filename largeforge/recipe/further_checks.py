@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
-from largeforge.recipe import further_models, method_checks, model_ref
+from largeforge.recipe import further_models, made_for, method_checks, model_ref
 
 if TYPE_CHECKING:
     from largeforge.recipe.further_models import Named
@@ -31,6 +31,9 @@ def check(prefix: str, name: str, recipe: Recipe) -> Iterator[Problem]:
             yield Problem(key, "random weights have nothing to say; train them in a job first.")
         elif ref.scheme == "registry" and not ref.is_version:
             yield from _registered_here(key, ref.target, recipe)
+        files = made_for.of_reference(named.reference, recipe.registry)
+        if files is not None and files.scores != (named.refers.to == "reward"):
+            yield Problem(key, f"{named.reference} {made_for.SCORES if files.scores else made_for.NO_REWARD_MODEL}.")
 
 
 def ancestors(name: str, recipe: Recipe) -> set[str]:

@@ -50,12 +50,17 @@ class Named:
 
 def of_training(job: Job) -> list[Named]:
     """Return the further models that a job trains with."""
-    return [*_below("method", job.method), *_below("adapter", job.adapter)]
+    return [*of_settings("method", job.method), *of_settings("adapter", job.adapter)]
 
 
 def of_evaluation(job: Job) -> list[Named]:
     """Return the further models that a job is judged with."""
-    return list(_below("evaluation", job.evaluation))
+    return of_settings("evaluation", job.evaluation)
+
+
+def of_settings(key: str, settings: Any) -> list[Named]:
+    """Return the models that settings name, whose keys begin with `key`."""
+    return list(_below(key, settings))
 
 
 def of_job(job: Job) -> list[Named]:

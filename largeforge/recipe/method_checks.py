@@ -6,20 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem
-from largeforge.recipe import extensions, method_extra, model_ref
+from largeforge.recipe import extensions, made_for, method_extra, model_ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from largeforge.recipe.schema import Job, Recipe
 
-SCORES = "SEQ_CLS"
-"""`TASK_TYPE` (peft's name) of methods whose models score answers, and of evaluators that need one of these."""
-
 
 def scores(kind: str, name: str) -> bool:
     """Tell whether a method makes, or an evaluator needs, a model that scores instead of writing."""
-    return getattr(extensions.load(kind, name), "TASK_TYPE", "") == SCORES
+    return getattr(extensions.load(kind, name), "TASK_TYPE", "") == made_for.SEQ_CLS
 
 
 def check(prefix: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
@@ -41,18 +38,26 @@ def check(prefix: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
         elif makes_scores and not scores("evaluation", evaluator.name):
             rule = f"judges what a model writes, and {method.name} makes one that scores; use reward_accuracy."
             yield Problem(f"{prefix}evaluation.{name}", rule)
-    parent = of_job(job.model.ref, recipe)
-    if parent is not None and scores("method", parent.method.name) and not makes_scores:
-        target = model_ref.parse(job.model.ref).target
-        yield Problem(f"{prefix}model.ref", f"job {target} makes a reward model, which scores and does not write.")
+    yield from _start(f"{prefix}model.ref", job.model.ref, recipe, may_score=makes_scores)
 
 
 def check_expert(key: str, reference: str, recipe: Recipe) -> Iterator[Problem]:
     """Yield why what a reference names cannot answer as an expert of the topology."""
-    job = of_job(reference, recipe)
-    if job is not None and scores("method", job.method.name):
-        rule = f"{reference} is a reward model, which scores and does not write; it is not served as an expert."
-        yield Problem(key, rule)
+    job, files = of_job(reference, recipe), made_for.of_reference(reference, recipe.registry)
+    if (job is not None and scores("method", job.method.name)) or (files is not None and files.scores):
+        yield Problem(key, f"{reference} {made_for.SCORES}; it is not served as an expert.")
+
+
+def _start(key: str, reference: str, recipe: Recipe, *, may_score: bool) -> Iterator[Problem]:
+    """Check that a training can start from what a reference names."""
+    job, files = of_job(reference, recipe), made_for.of_reference(reference, recipe.registry)
+    if job is not None and scores("method", job.method.name) and not may_score:
+        target = model_ref.parse(reference).target
+        yield Problem(key, f"job {target} makes a reward model, which scores and does not write.")
+    if files is not None and files.is_adapter:
+        yield Problem(key, f"{reference} {made_for.IS_ADAPTER}.")
+    elif files is not None and files.scores and not may_score:
+        yield Problem(key, f"{reference} {made_for.SCORES}.")
 
 
 def of_job(reference: str, recipe: Recipe) -> Job | None:

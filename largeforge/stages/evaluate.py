@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from largeforge.artifacts import write_json, write_text
 from largeforge.data.rows import read_rows
 from largeforge.errors import StageError
-from largeforge.recipe import extensions
+from largeforge.recipe import extensions, further_models
 from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import BASELINE
+from largeforge.recipe.made_for import SEQ_CLS
 from largeforge.recipe.schema import Adapter, Evaluator, Registry
 from largeforge.stages.context import Result
-from largeforge.stages.loading import SEQ_CLS, Base, load_adapter, load_model, load_tokenizer, task_type
+from largeforge.stages.loading import Base, load_adapter, load_model, load_tokenizer, task_type
 from largeforge.stages.models import ResolvedModel, checked_folder
 from largeforge.stages.subject import LoadedSubject
 from largeforge.training.arguments import compute_precision
@@ -50,7 +51,8 @@ def run(config: Config, context: Context) -> Result:
     trained_source = ResolvedModel(str(checked_folder(context.inputs["model"])), context.stage)
     context.events.emit("note", text="loading libraries and models")
     task = task_type(trained_source)
-    others = OtherModels(context, config.registry, device=config.device, precision="auto")
+    named = further_models.of_settings("evaluation", config.evaluation)
+    others = OtherModels(context, config.registry, named, device=config.device, precision="auto")
     adapter = extensions.load("adapter", config.adapter.name)
     quantization = adapter.quantization(config.adapter, precision=compute_precision("auto", config.device))
     model = load_model(base_source, device=config.device, task_type=task, quantization=quantization)

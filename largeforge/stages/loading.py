@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import ModelError
+from largeforge.recipe import made_for
+from largeforge.recipe.made_for import CAUSAL_LM, SEQ_CLS
 from largeforge.stages.models import ResolvedModel, checked_folder, resolve
 
 if TYPE_CHECKING:
@@ -15,9 +17,6 @@ if TYPE_CHECKING:
 
     from largeforge.recipe.schema import Registry
     from largeforge.stages.context import Context
-
-CAUSAL_LM, SEQ_CLS = "CAUSAL_LM", "SEQ_CLS"
-"""What a model is made for, in peft's words: to write, or to score."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def load_model(
     transformers' configuration of how to quantize them while loading, or None. With the `task_type` SEQ_CLS (peft's
     name) the model scores: its head has one output, drawn from torch's generator where the files have none.
     `attention` names kernels as transformers does; `auto` leaves the choice to it.
-    Raises ModelError when the files are missing or broken.
+    Raises ModelError when the files are missing, broken, an adapter, or those of a model that scores and was to write.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -63,6 +62,7 @@ def load_model(
     if attention != "auto":
         more["attn_implementation"] = attention
     scores = task_type == SEQ_CLS
+    _refuse_another_kind(source, scores=scores)
     architecture = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     if scores:
         more["num_labels"] = 1
@@ -71,6 +71,14 @@ def load_model(
     except Exception as error:
         raise _broken(source, error) from error
     return model if quantization is not None else model.to(device)
+
+
+def _refuse_another_kind(source: ResolvedModel, *, scores: bool) -> None:
+    """Refuse what transformers would load all the same: an adapter on its base, a model that scores with a new head."""
+    if source.is_adapter:
+        raise ModelError(f"{source.reference} {made_for.IS_ADAPTER}")
+    if not scores and task_type(source) == SEQ_CLS:
+        raise ModelError(f"{source.reference} {made_for.SCORES}")
 
 
 def task_type(source: ResolvedModel) -> str:
@@ -87,7 +95,7 @@ def task_type(source: ResolvedModel) -> str:
         config = AutoConfig.from_pretrained(source.location, revision=source.revision or None)
     except Exception as error:
         raise _broken(source, error) from error
-    return SEQ_CLS if str((config.architectures or [""])[0]).endswith("ForSequenceClassification") else CAUSAL_LM
+    return made_for.of_config({"architectures": config.architectures})
 
 
 def load_tokenizer(source: ResolvedModel, *, renders: bool = True, chat_template: str = "") -> Any:

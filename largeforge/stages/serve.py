@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from largeforge.artifacts import write_json
-from largeforge.errors import ClientError, LargeForgeError, StageError
+from largeforge.errors import ClientError, LargeForgeError, ModelError, StageError
 from largeforge.identity import chat_template
-from largeforge.recipe import hub, model_ref
+from largeforge.recipe import hub, made_for, model_ref
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Gateway, Model, Registry, Router, Serving, Topology, Verify
 from largeforge.serving.deployment import Deployment
 from largeforge.serving.placement import ServedExpert
 from largeforge.stages.context import Context, Result
-from largeforge.stages.models import resolve
+from largeforge.stages.models import ResolvedModel, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,7 @@ def served_experts(config: Config, context: Context) -> list[ServedExpert]:
         reference = expert.model if ":" in expert.model else config.models[expert.model].ref
         try:
             found = resolve(reference, registry=config.registry, inputs=context.inputs, lock=context.lock)
+            _refuse_reward_model(found)
         except LargeForgeError as error:
             raise type(error)(f"topology.experts.{name}: {error}") from error
         location = found.location if reference.startswith("hub:") else str(Path(found.location).resolve())
@@ -115,6 +116,13 @@ def served_experts(config: Config, context: Context) -> list[ServedExpert]:
             )
         )
     return experts
+
+
+def _refuse_reward_model(found: ResolvedModel) -> None:
+    """Refuse a model that vLLM would serve without a word, and that answers nobody."""
+    files = made_for.of_folder(Path(found.location)) if Path(found.location).is_dir() else None
+    if files is not None and files.scores:
+        raise ModelError(f"{found.reference} {made_for.SCORES}; it is not served as an expert")
 
 
 def _template(location: str, reference: str) -> str | None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import ModelError
-from largeforge.recipe import model_ref
+from largeforge.recipe import made_for, model_ref
+from largeforge.recipe.made_for import SEQ_CLS
 from largeforge.stages.loading import load_adapter, load_model, load_tokenizer, render, task_type
 from largeforge.stages.models import ResolvedModel, resolve
 
 if TYPE_CHECKING:
+    from largeforge.recipe.further_models import Named
     from largeforge.recipe.schema import Registry
     from largeforge.stages.context import Context
 
@@ -38,14 +40,15 @@ class OtherModel:
 class OtherModels:
     """Loads the models that a stage's settings name, each once."""
 
-    def __init__(self, context: Context, registry: Registry, *, device: str, precision: str):
+    def __init__(self, context: Context, registry: Registry, named: Sequence[Named], *, device: str, precision: str):
         self.context, self.registry, self.device, self.precision = context, registry, device, precision
+        self.named = named
         self.loaded: dict[tuple[str, str], OtherModel] = {}
 
     def get(self, reference: str, *, precision: str = "auto") -> OtherModel:
         """Return the model of a reference; `precision` is fp32, bf16, or `auto` for that of the stage.
 
-        Raises ModelError when its files are missing or broken.
+        Raises ModelError when its files are missing or broken, or when it scores and was to write, or the reverse.
         """
         precision = self.precision if precision == "auto" else precision
         if (reference, precision) not in self.loaded:
@@ -59,6 +62,7 @@ class OtherModels:
 
     def _load(self, reference: str, precision: str) -> OtherModel:
         source = self._source(reference)
+        self._refuse_another_kind(reference, scores=task_type(source) == SEQ_CLS)
         tokenizer = load_tokenizer(source)
         options = {"device": self.device, "precision": precision, "task_type": task_type(source)}
         if source.is_adapter:
@@ -67,6 +71,11 @@ class OtherModels:
             model = load_model(source, **options)
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # a reward model looks for it
         return OtherModel(model.eval().requires_grad_(False), tokenizer, source)
+
+    def _refuse_another_kind(self, reference: str, *, scores: bool) -> None:
+        for one in self.named:
+            if one.reference == reference and scores != (one.refers.to == "reward"):
+                raise ModelError(f"{one.key}: {reference} {made_for.SCORES if scores else made_for.NO_REWARD_MODEL}")
 
     def _source(self, reference: str) -> ResolvedModel:
         return resolve(reference, registry=self.registry, inputs=self.context.inputs, lock=self.context.lock)

@@ -136,6 +136,15 @@ def test_a_wrong_model_or_setting_is_found(folder, overrides, key, rule):
     assert rule in problems(folder, *overrides)[key]
 
 
+def test_models_of_the_wrong_kind_are_told_by_their_files(folder, tmp_path):
+    scorer = model(tmp_path, "scorer", architectures=["Qwen2ForSequenceClassification"])
+    writer = model(tmp_path, "writer", architectures=["Qwen2ForCausalLM"])
+    found = problems(folder, f"{TEACHER}={scorer}", f"{REWARD}={writer}")
+    assert found[TEACHER] == f"{scorer} is a reward model, which scores and does not write."
+    assert found[REWARD] == f"{writer} is no reward model: it writes and does not score."
+    assert plan(folder, f"{TEACHER}={writer}", f"{REWARD}={scorer}")
+
+
 def test_a_malformed_reference_is_found(folder):
     assert "begins with one of hub:" in problems(folder, f"{TEACHER}=teacher")[TEACHER]
 

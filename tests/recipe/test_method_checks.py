@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from largeforge.recipe import trl_fields
@@ -189,3 +191,52 @@ def test_a_reward_model_may_start_from_another(folder):
     changed = ["method@jobs.writer.method=reward", "evaluation@jobs.writer.evaluation=reward_accuracy"]
     found = folder.recipe(*changed, "jobs.writer.model.ref=job:judge")
     assert found.jobs["writer"].model.ref == "job:judge"
+
+
+def files(path, name, content):
+    (path / "model").mkdir(exist_ok=True)
+    (path / "model" / name).write_text(json.dumps(content))
+    return f"path:{path}/model"
+
+
+SCORER = ("config.json", {"model_type": "qwen2", "architectures": ["Qwen2ForSequenceClassification"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        (*SCORER, "is a reward model, which scores and does not write."),
+        ("adapter_config.json", {"task_type": "CAUSAL_LM"}, "is an adapter, not a model; merge it"),
+        ("adapter_config.json", {"task_type": "SEQ_CLS"}, "is an adapter, not a model; merge it"),
+    ],
+)
+def test_a_training_starts_from_a_model_that_writes(folder, tmp_path, name, content, rule):
+    recipe(folder)
+    found = {p.key: p.rule for p in folder.problems(f"model.ref={files(tmp_path, name, content)}")}
+    assert rule in found["model.ref"]
+
+
+def test_a_reward_model_starts_from_another_that_is_a_folder(folder, tmp_path):
+    recipe(folder, "reward")
+    found = folder.recipe(f"model.ref={files(tmp_path, *SCORER)}")
+    assert found.model.ref.startswith("path:")
+
+
+@pytest.mark.parametrize("words", [["topology.experts.general.model={ref}"], ["+models.own.ref={ref}", "own"]])
+def test_a_folder_with_a_reward_model_is_no_expert(folder, tmp_path, words):
+    folder.write(folder.serves)
+    ref = files(tmp_path, *SCORER)
+    overrides = [word.format(ref=ref) for word in words]
+    overrides = [f"topology.experts.general.model={word}" if word == "own" else word for word in overrides]
+    assert (
+        "not served as an expert"
+        in {p.key: p.rule for p in folder.problems(*overrides)}["topology.experts.general.model"]
+    )
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"architectures": 7}', '{"architectures": {}}'])
+def test_files_that_are_broken_are_left_to_those_who_load_them(folder, tmp_path, content):
+    recipe(folder)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text(content)
+    assert folder.recipe(f"model.ref=path:{tmp_path}/model")

@@ -13,10 +13,11 @@ from largeforge.artifacts import write_text
 from largeforge.card import card
 from largeforge.recipe import extensions, method_extra
 from largeforge.recipe.base import Strict
+from largeforge.recipe.made_for import CAUSAL_LM
 from largeforge.recipe.schema import Adapter, Launcher, Method, Registry
 from largeforge.stages import model_card
 from largeforge.stages.context import Result
-from largeforge.stages.loading import CAUSAL_LM, Base, load_model, load_tokenizer
+from largeforge.stages.loading import Base, load_model, load_tokenizer
 from largeforge.tokens.template import sha256
 from largeforge.training import distributed, extra
 from largeforge.training.arguments import compute_precision
@@ -82,7 +83,8 @@ def run(config: Config, context: Context) -> Result:
         world_size=config.world_size,
     )
     template = tokenizer.chat_template
-    metrics = method.run(config.method, session)
+    with extra.blamed(config.method, lambda: session.has_begun):
+        metrics = method.run(config.method, session)
     if distributed.is_first():
         write_text(context.out / model_card.CARD, card(model_card.facts(context, results=metrics)))
     resolved = {**source.identity(), **({"chat_template": sha256(template)} if template else {})}

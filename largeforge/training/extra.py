@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import re
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from largeforge.errors import Problem, RecipeError, nearest
+from largeforge.errors import LargeForgeError, Problem, RecipeError, nearest
 from largeforge.recipe import method_extra
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from largeforge.recipe.training import TrainingMethod
+
+_REFUSALS = (ValueError, TypeError, NotImplementedError, ImportError, AssertionError)
+"""What trl and transformers raise where settings do not fit together, or need what is not here."""
 
 
 def verify(config: str, method: TrainingMethod) -> None:
@@ -23,6 +30,25 @@ def verify(config: str, method: TrainingMethod) -> None:
     problems = list(method_extra.check(method, method.extra)) or list(_unknown(config, method.extra))
     if problems:
         raise RecipeError([Problem(f"method.{p.key}", p.rule, p.where, p.given, p.nearest) for p in problems])
+
+
+@contextmanager
+def blamed(method: TrainingMethod, has_begun: Callable[[], bool]) -> Iterator[None]:
+    """Turn what trl says against the extra fields of a method, before the training has begun, into one message.
+
+    Raises RecipeError with the fields that trl's message names; where it names none, trl's error goes on.
+    """
+    try:
+        yield
+    except LargeForgeError:
+        raise
+    except _REFUSALS as error:
+        named = [name for name in method.extra if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(error))]
+        if not named or has_begun():
+            raise
+        reason = " ".join(str(error).split())
+        problems = [Problem(f"method.extra.{n}", f"trl says: {reason}", given=repr(method.extra[n])) for n in named]
+        raise RecipeError(problems) from error
 
 
 def _unknown(config: str, extra: dict[str, Any]) -> list[Problem]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import StageError
+from largeforge.recipe import further_models
 from largeforge.signals import Signals
 from largeforge.training import arguments, datasets, distributed, samples, saving, watcher, wrapping
 from largeforge.training.checkpoints import Store
@@ -43,6 +44,8 @@ class Session:
     seed: int
     device: str
     world_size: int
+    has_begun: bool = False
+    """Whether the method has its trainer, and trains."""
 
     @property
     def checkpoints(self) -> Path:
@@ -74,7 +77,8 @@ class Session:
     def others(self) -> OtherModels:
         """The further models of this training, loaded as they are asked for."""
         precision = arguments.compute_precision(self.method.precision, self.device)
-        return OtherModels(self.context, self.registry, device=self.device, precision=precision)
+        named = further_models.of_settings("method", self.method)
+        return OtherModels(self.context, self.registry, named, device=self.device, precision=precision)
 
     def other_model(self, reference: str, *, precision: str = "auto") -> OtherModel:
         """Return a further model that the method's settings name, frozen."""
@@ -82,6 +86,7 @@ class Session:
 
     def fit(self, trainer: Any) -> dict[str, float]:
         """Train from the newest trusted checkpoint, save, and return the final metrics."""
+        self.has_begun = True
         answering = samples.callback(self.context, method=self.method, model=self.model, tokenizer=self.tokenizer)
         if answering is not None:
             trainer.add_callback(answering)

@@ -37,3 +37,24 @@ def test_a_wrong_field_is_named(name: str, value: Any, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         extra.verify(dpo.TRL_CONFIG, dpo.Config(extra={name: value}))
     assert message in str(caught.value)
+
+
+class OfTrl(ValueError):
+    pass
+
+
+def test_what_trl_says_against_a_field_is_told_by_its_key() -> None:
+    method = dpo.Config(extra={"ld_alpha": 0.5, "tf32": True})
+    with pytest.raises(RecipeError) as caught, extra.blamed(method, lambda: False):
+        raise OfTrl("--tf32 requires Ampere\n  or newer")
+    assert str(caught.value).splitlines()[1:] == [
+        "  - method.extra.tf32 = True: trl says: --tf32 requires Ampere or newer"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "begun"), [("the loss of ld_alphabet is wrong", False), ("something else", False), ("ld_alpha", True)]
+)
+def test_what_has_nothing_to_do_with_a_field_goes_on_as_it_is(text: str, begun: bool) -> None:
+    with pytest.raises(OfTrl, match=text), extra.blamed(dpo.Config(extra={"ld_alpha": 0.5}), lambda: begun):
+        raise OfTrl(text)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from largeforge.scaffold.recipe import Wanted
 
-_FLAGS = ("base", "method", "model", "data", "adapter", "hardware", "serve")
+_FLAGS = ("base", "method", "model", "teacher", "data", "adapter", "hardware", "serve")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="base", default="", metavar="RECIPE", help="recipe to build on")
     parser.add_argument("--train", dest="method", default="", metavar="METHOD", help="training method, such as sft")
     parser.add_argument("--model", default="", help="a choice of conf/model/, a reference (hub:owner/name), a folder")
+    parser.add_argument("--teacher", default="", help="the model that distill learns from, given as --model is")
     parser.add_argument("--data", default="", metavar="PATH", help="file, folder, pattern or address to train on")
     parser.add_argument("--adapter", default="", help="lora (the default) or none, which trains all weights")
     parser.add_argument("--hardware", default="", help="a choice of conf/hardware/; without it, the machine as found")
@@ -116,6 +117,7 @@ def _ask(answers: dict[str, Any]) -> dict[str, Any]:
     from rich.prompt import Confirm, Prompt
 
     from largeforge.recipe import sources
+    from largeforge.scaffold.recipe import has_teacher
 
     found = dict(answers)
 
@@ -133,6 +135,8 @@ def _ask(answers: dict[str, Any]) -> dict[str, Any]:
     if "base" not in found:
         print(f"Models of conf/model/: {', '.join(sources.choices('model'))}")
         ask("model", "Model (one of these, hub:owner/name, or a folder)", "qwen2_5_7b_instruct")
+    if found.get("method") in sources.choices("method") and has_teacher(found["method"]) and "base" not in found:
+        ask("teacher", "Teacher to learn from (a model as above)", "qwen2_5_14b_instruct")
     if found.get("method") or "base" in found:
         ask("data", "Data: a file, folder, pattern or address (empty: given when it is run)", "")
     ask("hardware", "Hardware", "auto", list(sources.choices("hardware")))

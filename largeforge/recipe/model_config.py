@@ -157,13 +157,13 @@ def _is_of_another(model: Model, ref: ModelRef) -> bool:
     """Whether the architecture came with a choice of the library and `ref` was then changed to another repository."""
     if ref.scheme != "hub" or model.name not in sources.choices("model"):
         return False
-    chosen = _library_model(sources.choices("model")[model.name])
+    chosen = library_model(sources.choices("model")[model.name])
     if chosen is None or chosen.architecture != model.architecture:
         return False
     return model_ref.parse(chosen.ref).target != ref.target
 
 
-def _library_model(path: Path) -> Model | None:
+def library_model(path: Path) -> Model | None:
     """Return the model of a choice, or None when the file is no sound choice."""
     import yaml
 
@@ -185,7 +185,7 @@ def _in_library(ref: ModelRef) -> ModelConfig:
     for name, path in sources.choices("model").items():
         if f"hub:{ref.target}" not in path.read_text(encoding="utf-8", errors="replace"):
             continue
-        model = _library_model(path)
+        model = library_model(path)
         if model is not None and model_ref.parse(model.ref).target == ref.target and model.architecture is not None:
             return ModelConfig(model.architecture.config(), f"conf/model/{name}.yaml", weights=model.weights or "bf16")
     raise NotFound("no choice of conf/model/ describes it")

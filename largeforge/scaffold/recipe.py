@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from largeforge.errors import RecipeError, listed, nearest
-from largeforge.recipe import extensions, method_checks, model_ref, sources
+from largeforge.recipe import extensions, method_checks, model_config, model_ref, sources
 
 if TYPE_CHECKING:
     from largeforge.data.formats import Kind
@@ -37,6 +37,8 @@ class Wanted:
     """A choice of `conf/model/`, a model reference, or a folder."""
     data: str = ""
     """Rows to train on; empty leaves them to the command line."""
+    teacher: str = ""
+    """What the model learns from, where its method has a teacher; as `model`."""
     adapter: str = "lora"
     hardware: str = "auto"
     serve: bool = False
@@ -63,7 +65,7 @@ def is_choice(model: str) -> bool:
     return model in sources.choices("model")
 
 
-def reference(model: str) -> str:
+def reference(model: str, flag: str = "--model") -> str:
     """Return the reference of a model that is no choice: as it is, or `path:` for a folder.
 
     Raises RecipeError for what is neither.
@@ -76,7 +78,12 @@ def reference(model: str) -> str:
         near = nearest(model, sources.choices("model"))
         hint = f" Did you mean '{near}'?" if near else ""
         rule = f"neither a choice of conf/model/, nor a folder, nor a reference: {error}."
-        raise RecipeError(f"--model {model!r}: {rule}{hint}") from None
+        raise RecipeError(f"{flag} {model!r}: {rule}{hint}") from None
+
+
+def has_teacher(method: str) -> bool:
+    """Tell whether a method learns from another model."""
+    return "teacher" in extensions.load("method", method).Config.model_fields
 
 
 def data_kind(method: str) -> Kind:
@@ -92,6 +99,12 @@ def _check(wanted: Wanted) -> None:
             near = nearest(name, names)
             hint = f" Did you mean '{near}'?" if near else ""
             raise RecipeError(f"no such {group}: {name!r}; there is: {listed(names)}.{hint}")
+    if wanted.teacher and not (wanted.method and has_teacher(wanted.method)):
+        rule = f"{wanted.method} has no teacher" if wanted.method else "only for a method that has a teacher"
+        raise RecipeError(f"--teacher: {rule}; distill learns from another model.")
+    if wanted.method and has_teacher(wanted.method) and not wanted.teacher and not wanted.base:
+        given = "a choice of conf/model/, a reference such as hub:owner/name or registry:NAME@champion, a folder"
+        raise RecipeError(f"--teacher is required: {wanted.method} learns from another model; give {given}.")
     if not wanted.base and not wanted.model:
         raise RecipeError("--model is required: a choice of conf/model/, a reference such as hub:owner/name, a folder.")
     if wanted.serve and wanted.method and method_checks.scores("method", wanted.method):
@@ -111,6 +124,8 @@ def _built_on(wanted: Wanted) -> list[str]:
         sections.append(_model(wanted.model))
     if wanted.hardware != "auto":
         choices.append(f"- override /hardware: {wanted.hardware}")
+    if wanted.teacher:
+        sections.append(_taught_by(wanted.teacher))
     if wanted.data:
         sections.append(_section("dataset", f"path: {_scalar(wanted.data)}"))
     if wanted.serve:
@@ -144,8 +159,8 @@ def _add_training(wanted: Wanted, choices: list[str], sections: list[str]) -> No
         *(["- /reward@method.rewards: exact_match"] if "rewards" in fields else []), f"- /adapter: {wanted.adapter}",
         f"- /evaluation: {metric}",
     ]  # fmt: skip
-    if "teacher" in fields:
-        sections.append(_section("method", "teacher: hub:owner/name  # the model to learn from: put yours here"))
+    if wanted.teacher:
+        sections.append(_taught_by(wanted.teacher))
     if wanted.data:
         sections.append(_section("dataset", f"path: {_scalar(wanted.data)}"))
     sections.append(_section("gates", f'vs_base.{metric}: "{gate}"'))
@@ -180,6 +195,13 @@ def _model(model: str) -> str:
     found = reference(model)
     label = re.sub(r"[^\w.-]+", "-", found.partition(":")[2].rpartition("/")[2] or found).strip("-")
     return _section("model", f"name: {_scalar(label)}", f"ref: {_scalar(found)}")
+
+
+def _taught_by(teacher: str) -> str:
+    """Return the section that names the teacher; of a choice of `conf/model/` its reference."""
+    choice = model_config.library_model(sources.choices("model")[teacher]) if is_choice(teacher) else None
+    found = choice.ref if choice else reference(teacher, "--teacher")
+    return _section("method", f"teacher: {_scalar(found)}")
 
 
 def _section(key: str, *lines: str) -> str:

@@ -55,7 +55,8 @@ SFT = ["--train", "sft", "--model", "qwen2_5_7b_instruct", "--data", "rows.jsonl
         ["--train", "reward", "--model", "hub:a/b", "--data", "pairs.jsonl"],
         ["--train", "pretrain", "--model", "hub:a/b", "--data", "notes.jsonl"],
         ["--train", "grpo", "--model", "hub:a/b", "--data", "rows.jsonl"],
-        ["--train", "distill", "--model", "hub:a/b", "--data", "rows.jsonl"],
+        ["--train", "distill", "--model", "hub:a/b", "--teacher", "qwen2_5_7b_instruct", "--data", "rows.jsonl"],
+        ["--from", "distill_qwen1_5b", "--train", "distill", "--teacher", "registry:wise@champion"],
         ["--train", "sft", "--model", "tiny_general", "--data", "rows.jsonl", "--serve"],
         ["--train", "sft", "--model", "registry:base@champion"],
         ["--serve", "--model", "qwen2_5_7b_instruct"],
@@ -112,6 +113,13 @@ def test_data_is_a_folder_a_pattern_or_an_address(
     assert yaml.safe_load(Path("recipes/mine.yaml").read_text())["dataset"] == {"path": data}
 
 
+def test_a_choice_as_teacher_is_written_as_its_reference(folder: Path) -> None:
+    words = ["--train", "distill", "--model", "hub:a/b", "--teacher", "qwen2_5_7b_instruct"]
+    assert main(["new", "recipe", "mine", *words]) == 0
+    method = yaml.safe_load(Path("recipes/mine.yaml").read_text())["method"]
+    assert method["teacher"].startswith("hub:Qwen/Qwen2.5-7B-Instruct")
+
+
 def test_a_folder_is_a_model(folder: Path) -> None:
     (folder / "my model").mkdir()
     assert main(["new", "recipe", "mine", "--serve", "--model", "my model"]) == 0
@@ -143,6 +151,9 @@ def test_a_recipe_that_is_there_is_kept_unless_forced(folder: Path, capsys: pyte
         (["mine", "--train", "sft", "--model", "tiny_general", "--data", "nope.jsonl"], "nope.jsonl"),
         (["mine", "--train", "dpo", "--model", "hub:a/b", "--data", "rows.jsonl"], "dpo trains on preference data"),
         (["mine", "--train", "reward", "--model", "hub:a/b", "--serve"], "scores and does not write"),
+        (["mine", "--train", "distill", "--model", "hub:a/b"], "--teacher is required: distill learns from another"),
+        (["mine", "--train", "distill", "--model", "hub:a/b", "--teacher", "x"], "--teacher 'x': neither a choice"),
+        (["mine", *SFT, "--teacher", "hub:a/b"], "--teacher: sft has no teacher"),
         (["mine", "--interactive"], "the answers ended before the questions"),
         (["mine"], "--model is required"),
     ],

@@ -173,6 +173,13 @@ def test_model_that_is_not_there(stage: Stage) -> None:
         stage.run()
 
 
+def test_a_reward_model_is_not_served(stage: Stage) -> None:
+    config = '{"architectures": ["Qwen2ForSequenceClassification"]}'
+    (Path(stage.config["models"]["base"]["ref"].removeprefix("path:")) / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=r"topology\.experts\.general: path:.* scores and does not write; it is not"):
+        stage.run()
+
+
 def test_relative_folders_are_not_taken_for_hub_names(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(stage.folder)
     stage.config["models"]["base"]["ref"] = "path:general/model"

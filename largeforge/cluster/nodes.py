@@ -215,6 +215,7 @@ class Training:
                 self._line(link, line.decode("utf-8", "replace"))
 
     def _line(self, link: _Link, line: str) -> None:
+        line = line.rstrip("\r")  # ssh ends its own lines as terminals do
         event = events.decode(line)
         if event is not None and event["kind"] == "failed":
             link.failed = link.failed or event

@@ -6,14 +6,18 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from largeforge.recipe import launching
+from largeforge.recipe.launching import Place
 from tests.e2e.test_training import SMALL, rows
-from tests.e2e.workspace import Workspace, wait_for
+from tests.e2e.workspace import Workspace, environment, wait_for
 
 PLAIN = SMALL.replace("  - /evaluation: loss\n", "").split("gates:")[0].replace("fraction: 0.1", "fraction: 0")
 ADAPTED = PLAIN.replace("name: small", "name: adapted") + "merge: true\n"
@@ -123,3 +127,39 @@ def test_zero(
     assert ended.returncode == 0, ended.stdout + ended.stderr
     check(workspace.run_dir("small"), alone)
     assert not (tmp_path / "compiled").exists(), "a compiler is not to be needed"
+
+
+def test_workers_refuse_what_accelerate_fell_back_to_before_the_first_step(workspace: Workspace, alone: Path) -> None:
+    spec = json.loads((alone / "train" / "stage.json").read_text())
+    folder = workspace.path / "fallen"
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True)
+        spec[name] = str(folder / name)
+    spec["config"] |= {"launcher": {"name": "fsdp2"}, "world_size": 2}
+    spec["config"]["method"]["precision"] = "bf16"
+    path = folder / "stage.json"
+    path.write_text(json.dumps(spec))
+    repository = Path(__file__).parents[2]
+
+    single = [sys.executable, "-m", "largeforge.stages", str(path)]
+    ended = subprocess.run(single, env=environment(), capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert [event["error"] for event in failures(ended.stdout)] == [
+        "the launcher started 1 processes where the plan has 2"
+    ]
+
+    place = Place("cpu", 0, {}, sys.executable, folder, str(workspace.path), "")
+    both = launching.torchrun(["tests.e2e.fallen", str(path)], place, processes=2)
+    ended = subprocess.run(both, cwd=repository, env=environment(), capture_output=True, text=True)
+    assert ended.returncode == 1
+    told = {event["error"] for event in failures(ended.stdout)}
+    assert len(told) == 1, ended.stdout + ended.stderr
+    assert "(launcher=fsdp2): FSDP2, found DDP; computing in bf16, found fp32" in told.pop()
+    assert '"progress"' not in ended.stdout
+    assert not list((folder / "work").glob("checkpoints/checkpoint-*"))
+
+
+def failures(stdout: str) -> list[dict[str, Any]]:
+    """Return the `failed` events that processes told."""
+    events = (json.loads(line) for line in stdout.splitlines() if line.startswith("{"))
+    return [event for event in events if event["kind"] == "failed"]

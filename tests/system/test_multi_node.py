@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import largeforge
 from tests.e2e.test_training import rows
 from tests.e2e.workspace import Workspace, environment, wait_for
 from tests.system.network import Network, network
@@ -117,13 +120,14 @@ def test_two_hosts_train_as_one_process_does_and_go_on_after_one_was_cut_off(
     assert all(abs(found[step] - loss) < 1e-4 for step, loss in expected.items())
 
 
-def test_stopping_the_run_leaves_nothing_on_the_hosts(workspace: Workspace, hosts: Network) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_stopping_the_run_leaves_nothing_on_the_hosts(workspace: Workspace, hosts: Network, number: int) -> None:
     process = start(workspace, hosts, *PAIR, "hosts=pair", "method.max_steps=100000")
     work = ["largeforge.stages", "torch.distributed.run"]
     wait_for(lambda: process.poll() is not None or all(hosts.processes(host, word) for host in "ab" for word in work))
     assert process.poll() is None, workspace.output
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, number)
+    assert process.wait() in (130, -signal.SIGKILL), workspace.output
     wait_for(lambda: not hosts.processes("a", "largeforge") and not hosts.processes("b", "largeforge"), timeout_s=60)
 
 
@@ -138,5 +142,42 @@ def test_a_host_without_the_shared_storage_is_named(tmp_path: Path, workspace: W
 def test_a_host_that_does_not_answer_is_named(workspace: Workspace, hosts: Network) -> None:
     workspace.write("hosts/gone.yaml", INVENTORY.format(config=hosts.ssh_config, a=hosts.hosts["a"], b="10.83.7.99"))
     assert run(workspace, hosts, *PAIR, "hosts=gone", "launcher.connect_timeout_s=3") == 1
-    assert "host b (10.83.7.99)" in workspace.output
+    assert "host b (10.83.7.99)" in error(workspace)
     assert not hosts.processes("a", "largeforge")
+
+
+def test_a_host_that_does_not_take_the_key_is_named(workspace: Workspace, hosts: Network, tmp_path: Path) -> None:
+    key = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    ours = hosts.ssh_config.read_text()
+    theirs = ours.replace("Host *", f"Host {hosts.hosts['b']}").replace(str(hosts.folder / "id"), str(key))
+    config = workspace.write("ssh_config", ours.replace("Host *", f"Host {hosts.hosts['a']}") + theirs)
+    workspace.write("hosts/locked.yaml", INVENTORY.format(config=config, **hosts.hosts))
+    assert run(workspace, hosts, *PAIR, "hosts=locked") == 1
+    assert f"host b ({hosts.hosts['b']}) cannot be reached: " in workspace.output
+    assert re.search(r"Permission denied \(publickey[a-z,-]*\)\.$", error(workspace))
+
+
+def test_a_host_with_another_version_is_named(workspace: Workspace, hosts: Network) -> None:
+    python = workspace.write(
+        "python",
+        f"""#!/bin/sh
+exec {sys.executable} -c 'import largeforge, runpy; largeforge.__version__ = "9.9"
+runpy.run_module("largeforge.cluster.agent", run_name="__main__")'
+""",
+    )
+    python.chmod(0o755)
+    inventory = INVENTORY.format(config=hosts.ssh_config, **hosts.hosts)
+    address = hosts.hosts["b"]
+    workspace.write("hosts/older.yaml", inventory.replace(address, f"{address}, python: {python}"))
+    assert run(workspace, hosts, *PAIR, "hosts=older") == 1
+    assert f"hosts must have the same packages: a has largeforge {largeforge.__version__}, b has 9.9" in error(
+        workspace
+    )
+
+
+def error(workspace: Workspace) -> str:
+    """Return the one line that says what went wrong."""
+    lines = workspace.output.partition("error: ")[2].splitlines()
+    assert len(lines) == 1, workspace.output
+    return lines[0]

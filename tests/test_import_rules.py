@@ -46,7 +46,7 @@ RULES = {
     "methods": _EXTENSION,
     "adapters": _EXTENSION,
     "launchers": Rule(own=("recipe", "cluster.spec"), top=("pydantic",), late=TRAINING),
-    "cluster": Rule(late=("submitit",)),
+    "cluster": Rule(own=("autopsy",), late=("submitit",)),
     "evaluators": _EXTENSION,
     "rewards": Rule(own=("recipe",), top=("pydantic",), late=(*TRAINING, "jsonschema", "referencing", "regex")),
     "quantizers": _EXTENSION,

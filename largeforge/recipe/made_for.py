@@ -48,7 +48,7 @@ def of_reference(reference: str, registry: Registry) -> MadeFor | None:
         if ref.scheme == "registry":
             return of_folder(registered.folder(ref, registry))
         return of_folder(hub.snapshot(ref)) if ref.scheme == "hub" else None
-    except hub.NotFound:
+    except (hub.NotFound, RuntimeError):  # a home that is not there, `~nobody/model`
         return None
 
 

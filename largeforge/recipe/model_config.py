@@ -47,7 +47,7 @@ def config_of(model: Model | str, recipe: Recipe, *, online: bool = True) -> Mod
     """
     try:
         return _Finder(recipe, online=online).find(model)
-    except NotFound as error:
+    except (NotFound, RuntimeError) as error:  # RuntimeError: a home that is not there, `~nobody/model`
         return ModelConfig(None, problem=str(error))
 
 

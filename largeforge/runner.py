@@ -24,6 +24,7 @@ from largeforge.forecast.shortage import after_shortage
 from largeforge.recipe import extensions, launching
 from largeforge.recipe.lock import versions
 from largeforge.signals import STOP_GRACE_S, Signals
+from largeforge.training.checkpoints import Store
 
 if TYPE_CHECKING:
     from largeforge.plan import Plan, Stage
@@ -261,6 +262,10 @@ class _Execution:
         if reason == "out_of_memory":
             reached = max(process.reached_gib, float(process.failed.get("memory_gib", 0.0)))
             message = f"{message}\n{after_shortage(self.plan, process.stage.name, reached_gib=reached)}".rstrip()
+        kept = Store(log.parent / "work" / "checkpoints", limit=0).steps()
+        if kept and (death.killer or reason == "out_of_memory"):
+            between = "\n" if "\n" in message else "; "
+            message += f"{between}checkpoint-{kept[0]} is kept: the same command continues from it"
         return message, reason
 
     def _stop(self) -> None:

@@ -98,7 +98,7 @@ RULES = {
         own=("recipe", "plan", "runs", "recorded", "identity", "compare"), top=("rich",), late=("hydra",)
     ),
     "runs": Rule(own=("plan", "recipe"), top=("yaml",)),
-    "runner": Rule(own=("plan", "stages", "recipe", "runs", "autopsy", "forecast")),
+    "runner": Rule(own=("plan", "stages", "recipe", "runs", "autopsy", "forecast", "training.checkpoints")),
     "autopsy": Rule(),
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),

@@ -22,6 +22,7 @@ from largeforge.errors import GateError, Interrupted, StageError
 from largeforge.hardware import Machine
 from largeforge.plan import Plan, Stage
 from largeforge.recipe.schema import Recipe
+from largeforge.training import checkpoints
 from tests.e2e.workspace import processes
 
 FAKE = Path(__file__).parent / "fakes" / "stage.py"
@@ -185,6 +186,41 @@ def test_a_failure_is_one_message_and_keeps_what_is_done(
     assert (path / "before" / "manifest.json").is_file()
     assert not (path / "a" / "manifest.json").exists()
     assert not (path / "after").exists()
+
+
+def test_the_reason_of_a_failure_is_in_the_event_for_programs(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    wanted = plan(tmp_path, stage("a", fail="out of memory: 2 GiB", reason="out_of_memory"))
+    with runs.opened(wanted) as run, pytest.raises(StageError, match="2 GiB"):
+        runner.run(wanted, run, seen.append)
+    assert [(event["reason"], event["error"]) for event in seen if event["kind"] == "failed"] == [
+        ("out_of_memory", "out of memory: 2 GiB")
+    ]
+
+
+def test_a_training_that_died_names_the_checkpoint_that_it_continues_from(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, stage("a", die=int(signal.SIGKILL)))
+    with pytest.raises(StageError) as first:
+        go(wanted)
+    assert "is kept" not in str(first.value)
+    for step in (90, 100):
+        seal = runs.existing(wanted)[0] / "a" / "work" / "checkpoints" / f"checkpoint-{step}" / checkpoints.SEAL
+        seal.parent.mkdir(parents=True)
+        seal.touch()
+    with pytest.raises(StageError, match="checkpoint-100 is kept: the same command continues from it"):
+        go(wanted)
+
+
+def test_a_stage_is_told_which_steps_are_recorded(tmp_path: Path) -> None:
+    wanted = plan(tmp_path, stage("a", exit=1))
+    with pytest.raises(StageError):
+        go(wanted)
+    folder = runs.existing(wanted)[0] / "a"
+    told = [{"time": 0.0, "stage": "a", "kind": "progress", "step": step} for step in (6, 7)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+    with pytest.raises(StageError):
+        go(wanted)
+    assert json.loads((folder / "stage.json").read_text())["recorded_step"] == 7
 
 
 def test_the_log_is_quoted_when_a_stage_dies_without_a_word(tmp_path: Path) -> None:

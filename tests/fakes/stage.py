@@ -31,7 +31,7 @@ if config.get("die"):
 while config.get("wait_for") and not Path(config["wait_for"]).exists():
     time.sleep(0.02)
 if config.get("fail"):
-    emit("failed", error=config["fail"], exit_code=config.get("exit", 1))
+    emit("failed", error=config["fail"], exit_code=config.get("exit", 1), reason=config.get("reason", ""))
     sys.exit(config.get("exit", 1))
 if config.get("exit"):
     sys.exit(config["exit"])

@@ -25,6 +25,7 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc", "Cannot allocate memory",
+    "failed to map segment from shared object",
 )  # fmt: skip
 _NOT_WRITTEN = ("PytorchStreamWriter", "unexpected pos", "inline_container")
 """What torch.save says when the disk does not take the data; the system's own error is lost."""
@@ -55,7 +56,7 @@ def explain(error: Exception, folder: Path) -> Cause | None:
     for found in _chain(error):
         system = os_errors.inside(found) or _unwritten(found, folder)
         if system is not None and system.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            where = Path(system.filename) if system.filename else folder / "a file"
+            where = Path(system.filename) if system.filename else folder
             advice = os_errors.advice(system) or "cure that and run the same command again: what is finished is kept"
             return Cause(DISK, f"{os_errors.explain_os_error(system, where)}; {advice}")
     return None

@@ -56,7 +56,12 @@ class Keeper:
     # Before the training
 
     def install(self) -> None:
-        """Take over how the trainer saves, and listen to it."""
+        """Take over how the trainer saves, and listen to it; what it prints would bury the reason of a failure."""
+        from transformers import PrinterCallback
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        self.trainer.remove_callback(PrinterCallback)
         self._write = self.trainer._save_checkpoint
         self.trainer._save_checkpoint = self.save
         self.trainer.create_model_card = lambda *_, **__: None  # trl writes one beside every checkpoint
@@ -193,6 +198,8 @@ class Keeper:
                 shutil.rmtree(self.store.saving, ignore_errors=True)
             if told is None:
                 raise
+            kept = self.store.steps()
+            told.args = (f"{told}; {self.store.path(kept[0]).name} is kept" if kept else str(told),)
             raise told from error
         self.saving_s = time.monotonic() - began
 

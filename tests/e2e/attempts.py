@@ -181,8 +181,9 @@ class Server:
 
 
 def prepared(workspace: Workspace, recipe: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return config and inputs of the training of a run that has ended."""
-    spec = json.loads((workspace.run_dir(recipe) / "train" / "stage.json").read_text())
+    """Return config and inputs of the training of the first run of a recipe, which has ended."""
+    first = min((workspace.path / "runs" / recipe).iterdir())
+    spec = json.loads((first / "train" / "stage.json").read_text())
     return spec["config"], spec["inputs"]
 
 
@@ -192,6 +193,9 @@ def serve() -> None:
     import peft  # noqa: F401
     import torch  # noqa: F401
     from trl import SFTConfig, SFTTrainer  # noqa: F401
+
+    import largeforge.methods.sft
+    import largeforge.stages.train  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.attempts import Attempts, Server, prepared
 from tests.e2e.test_training import small
-from tests.e2e.workspace import Workspace
+from tests.e2e.workspace import Workspace, environment
 
 Start = Callable[..., Attempts]
 STEPS = 30
@@ -121,7 +121,7 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(training: Start) -> 
     weights.write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
     os.truncate(broken.checkpoints / f"checkpoint-{before[1]}" / "trainer_state.json", 100)
     leftover = broken.checkpoints / ".saving" / f"checkpoint-{newest + 5}"
-    leftover.mkdir(parents=True)
+    leftover.mkdir(parents=True, exist_ok=True)
     (leftover / "model.safetensors").write_bytes(b"half")
     last = broken.run()
 
@@ -171,14 +171,43 @@ def is_finite(weights: Path) -> bool:
     return all(bool((abs(tensor) < math.inf).all()) for tensor in load_file(weights).values())
 
 
-def test_out_of_memory_is_one_message(training: Start, server: Server) -> None:
-    attempts = training("large", per_device_train_batch_size=8192, max_steps=3, num_train_epochs=200.0)
-    failed = attempts.run(AS=server.size_bytes() + 600 * MIB)
+def test_memory_that_is_refused_is_one_message(training: Start, server: Server, tmp_path: Path) -> None:
+    attempts = training("large", per_device_train_batch_size=256, max_length=2048)
+    data = Path(shutil.copytree(attempts.inputs["data"], tmp_path / "data"))
+    row = json.loads((data / "train.jsonl").read_text().splitlines()[0])
+    row["messages"][0]["content"] = "7 " * 1000
+    (data / "train.jsonl").write_text((json.dumps(row) + "\n") * 256)
+    attempts.inputs = {**attempts.inputs, "data": str(data)}
+    failed = attempts.run(AS=server.size_bytes() + 1500 * MIB)
     assert failed.code == 1
     assert failed.failure["reason"] == "out_of_memory"
-    assert "out of memory" in failed.failure["error"]
+    assert failed.failure["memory_gib"] > 0.3
+    assert failed.failure["error"].startswith("out of memory: ")
     assert "GiB more were refused, this process had reached" in failed.failure["error"]
-    assert "Traceback" not in failed.failure["error"]
+    assert "\n" not in failed.failure["error"]
+
+
+CGROUP = Path("/sys/fs/cgroup/memory")
+
+
+def test_a_kill_by_the_kernel_for_want_of_memory_is_told_as_such(ran: Workspace) -> None:
+    group = CGROUP / f"largeforge-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("350M")
+    except OSError:
+        pytest.skip("limiting memory needs root and cgroups of version 1")
+    words = ran.command("+recipe=small", "method.max_steps=6", "~evaluation", "~gates")
+    limited = ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *words]
+    try:
+        result = subprocess.run(limited, cwd=ran.path, env=environment(), capture_output=True, text=True, check=False)
+    finally:
+        group.rmdir()
+    assert result.returncode == 1
+    assert "train: out of memory: the kernel killed its process" in result.stderr
+    assert "The plan had" in result.stderr
+    failed = [json.loads(line) for line in (ran.run_dir("small") / "events.jsonl").read_text().splitlines()]
+    assert [event["reason"] for event in failed if event["kind"] == "failed"] == ["out_of_memory"]
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_training_continues(training: Start, tmp_path: Path) -> None:
@@ -192,6 +221,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_training_continues(traini
         assert "free some space and run the same command again" in failed.failure["error"]
         kept = attempts.sealed()
         assert kept
+        assert f"checkpoint-{kept[-1]} is kept" in failed.failure["error"]
         assert not list(attempts.checkpoints.glob(".saving/*"))
         grow()
         last = attempts.run()

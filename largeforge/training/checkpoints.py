@@ -25,7 +25,7 @@ SEAL = "largeforge-checkpoint.json"
 SAVING = ".saving"
 """Folder below that of the checkpoints in which one is written."""
 HASH = "blake3" if find_spec("blake3") else "sha256"
-"""What seals are made with: hashing must not take longer than writing (docs/robust.md)."""
+"""What seals are made with: hashing must not take longer than writing."""
 
 
 @dataclass(frozen=True)

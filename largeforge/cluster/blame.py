@@ -57,6 +57,11 @@ class Ending:
         return "" if worker is None or worker.killer == "SIGTERM" else str(replace(worker, host=""))
 
     @property
+    def kind(self) -> str:
+        """Why it ended, in one word; where there is one, the runner keeps this message and does not look at the log."""
+        return "killed" if self.killed else self.reason
+
+    @property
     def rank(self) -> int:
         """How little this looks like a cause: 0 is the most certain one."""
         if self.lost:

@@ -176,7 +176,7 @@ class Training:
         if not endings:
             return 0
         first = cause(endings)
-        return self._fail(first.message(), exit_code=first.exit_code, reason=first.reason)
+        return self._fail(first.message(), exit_code=first.exit_code, reason=first.kind)
 
     def _fail(self, message: str, *, exit_code: int = 1, reason: str = "") -> int:
         self._out.emit("failed", error=message, exit_code=exit_code, reason=reason)

@@ -188,7 +188,7 @@ class Following:
         first = cause(endings) if endings else None
         if first and (first.killed or first.error):
             said = f"{first.host}: {first.killed}" if first.killed else first.error
-            return self._fail(f"{where}: {said}", exit_code=first.exit_code, reason=first.reason)
+            return self._fail(f"{where}: {said}", exit_code=first.exit_code, reason=first.kind)
         words = [line for task in sorted(self._last) for line in self._last[task]][-15:]
         tail = "\n  ".join(words or ["(empty)"])
         return self._fail(f"{where} ended as {state.lower()}. The end of its log:\n  {tail}")

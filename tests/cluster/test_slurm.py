@@ -76,6 +76,7 @@ def test_a_process_that_was_killed_is_named(folder: Path) -> None:
     assert code == 1
     assert ": node 0: one of its worker processes (rank 1) was killed by SIGKILL" in told[-1]["error"]
     assert "\n" not in told[-1]["error"]
+    assert told[-1]["reason"] == "killed", "the runner would say it in its own words, without the host"
 
 
 @pytest.fixture

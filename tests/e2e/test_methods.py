@@ -1,6 +1,7 @@
 """Every method that needs no teacher learns as plain trl does, also when it is killed on the way.
 
-The task has a known answer: which of four digits is the largest. The base answers with any of them.
+The task has a known answer: which of four digits is the largest. The base answers with any of them. An adapter of
+every kind is trained on it.
 """
 
 from __future__ import annotations
@@ -31,19 +32,32 @@ SETTINGS = {
     "learning_rate": 1e-3, "max_steps": 60, "per_device_train_batch_size": 32, "max_length": 32, "warmup_steps": 10,
     "lr_scheduler_type": "cosine", "logging_steps": 1, "save_steps": 20,
 }  # fmt: skip
+FAST = {**SETTINGS, "learning_rate": 5e-3}
 LORA = {"lora_r": 32, "lora_alpha": 64}
-WITH_LORA: dict[str, Any] = {"method": {**SETTINGS, "learning_rate": 5e-3}, "adapter": {"name": "lora", **LORA}}
 JOBS: dict[str, dict[str, Any]] = {
-    "dpo": {"dataset": {"path": "pairs.jsonl"}, "method": {**SETTINGS, "eval_steps": 30}},
-    "reward": {"dataset": {"path": "pairs.jsonl"}, **WITH_LORA, "merge": True},
-    "kto": {"dataset": {"path": "rated.jsonl"}, **WITH_LORA},
+    "dpo": {
+        "dataset": {"path": "pairs.jsonl"}, "method": {**SETTINGS, "eval_steps": 30},
+        "gates": {"preference_accuracy": "> 0.5"},  # what is waited for longest trains first: this and the reward model
+    },
+    "reward": {"dataset": {"path": "pairs.jsonl"}, "method": FAST, "adapter": {"name": "lora", **LORA}, "merge": True},
+    "kto": {
+        "dataset": {"path": "rated.jsonl"}, "method": FAST,
+        "adapter": {"name": "rslora", "lora_r": 32, "lora_alpha": 12},  # divided by the root of the rank
+    },
     "orpo": {
-        "dataset": {"path": "pairs.jsonl"}, **WITH_LORA, "method": {**WITH_LORA["method"], "eval_steps": 60},
+        "dataset": {"path": "pairs.jsonl"}, "method": {**FAST, "eval_steps": 60}, "adapter": {"name": "dora", **LORA},
+        "merge": True,
+    },
+    "sft": {
+        "dataset": {"path": "right.jsonl"}, "method": {**FAST, "max_steps": 30}, "adapter": {"name": "qlora"},
+        "merge": True,
     },
     "pretrain": {"dataset": {"path": "notes.jsonl"}, "method": {**SETTINGS, "max_steps": 30}},
 }  # fmt: skip
+COMPARED = [job for job in JOBS if job != "sft"]
+"""Jobs whose losses are compared with plain trl; `base` is trained by the same method."""
 EVALUATIONS = {
-    "pretrain": "loss", "dpo": "preference_accuracy", "kto": "label_auc", "reward": "reward_accuracy",
+    "pretrain": "loss", "sft": "loss", "dpo": "preference_accuracy", "kto": "label_auc", "reward": "reward_accuracy",
 }  # fmt: skip
 
 
@@ -60,6 +74,7 @@ def write_rows(workspace: Workspace) -> None:
             {"prompt": " ".join(p), "completion": max(p) if wanted else wrong[p], "label": wanted}
             for p, wanted in rated
         ],
+        "right.jsonl": [{"prompt": " ".join(p), "response": max(p)} for p in prompts],
         "notes.jsonl": [{"text": f"The largest of {' '.join(p)} is {max(p)}."} for p in prompts],
     }
     for name, rows in files.items():
@@ -80,6 +95,12 @@ def write_recipe(workspace: Workspace, name: str, jobs: dict[str, dict[str, Any]
         ]
     recipe = {"defaults": choices, "name": name, "jobs": jobs}
     workspace.write(f"recipes/{name}.yaml", f"# @package _global_\n{yaml.safe_dump(recipe, sort_keys=False)}")
+
+
+def lora(adapter: dict[str, Any]) -> dict[str, Any]:
+    """Return peft's settings of an adapter."""
+    flags = {f"use_{name}": True for name in ("rslora", "dora") if adapter["name"] == name}
+    return {"r": adapter["lora_r"], "lora_alpha": adapter["lora_alpha"], **flags}
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +179,25 @@ def test_a_reward_model_ranks_answers_and_is_beside_chance(digits: Workspace) ->
         assert "score.weight" in merged_weights.keys()  # noqa: SIM118 - it is no mapping
 
 
+def test_adapters_of_every_kind_stand_on_one_base_and_can_be_merged(digits: Workspace) -> None:
+    folder = digits.run_dir("digits")
+    written = {
+        job: json.loads((folder / f"{job}.train/out/adapter_config.json").read_text())
+        for job, content in JOBS.items()
+        if "adapter" in content
+    }
+    assert {job: (found["use_rslora"], found["use_dora"]) for job, found in written.items()} == {
+        "reward": (False, False), "kto": (True, False), "orpo": (False, True), "sft": (False, False),
+    }  # fmt: skip
+    base = folder / "base.train/out"
+    assert {Path(found["base_model_name_or_path"]).resolve() for found in written.values()} == {base.resolve()}
+    for job in ("orpo", "sft"):
+        merged = folder / f"{job}.merge/out"
+        assert "quantization_config" not in json.loads((merged / "config.json").read_text())
+        assert (merged / "model.safetensors").stat().st_size == (base / "model.safetensors").stat().st_size
+    assert judged(digits, "sft")["vs_base.loss"] < -0.1
+
+
 def test_continued_pretraining_lowers_the_loss_of_the_texts(digits: Workspace) -> None:
     metrics = judged(digits, "pretrain")
     assert metrics["vs_base.loss"] < -1
@@ -175,14 +215,14 @@ def test_every_method_has_the_losses_of_a_plain_trl_script_that_nobody_kills(dig
     run = digits.run_dir("digits")
     planned = {stage["name"]: stage for stage in json.loads((run / "plan.json").read_text())["stages"]}
     jobs = []
-    for job in ("base", *JOBS):
+    for job in ("base", *COMPARED):
         config, threads = (planned[f"{job}.train"][key] for key in ("config", "threads"))
         settings = {key: config["method"][key] for key in SETTINGS if key not in ("save_steps", "logging_steps")}
         jobs.append({
             "name": job, "method": "sft" if job == "base" else job, "settings": {**settings, "seed": config["seed"]},
             "model": str(run / ("base.init" if job == "base" else "base.train") / "out"), "threads": threads,
             "rows": str(run / f"{job}.prepare" / "out" / "train.jsonl"),
-            "lora": {"r": LORA["lora_r"], "lora_alpha": LORA["lora_alpha"]} if "adapter" in JOBS.get(job, {}) else {},
+            "lora": lora(JOBS[job]["adapter"]) if "adapter" in JOBS.get(job, {}) else {},
             "steps": settings["max_steps"] if job in KILLED else STEPS,
         })  # fmt: skip
     spec, answer = digits.write("plain.json", json.dumps(jobs)), digits.path / "losses.json"

@@ -137,6 +137,7 @@ class Server:
     def __init__(self) -> None:
         self._attempts: dict[int, Attempt] = {}
         self._started = threading.Condition()
+        self._ready = threading.Event()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.attempts"], cwd=Path(__file__).parents[2],
             env={**environment(), **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"), **QUIET},
@@ -157,7 +158,8 @@ class Server:
         return attempt
 
     def size_bytes(self) -> int:
-        """Return the address space that an attempt begins with."""
+        """Return the address space that an attempt begins with, once everything is imported."""
+        assert self._ready.wait(300)
         pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[0]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -171,7 +173,9 @@ class Server:
         for line in self._process.stdout:
             told = json.loads(line)
             with self._started:
-                if "status" in told:
+                if "ready" in told:
+                    self._ready.set()
+                elif "status" in told:
                     self._attempts[told["pid"]].code = os.waitstatus_to_exitcode(told["status"])
                     self._attempts[told["pid"]]._ended.set()
                 else:
@@ -198,6 +202,7 @@ def serve() -> None:
     import largeforge.stages.train  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _tell({"ready": 1})
     for line in sys.stdin:
         told = json.loads(line)
         pid = os.fork()

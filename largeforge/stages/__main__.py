@@ -40,7 +40,10 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except LargeForgeError as error:
-        telling.emit("failed", error=str(error), exit_code=error.exit_code, reason=getattr(error, "reason", ""))
+        cause = failures.behind(error, Path(spec["out"]).parent)
+        telling.emit(
+            "failed", error=str(error), exit_code=error.exit_code, reason=cause.reason, memory_gib=cause.memory_gib
+        )
         return error.exit_code
     except Exception as error:
         traceback.print_exc()

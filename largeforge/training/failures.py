@@ -62,6 +62,14 @@ def explain(error: Exception, folder: Path) -> Cause | None:
     return None
 
 
+def behind(error: LargeForgeError, folder: Path) -> Cause:
+    """Return what is behind an error that has its message already, such as a model that memory was refused for."""
+    reason = getattr(error, "reason", "")
+    if not reason and isinstance(error.__cause__, Exception) and (found := explain(error.__cause__, folder)):
+        return found
+    return Cause(reason, str(error))
+
+
 def explained(error: Exception, folder: Path) -> StageError | None:
     """Return an error that `explain` knows as one that says so; None for another one."""
     if isinstance(error, LargeForgeError) or (found := explain(error, folder)) is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from largeforge.errors import ModelError
 from largeforge.training import failures
 
 Usage = namedtuple("Usage", "total used free")
@@ -97,3 +98,14 @@ def test_a_broken_loss_says_what_to_do(tmp_path: Path) -> None:
     (kept / "model.safetensors").touch()
     assert f"model.ref=path:{kept}" in str(failures.not_finite("the loss became nan", **settings, kept=kept))
     assert "no checkpoint from before" in str(failures.not_finite("the loss became nan", **settings, kept=None))
+
+
+def test_what_is_behind_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    def behind(cause: Exception) -> str:
+        try:
+            raise ModelError("model x cannot be loaded") from cause
+        except ModelError as error:
+            return failures.behind(error, tmp_path).reason
+
+    assert behind(MemoryError()) == "out_of_memory"
+    assert behind(ValueError("no such layer")) == ""

@@ -22,7 +22,8 @@ Kinds and their fields (besides `time`, seconds since the epoch, `stage` and `ki
     answer     client, expert, prompt, text, latency_ms, stream
     result     metrics, info             the last event of a stage that succeeded
     finished   seconds, reused           written by the runner; reused: done before, here or in another run
-    failed     error                     written by the runner, or by a stage before it exits
+    failed     error                     written by the runner, or by a stage before it exits; `reason` is a word
+                                         for programs where one fits: out_of_memory, disk, nan, killed
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _run(words: Sequence[str]) -> int:
 
 def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
     from largeforge.forecast.plan import refuse_what_does_not_fit, what_does_not_fit, with_forecasts
-    from largeforge.plan import make_plan
+    from largeforge.planning import make_plan
     from largeforge.runs import statuses
 
     plan = with_forecasts(make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs))

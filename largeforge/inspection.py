@@ -141,7 +141,7 @@ def _placed(problems: Iterable[Problem], file: Path) -> tuple[Problem, ...]:
 
 
 def _recipe(file: Path, name: str, values: Mapping[str, str]) -> Inspected:
-    from largeforge.plan import make_plan
+    from largeforge.planning import make_plan
     from largeforge.recipe.compose import compose
     from largeforge.recipe.validate import validate
 

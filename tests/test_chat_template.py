@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from largeforge import identity
-from largeforge.plan import Plan, make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan
 
 TEXT = "{% for message in messages %}{{ message.content }}{% endfor %}"
 

@@ -53,7 +53,8 @@ RULES = {
     "files": Rule(late=("fsspec", "pyarrow", "huggingface_hub", "datasets")),
     "data": Rule(own=("files", "recipe"), late=("numpy", "pyarrow", "tokenizers")),
     "identity": Rule(own=("recipe",)),
-    "plan": Rule(own=("recipe", "identity", "forecast")),
+    "plan": Rule(own=("recipe", "forecast")),
+    "planning": Rule(own=("plan", "recipe", "identity", "forecast")),
     "forecast": Rule(own=("recipe", "rates", "data", "plan"), top=("pydantic",)),
     "forecast_view": Rule(own=("forecast",), top=("rich",)),
     "plan_view": Rule(own=("plan", "recipe", "forecast", "forecast_view"), top=("rich",)),
@@ -66,7 +67,7 @@ RULES = {
         own=("recipe", "data"),
         late=("jinja2", "tokenizers", "pyarrow", "numpy", "transformers", "datasets"),
     ),
-    "shown": Rule(own=("plan", "recipe", "runs", "stages", "data", "tokens"), top=("rich",)),
+    "shown": Rule(own=("plan", "planning", "recipe", "runs", "stages", "data", "tokens"), top=("rich",)),
     "training": Rule(
         own=("recipe", "data", "tokens", "stages.context", "stages.loading", "stages.models"),
         top=("pydantic",),
@@ -93,9 +94,9 @@ RULES = {
         late=(*TRAINING, "openai"),
     ),
     "recorded": Rule(own=("recipe", "registry", "runs")),
-    "compare": Rule(own=("recipe", "plan", "recorded"), top=("rich",)),
+    "compare": Rule(own=("recipe", "plan", "planning", "recorded"), top=("rich",)),
     "reproduce": Rule(
-        own=("recipe", "plan", "runs", "recorded", "identity", "compare"), top=("rich",), late=("hydra",)
+        own=("recipe", "plan", "planning", "runs", "recorded", "identity", "compare"), top=("rich",), late=("hydra",)
     ),
     "runs": Rule(own=("plan", "recipe"), top=("yaml",)),
     "runner": Rule(own=("plan", "stages", "recipe", "runs", "autopsy", "forecast", "training.checkpoints")),
@@ -126,10 +127,10 @@ RULES = {
     "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(own=("recipe", "serving", "registry"), top=("pydantic",), late=("pyinfra",)),
-    "inspection": Rule(own=("plan", "recipe"), late=("pydantic",)),
+    "inspection": Rule(own=("planning", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data", "files")),
     "sweep": Rule(
-        own=("plan", "recipe", "runs", "forecast", "preflight", "console", "report", "registry"),
+        own=("plan", "planning", "recipe", "runs", "forecast", "preflight", "console", "report", "registry"),
         top=("pydantic",),
         late=("hydra", "mlflow", "optuna", "rich"),
     ),

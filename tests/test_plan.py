@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from largeforge.plan import make_plan
 from largeforge.plan_view import render, summary
+from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.validate import validate

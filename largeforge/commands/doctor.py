@@ -58,7 +58,7 @@ def _require_known(wanted: Sequence[str]) -> None:
 
 def _plan(words: Sequence[str]) -> Plan:
     from largeforge.forecast.plan import with_forecasts
-    from largeforge.plan import make_plan
+    from largeforge.planning import make_plan
     from largeforge.recipe.compose import compose
     from largeforge.recipe.validate import validate
 

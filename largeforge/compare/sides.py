@@ -38,7 +38,7 @@ def of_recipe(words: list[str]) -> Recorded:
 
     Raises RecipeError when the recipe or an override is wrong.
     """
-    from largeforge.plan import make_plan
+    from largeforge.planning import make_plan
     from largeforge.recipe.compose import compose
     from largeforge.recipe.sources import recipe_name
     from largeforge.recipe.validate import validate

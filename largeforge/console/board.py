@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from largeforge.console.figures import figures, heldout_metrics, own_metrics
+from largeforge.console.measured import figures, heldout_metrics, own_metrics
 from largeforge.console.text import clean, finite, number
 
 _MAX_LOSSES = 2000

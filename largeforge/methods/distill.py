@@ -23,7 +23,7 @@ from largeforge.recipe.training import Training, TrainingMethod
 
 if TYPE_CHECKING:
     from largeforge.recipe.base import Extension
-    from largeforge.recipe.further_models import LoadedModel
+    from largeforge.recipe.loaded_model import LoadedModel
 
 DATA_KIND = "sft"
 TRL_CONFIG = {

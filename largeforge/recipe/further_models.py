@@ -6,9 +6,8 @@ from here what a stage reads beside its base; `checks.py`, what must exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -16,25 +15,9 @@ from largeforge.recipe import model_ref
 from largeforge.recipe.sections.models import Refers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from largeforge.recipe.schema import Job
-
-
-class LoadedModel(Protocol):
-    """A further model that was loaded for a method, a reward or an evaluator."""
-
-    @property
-    def model(self) -> Any:
-        """Return the transformers model, in evaluation mode."""
-
-    @property
-    def tokenizer(self) -> Any:
-        """Return its own tokenizer."""
-
-    def render(self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool) -> list[int]:
-        """Return the token ids of a conversation under the model's own chat template."""
-
-    def has_tokens_of(self, tokenizer: Any) -> bool:
-        """Tell whether another tokenizer means the same by each token id."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from largeforge.recipe import extensions
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
-    from largeforge.recipe.further_models import LoadedModel
+    from largeforge.recipe.loaded_model import LoadedModel
 
 
 class RewardFunction(Extension):

@@ -9,7 +9,7 @@ from pydantic import Field
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
-    from largeforge.recipe.further_models import LoadedModel
+    from largeforge.recipe.loaded_model import LoadedModel
 
 
 class TrainingMethod(Extension):

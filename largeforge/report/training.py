@@ -6,7 +6,8 @@ import json
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from largeforge.console.figures import gib, heldout_metrics, own_metrics, percent
+from largeforge.console.figures import gib, percent
+from largeforge.console.measured import heldout_metrics, own_metrics
 from largeforge.console.text import clean, count, dollars, duration, finite, number
 from largeforge.report import charts
 from largeforge.report.html import esc, section

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge import identity, runs
 from largeforge.errors import LargeForgeError, Problem, RecipeError
-from largeforge.plan import Plan, make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe import folders, model_ref, sources
 from largeforge.recipe.compose import Composition
 from largeforge.recipe.packs import installed
@@ -22,6 +22,7 @@ from largeforge.reproduce.matches import Match, matches, used
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from largeforge.plan import Plan
     from largeforge.recorded import Recorded
 
 ROOT = "runs/reproduced"

@@ -12,7 +12,7 @@ from largeforge.recipe.sections.models import FurtherRewardModel
 
 if TYPE_CHECKING:
     from largeforge.errors import Problem
-    from largeforge.recipe.further_models import LoadedModel
+    from largeforge.recipe.loaded_model import LoadedModel
 
 NEEDS_ANSWER = False
 

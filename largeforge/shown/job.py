@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import DataError, ModelError, Problem, RecipeError, listed, nearest
 from largeforge.events import Events
-from largeforge.plan import Plan, Stage, make_plan, stage_name
+from largeforge.planning import make_plan, stage_name
 from largeforge.recipe import extensions, model_ref
 from largeforge.runs import Run, existing
 from largeforge.stages.context import Context
@@ -20,6 +20,7 @@ from largeforge.tokens.examples import first_rows
 
 if TYPE_CHECKING:
     from largeforge.data.formats import Kind, Row
+    from largeforge.plan import Plan, Stage
     from largeforge.recipe.schema import Job, Recipe
     from largeforge.recipe.training import Split
 

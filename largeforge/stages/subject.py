@@ -11,7 +11,7 @@ from largeforge.stages.loading import render, text_tokens
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from largeforge.recipe.further_models import LoadedModel
+    from largeforge.recipe.loaded_model import LoadedModel
     from largeforge.stages.context import Context
     from largeforge.training.other_models import OtherModels
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from largeforge.errors import LargeForgeError, Problem, RecipeError
 from largeforge.forecast.plan import refuse_what_does_not_fit, with_forecasts
 from largeforge.os_errors import explain_run_error
-from largeforge.plan import make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from largeforge import events
-from largeforge.console.figures import heldout_metrics, own_metrics
+from largeforge.console.measured import heldout_metrics, own_metrics
 from largeforge.console.text import finite
 from largeforge.recipe.tracking import Begun, Ended, Point, Sample, Summary
 

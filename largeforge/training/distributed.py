@@ -8,6 +8,7 @@ plan said is verified in `wrapping.py`; nothing here trusts a setting.
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,24 @@ def from_first(value: Any) -> Any:
     values = [value]
     torch.distributed.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def highest(value: int) -> int:
+    """Return the highest value of all processes: they must decide the same; no GPU is waited for."""
+    if not _are_several():
+        return value
+    import torch
+
+    told = torch.tensor(value)
+    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=_host_group())
+    return int(told)
+
+
+@cache
+def _host_group() -> Any:
+    import torch.distributed
+
+    return torch.distributed.new_group(backend="gloo")
 
 
 def wait_for_all() -> None:

@@ -7,15 +7,15 @@ is continued from is that of the last step (transformers 5.19 would train one st
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import StageError
-from largeforge.training import checkpoints, distributed, failures, running
+from largeforge.training import best, checkpoints, distributed, failures, running
 from largeforge.training.limits import Limits, Stop
+from largeforge.training.soundness import Soundness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +50,7 @@ class Keeper:
         """Seconds that all steps up to the end took, without those that were lost."""
         self.best: dict[str, float] = {}
         """Step and value of the best evaluation, where its model was asked for."""
-        self.first_bad: Any = None
-        self.group: Any = None
+        self.soundness = Soundness(trainer, store=store, method=method)
 
     # Before the training
 
@@ -105,43 +104,27 @@ class Keeper:
 
     def begin(self) -> None:
         """Take up where the checkpoint was; the trainer has loaded its own part."""
-        import torch
-
-        state, args = self.trainer.state, self.trainer.args
         if self.resumed:
-            running.restore(self.trainer, self.resumed, args.process_index)
-            self._forget_damaged_best(state)
-        self.first_bad = torch.full((), math.inf, device=args.device)
+            running.restore(self.trainer, self.resumed, self.trainer.args.process_index)
+            if self.method.load_best_model_at_end:
+                best.forget_damaged(
+                    self.trainer.state, store=self.store, resumed=self.resumed, events=self.context.events
+                )
+        self.soundness.begin()
         self.started = time.monotonic()
-        if args.world_size > 1:
-            self.group = torch.distributed.new_group(backend="gloo")
-
-    def _forget_damaged_best(self, state: Any) -> None:
-        best = state.best_global_step
-        if not self.method.load_best_model_at_end or best is None or self.store.path(best) == self.resumed:
-            return
-        reason = distributed.from_first(checkpoints.damage(self.store.path(best)) if distributed.is_first() else "")
-        if reason:
-            lost = checkpoints.Damaged(self.store.path(best), reason)
-            text = f"{lost}: the best model so far is lost, the best of the evaluations to come is kept"
-            self.context.events.emit("note", text=text)
-            state.best_global_step = state.best_metric = None
 
     # During the training
 
     def after_step(self, state: Any, control: Any) -> None:
         """End the training where a limit is reached or it was told to stop."""
-        import torch
-
-        sums = self.trainer._tr_loss
-        bad = torch.where(torch.isfinite(sums), math.inf, float(state.global_step))
-        self.first_bad = torch.minimum(self.first_bad, bad)  # looked at when the loss is: a GPU is not waited for
+        self.soundness.after_step(state.global_step)
         seconds = 0.0
         if distributed.is_first():
             self.clock.note(state.global_step)
             seconds = self.clock.seconds()
         ordered = self.signals.count > 0
-        stop = self._most(self.limits.after_step(ordered=ordered, seconds=seconds, saving_s=self.saving_s))
+        own = self.limits.after_step(ordered=ordered, seconds=seconds, saving_s=self.saving_s)
+        stop = Stop(distributed.highest(int(own)))
         if stop >= Stop.ORDER:
             self.was_ordered = control.should_training_stop = True
             control.should_save = control.should_save or stop == Stop.ORDER
@@ -157,41 +140,23 @@ class Keeper:
         if judgement.stops and not self.ended_by and state.global_step < state.max_steps:
             self._end("early_stopping", control)
 
-    def check(self, loss: float, grad_norm: float, learning_rate: float) -> None:
-        """Raise StageError when a report shows that the weights are broken."""
-        if not math.isfinite(loss):
-            self._refuse(f"the loss became {loss}", learning_rate)
-        if not math.isfinite(grad_norm) and not self._is_sound():
-            self._refuse(f"the gradient became {grad_norm} and the weights with it", learning_rate)
-
     def _end(self, why: str, control: Any) -> None:
         self.ended_by = why
         control.should_training_stop = control.should_save = True
-
-    def _most(self, stop: Stop) -> Stop:
-        """Return the highest of all processes: they must do the same."""
-        if self.group is None:
-            return stop
-        import torch
-
-        told = torch.tensor(int(stop))
-        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=self.group)
-        return Stop(int(told))
 
     # Saving
 
     def save(self, model: Any, trial: Any) -> None:
         """Write a checkpoint in the place of the trainer's own `_save_checkpoint`; in every process."""
         began, state = time.monotonic(), self.trainer.state
-        if not self._is_sound():
-            self._refuse("the loss or the weights became nan", self.trainer._get_learning_rate())
+        self.soundness.check_weights()
         if state.global_step >= state.max_steps and not self.ended_by:
             self.ended_by = "steps"
         try:
-            best = self._write_parts(model, trial)
+            best_step = self._write_parts(model, trial)
             distributed.wait_for_all()
             if distributed.is_first():
-                self._commit(best, time.monotonic() - began)
+                self._commit(best_step, time.monotonic() - began)
         except Exception as error:
             told = failures.explained(error, self.store.saving)  # before there is room again
             if distributed.is_first():
@@ -220,42 +185,22 @@ class Keeper:
             checkpoints.flush(written)
         return state.best_global_step if self.method.load_best_model_at_end else None
 
-    def _commit(self, best: int | None, seconds: float) -> None:
+    def _commit(self, best_step: int | None, seconds: float) -> None:
         state = self.trainer.state
         facts = {
             "step": state.global_step, "steps": state.max_steps, "ended_by": self.ended_by,
             "worse": self.limits.worse, "processes": self.trainer.args.world_size,
             "seconds": round(self._useful_s(), 3),
         }  # fmt: skip
-        path = self.store.commit(state.global_step, facts, best=best)
+        path = self.store.commit(state.global_step, facts, best=best_step)
         self.clock.note(state.global_step, at_once=True)
         self.context.events.emit(
-            "checkpoint", step=state.global_step, path=path.name, best=best == state.global_step,
+            "checkpoint", step=state.global_step, path=path.name, best=best_step == state.global_step,
             seconds=round(seconds, 2),
         )  # fmt: skip
 
     def _useful_s(self) -> float:
         return self.earlier_s + (0.0 if self.was_over else time.monotonic() - self.started)
-
-    def _is_sound(self) -> bool:
-        """Tell whether the loss and the weights that are trained are numbers, in all processes."""
-        import torch
-
-        weights = (weight for weight in self.trainer.model.parameters() if weight.requires_grad)
-        parts = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]
-        norms = torch._foreach_norm([part.detach() for part in parts if part.numel()], math.inf)
-        numbers = torch.stack([norm.float() for norm in (*norms, self.trainer._tr_loss)])
-        broken = not bool(torch.isfinite(numbers).all())
-        return self._most(Stop.ORDER if broken else Stop.NO) is Stop.NO
-
-    def _refuse(self, what: str, learning_rate: float) -> None:
-        first = float(self.trainer.accelerator.gather(self.first_bad).min())
-        step = int(first) if math.isfinite(first) else self.trainer.state.global_step
-        kept = self.store.steps()
-        raise failures.not_finite(
-            what, step=step, learning_rate=learning_rate, max_grad_norm=self.method.max_grad_norm,
-            kept=self.store.path(kept[0]) if kept else None,
-        )  # fmt: skip
 
     # After the training
 
@@ -279,26 +224,8 @@ class Keeper:
             metric = self.method.metric_for_best_model
             text = f"{metric} has not become better in {since}: ended at step {step} of {steps}"
             self.context.events.emit("note", text=text)
-        self._load_best()
-
-    def _load_best(self) -> None:
-        state = self.trainer.state
-        best = state.best_global_step
-        if not self.method.load_best_model_at_end or best is None:
-            return
-        path = self.store.path(best)
-        reason = distributed.from_first(checkpoints.damage(path) if distributed.is_first() else "")
-        if reason:
-            lost = checkpoints.Damaged(path, reason)
-            self.context.events.emit("note", text=f"{lost}: the best model is lost, the last one is kept")
-            return
-        if best != state.global_step:
-            state.best_model_checkpoint = str(path)
-            self.trainer._load_best_model()
-        name = self.method.metric_for_best_model.removeprefix("eval_")
-        self.best = {"best_step": float(best), f"best_{name}": float(state.best_metric)}
-        text = f"keeping the model of step {best}, the best of all evaluations ({name} = {state.best_metric:.4g})"
-        self.context.events.emit("note", text=text)
+        if self.method.load_best_model_at_end:
+            self.best = best.load(self.trainer, store=self.store, method=self.method, events=self.context.events)
 
 
 def _callback(keeper: Keeper) -> Any:
@@ -318,7 +245,9 @@ def _callback(keeper: Keeper) -> Any:
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
             if "loss" in logs:
-                keeper.check(float(logs["loss"]), float(logs.get("grad_norm", 0.0)), float(logs["learning_rate"]))
+                keeper.soundness.check_report(
+                    float(logs["loss"]), float(logs.get("grad_norm", 0.0)), float(logs["learning_rate"])
+                )
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, Any], **_: Any) -> None:
             keeper.after_evaluation(metrics, state, control)

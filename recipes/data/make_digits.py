@@ -1,6 +1,6 @@
 """Write the rows of `grpo_small`: four different digits, answered by any of them or by the largest.
 
-    python recipes/data/make_digits.py
+python recipes/data/make_digits.py
 """
 
 from __future__ import annotations

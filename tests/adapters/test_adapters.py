@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from largeforge.forecast.plan import with_forecasts
-from largeforge.plan import make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe import extensions
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from largeforge import runs
 from largeforge.artifacts import Manifest
-from largeforge.plan import Plan, make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan
 
 RECIPE = """\
 # @package _global_

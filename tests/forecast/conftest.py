@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from largeforge.forecast.plan import with_forecasts
-from largeforge.plan import Plan, make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan
 
 
 def planned(*words: str) -> Plan:

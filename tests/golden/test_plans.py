@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from largeforge.plan import make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.lock import portable

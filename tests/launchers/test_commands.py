@@ -10,7 +10,7 @@ import pytest
 
 from largeforge.cluster.spec import JobSpec, Spec
 from largeforge.errors import RecipeError
-from largeforge.plan import make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe import extensions
 from largeforge.recipe.compose import compose
 from largeforge.recipe.launching import Place

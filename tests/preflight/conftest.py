@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from largeforge.plan import make_plan
+from largeforge.planning import make_plan
 from largeforge.preflight.context import Context
 from largeforge.preflight.run import examine
 from largeforge.recipe.compose import compose

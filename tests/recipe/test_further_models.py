@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from largeforge.forecast.plan import with_forecasts
-from largeforge.plan import make_plan
+from largeforge.planning import make_plan
 
 JOBS = """\
 # @package _global_

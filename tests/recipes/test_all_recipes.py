@@ -6,17 +6,20 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from largeforge.plan import Plan, make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe import extensions
 from largeforge.recipe.compose import compose
 from largeforge.recipe.folders import GROUP_FOLDERS, shipped_root
 from largeforge.recipe.sources import choices, description
 from largeforge.recipe.validate import validate
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan
 
 ROOT = shipped_root()
 CONF = ROOT / "conf"

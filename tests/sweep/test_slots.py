@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from largeforge.plan import Plan, make_plan
+from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate
 from largeforge.sweep.slots import Machine, Slot, slots, this_machine, words
+
+if TYPE_CHECKING:
+    from largeforge.plan import Plan
 
 EIGHT = Machine(cores=32, gpus=tuple("01234567"), free_memory_gib=256)
 

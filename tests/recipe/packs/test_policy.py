@@ -198,7 +198,7 @@ def test_composing_a_hostile_pack_opens_nothing_else_and_starts_nothing(compose_
 import json, sys
 sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
-import largeforge.plan, largeforge.plan_view, largeforge.execute, hydra, omegaconf, rich.console, rich.table
+import largeforge.planning, largeforge.plan_view, largeforge.execute, hydra, omegaconf, rich.console, rich.table
 from largeforge.cli import main
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate

@@ -133,7 +133,7 @@ def test_the_composition_says_which_packs_it_is_made_of(using, published, tmp_pa
 
 
 def test_a_lock_does_not_depend_on_where_the_cache_is(using, monkeypatch, tmp_path):
-    from largeforge.plan import make_plan
+    from largeforge.planning import make_plan
 
     def locked():
         composition = compose(["+recipe=acme/support_bot"])

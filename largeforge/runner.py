@@ -137,7 +137,7 @@ class _Execution:
         spec = {
             "stage": stage.name, "kind": stage.kind, "config": stage.config, "inputs": inputs,
             "out": str(folder / "out"), "work": str(folder / "work"), "lock": self.plan.digest,
-            "recorded_step": _recorded_step(folder / "events.jsonl"),
+            "recorded": _recorded(folder / "events.jsonl"),
         }  # fmt: skip
         artifacts.write_json(folder / "stage.json", spec)
         with (folder / "log.txt").open("ab") as log:
@@ -297,13 +297,16 @@ def _chains(plan: Plan) -> dict[str, int]:
     return chains
 
 
-def _recorded_step(path: Path) -> int:
-    """Return the last step that a stage has told of."""
+def _recorded(path: Path) -> dict[str, int]:
+    """Return the last step that a stage has told of, for its progress and its evaluations."""
     try:
         told = [event for line in path.read_text(encoding="utf-8").splitlines() if (event := events.decode(line))]
     except OSError:
-        return 0
-    return max((int(event.get("step", 0)) for event in told if event["kind"] == "progress"), default=0)
+        return {}
+    steps = sorted(
+        (int(event.get("step", 0)), event["kind"]) for event in told if event["kind"] in ("progress", "eval")
+    )
+    return {kind: step for step, kind in steps}
 
 
 def _reached(process: _Process) -> str:

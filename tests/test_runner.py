@@ -216,11 +216,14 @@ def test_a_stage_is_told_which_steps_are_recorded(tmp_path: Path) -> None:
     with pytest.raises(StageError):
         go(wanted)
     folder = runs.existing(wanted)[0] / "a"
-    told = [{"time": 0.0, "stage": "a", "kind": "progress", "step": step} for step in (6, 7)]
+    told = [
+        {"time": 0.0, "stage": "a", "kind": kind, "step": step}
+        for kind, step in (("progress", 6), ("eval", 6), ("progress", 7))
+    ]
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
     with pytest.raises(StageError):
         go(wanted)
-    assert json.loads((folder / "stage.json").read_text())["recorded_step"] == 7
+    assert json.loads((folder / "stage.json").read_text())["recorded"] == {"progress": 7, "eval": 6}
 
 
 def test_the_log_is_quoted_when_a_stage_dies_without_a_word(tmp_path: Path) -> None:

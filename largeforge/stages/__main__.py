@@ -66,7 +66,7 @@ def run(spec: dict[str, Any], out: events.Events) -> Result:
         work=Path(spec["work"]),
         events=out,
         lock=spec["lock"],
-        recorded_step=spec.get("recorded_step", 0),
+        recorded=spec.get("recorded", {}),
     )
     result: Result = module.run(module.Config.model_validate(spec["config"]), context)
     return result

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from largeforge.events import Events
@@ -26,8 +27,8 @@ class Context:
     events: Events
     lock: str
     """Digest of the run's lock."""
-    recorded_step: int = 0
-    """The last step that an earlier attempt told of; steps after it that are not done again are told again."""
+    recorded: Mapping[str, int] = field(default_factory=dict)
+    """Kind of event (`progress`, `eval`) to the last step for which an earlier attempt told one."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def callback(context: Context, *, device: str) -> Any:
             self.started, self.first_step = time.monotonic(), state.global_step
             self.first_tokens = state.num_input_tokens_seen
             for logs in state.log_history:
-                if context.recorded_step < logs["step"] and ("loss" in logs or "eval_loss" in logs):
+                kind = "progress" if "loss" in logs else "eval" if "eval_loss" in logs else ""
+                if kind and context.recorded.get(kind, 0) < logs["step"]:
                     self.tell_again(logs, state)
 
         def tell_again(self, logs: dict[str, Any], state: Any) -> None:

@@ -48,9 +48,12 @@ class Attempts:
         return sorted(int(path.parent.name.split("-")[1]) for path in self.checkpoints.glob("checkpoint-*/large*.json"))
 
     @property
-    def told(self) -> int:
-        """The last step that was told of, as the runner records it."""
-        return max((step for attempt in self.attempts for step in attempt.losses), default=0)
+    def told(self) -> dict[str, int]:
+        """The last step that was told of, by the kind of event, as the runner records it."""
+        return {
+            kind: max((event["step"] for attempt in self.attempts for event in attempt.of(kind)), default=0)
+            for kind in ("progress", "eval")
+        }
 
     def start(self, **limits: int) -> Attempt:
         """Start an attempt; `limits` are resource limits by the end of their name, such as `FSIZE`."""
@@ -58,7 +61,7 @@ class Attempts:
         (self.folder / "out").mkdir()
         spec = {
             "stage": "train", "kind": "train", "config": self.config, "inputs": self.inputs, "lock": "",
-            "out": str(self.folder / "out"), "work": str(self.folder / "work"), "recorded_step": self.told,
+            "out": str(self.folder / "out"), "work": str(self.folder / "work"), "recorded": self.told,
         }  # fmt: skip
         path = self.folder / "stage.json"
         path.write_text(json.dumps(spec))

@@ -167,9 +167,10 @@ class _Execution:
         """Return the environment of a stage; a `datasets.py` in the working directory must not be imported by it."""
         threads = str(max(stage.threads, 1))
         return {
+            "THP_MEM_ALLOC_ENABLE": "1",  # torch: tensors on huge pages, where the kernel has them on request
             **os.environ,
             "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
-            "OMP_WAIT_POLICY": "passive", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
+            "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
         }  # fmt: skip
 
     def _read(self, timeout_s: float) -> None:

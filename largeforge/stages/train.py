@@ -19,7 +19,7 @@ from largeforge.stages import model_card
 from largeforge.stages.context import Result
 from largeforge.stages.loading import Base, load_model, load_tokenizer
 from largeforge.tokens.template import sha256
-from largeforge.training import distributed, extra
+from largeforge.training import distributed, extra, left_out
 from largeforge.training.arguments import compute_precision
 from largeforge.training.datasets import Prepared
 from largeforge.training.session import Session
@@ -49,11 +49,12 @@ def run(config: Config, context: Context) -> Result:
     distributed.prepare(
         config.launcher, device=config.device, precision=precision, world_size=config.world_size, work=context.work
     )
-    method = extensions.load("method", config.method.name)
-    extra.verify(method_extra.trl_config(config.method), config.method)
-    adapter = extensions.load("adapter", config.adapter.name)
+    method, adapter = extensions.load("method", config.method.name), extensions.load("adapter", config.adapter.name)
     context.events.emit("note", text="loading libraries and model")
     source = Base(config.reference, config.registry).resolve(context)
+    quantizes = adapter.footprint(config.adapter).base_weights != "as_precision"
+    left_out.leave_out(config.method, base=source.location, quantizes=quantizes)
+    extra.verify(method_extra.trl_config(config.method), config.method)
     tokenizer = load_tokenizer(source, renders=method.DATA_KIND != "text", chat_template=config.chat_template)
     quantization = adapter.quantization(config.adapter, precision=precision)
     device = config.device if quantization else distributed.loading_device(config.launcher.name, config.device)

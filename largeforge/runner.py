@@ -167,7 +167,7 @@ class _Execution:
         """Return the environment of a stage; a `datasets.py` in the working directory must not be imported by it."""
         threads = str(max(stage.threads, 1))
         return {
-            "THP_MEM_ALLOC_ENABLE": "1",  # torch: tensors on huge pages, where the kernel has them on request
+            **(_KEEP_PAGES if self.plan.machine.device == "cpu" else {}),
             **os.environ,
             "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
             "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0",
@@ -287,6 +287,10 @@ class _Execution:
 
     def _emit(self, stage: Stage, kind: str, **fields: Any) -> None:
         self.sink({"time": round(time.time(), 3), "stage": stage.name, "kind": kind, **fields})
+
+
+_KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
+"""Lets glibc keep the memory of tensors up to 32 MiB, its limit, for the next ones: new pages cost a step a twentieth."""
 
 
 def _chains(plan: Plan) -> dict[str, int]:

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WORDS = 3000
-_TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|> ' + message['content'] + ' <eos> ' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
-)
+_VOCABULARY = 4096
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Case:
     """Name of a choice under `conf/model/`."""
     batch: int
     length: int
-    """`max_length`; rows have a fifth of it in the middle of their distribution."""
+    """`max_length`; the rows in the middle of the distribution have about a third of it."""
     steps: int
     adapter: str = "none"
     changes: tuple[tuple[str, Any], ...] = ()
@@ -47,8 +44,8 @@ _MEDIUM = (("hidden_size", 384), ("intermediate_size", 1024), ("num_hidden_layer
            ("num_key_value_heads", 6), ("vocab_size", 4096))  # fmt: skip
 
 CPU = (
-    Case("0.8M full", "tiny_general", batch=32, length=128, steps=120),
-    Case("0.8M LoRA", "tiny_general", batch=32, length=128, steps=120, adapter="lora"),
+    Case("0.8M full", "tiny_general", batch=32, length=128, steps=60),
+    Case("0.8M LoRA", "tiny_general", batch=32, length=128, steps=60, adapter="lora"),
     Case("12M full", "tiny_general", batch=8, length=256, steps=30, changes=_MEDIUM),
 )
 _PACKED = ("method.packing=true",)
@@ -70,36 +67,38 @@ CUDA = tuple(
 def write_model(case: Case, folder: Path, *, device: str) -> None:
     """Write a model of random weights with a tokenizer of words."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from largeforge.recipe.folders import shipped_root
+    from largeforge.stages.init import Config, train_tokenizer
 
     chosen = yaml.safe_load((shipped_root() / "conf" / "model" / f"{case.model}.yaml").read_text(encoding="utf-8"))
-    fields = {"vocab_size": 4096, **chosen["architecture"], **dict(case.changes)}
-    fields["vocab_size"] = max(fields["vocab_size"], 4096)
-    vocabulary = {text: number for number, text in enumerate(("<pad>", "<eos>", "<|user|>", "<|assistant|>"))}
-    vocabulary |= {f"w{number}": number + 4 for number in range(_WORDS)}
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<eos>")
-    made.chat_template = _TEMPLATE
+    fields = {**chosen["architecture"], **dict(case.changes)}
+    fields["vocab_size"] = max(fields["vocab_size"], _VOCABULARY)
+    config = Config.model_validate({"architecture": fields, "tokenizer": {"vocab_size": _VOCABULARY}, "seed": 0})
+    made = train_tokenizer([_text(random.Random(number), 50) for number in range(2000)], config)
     torch.manual_seed(0)
     with torch.device(device):
-        config = AutoConfig.for_model(fields.pop("model_type"), **fields, eos_token_id=1, pad_token_id=0)
+        shape = AutoConfig.for_model(
+            fields.pop("model_type"), **fields, eos_token_id=made.eos_token_id, pad_token_id=made.pad_token_id
+        )
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
+        AutoModelForCausalLM.from_config(shape, dtype=dtype).save_pretrained(folder)
     made.save_pretrained(folder)
 
 
 def write_rows(case: Case, path: Path) -> None:
-    """Write prompts and completions in trl's conversational form; lengths are log-normal up to `length`."""
+    """Write prompts and completions in trl's conversational form; lengths are log-normal."""
     generator = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(case.rows):
-            size = min(case.length - 8, max(12, int(case.length / 5 * generator.lognormvariate(0, 0.7))))
-            words = [f"w{generator.randrange(_WORDS)}" for _ in range(size)]
-            prompt, answer = " ".join(words[: size // 4]), " ".join(words[size // 4 :])
+            size = min((case.length - 24) // 5, max(4, int(case.length / 15 * generator.lognormvariate(0, 0.7))))
+            prompt, answer = _text(generator, size // 4), _text(generator, size - size // 4)
             row = {"prompt": [{"role": "user", "content": prompt}],
                    "completion": [{"role": "assistant", "content": answer}]}  # fmt: skip
             file.write(json.dumps(row) + "\n")
+
+
+def _text(generator: random.Random, words: int) -> str:
+    """Return words of four to five tokens each."""
+    return " ".join(f"w{generator.randrange(_WORDS)}" for _ in range(words))

@@ -290,7 +290,7 @@ class _Execution:
 
 
 _KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
-"""Lets glibc keep the memory of tensors up to 32 MiB, its limit, for the next ones: new pages cost a step a twentieth."""
+"""Lets glibc keep the memory of tensors up to 32 MiB (its limit) for the next: new pages cost a twentieth of a step."""
 
 
 def _chains(plan: Plan) -> dict[str, int]:

@@ -102,6 +102,7 @@ def test_version(tmp_path):
             ["+recipe=quickstart", "hardware=rtx_4091"],
             ["command line: hardware = 'rtx_4091'", "Did you mean 'rtx_4090'?"],
         ),
+        (["+recipe=sft_qwen7b", "+method.extra=[1]"], ["command line: method.extra = [1]", "a section of keys"]),
         (["+recipe=sft_qwen7b", "method=ppo"], ["command line: method = 'ppo'", "Did you mean 'dpo'?"]),
         (["+recipe=sft_qwen7b", "seed=[1"], ["command line: seed = '[1'", "cannot be read"]),
         (["+recipe=sft_qwen7b", "seed=1,2"], ["command line: seed = '1,2'", "need -m"]),

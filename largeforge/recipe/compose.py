@@ -154,6 +154,10 @@ def explain(error: Exception, places: Places) -> RecipeError:
         key, where = places.clash()
         rule = "is a list in one place and a section of keys in another."
         return RecipeError([Problem(key or "recipe", rule, where)])
+    merging = re.match(r"Error merging override \+*([^=]+)=(.*)", message)
+    if merging:
+        rule = "is not of the kind that stands there: a section of keys, a list, or a single value."
+        return RecipeError([Problem(merging[1], rule, COMMAND_LINE, merging[2][:100].rstrip("."))])
     return RecipeError([Problem("recipe", f"{message[:300].rstrip('.')}.", places.default)])
 
 

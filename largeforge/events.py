@@ -43,6 +43,9 @@ COPY = "LARGEFORGE_EVENTS"
 """Environment variable with a file that a whole run appends its events to, for the program that started it."""
 
 
+_ENDS_OF_LINES = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+
+
 class Events:
     """Writes the events of one stage to a stream, one line each."""
 
@@ -82,11 +85,12 @@ def take_stdout() -> IO[str]:
 
 
 def encode(event: dict[str, Any]) -> str:
-    """Return an event as one line of strict JSON."""
+    """Return an event as one line of strict JSON, also for readers to whom Unicode has further ends of lines."""
     try:
-        return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        return json.dumps(_finite(event), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(_finite(event), ensure_ascii=False, separators=(",", ":"))
+    return text.translate(_ENDS_OF_LINES)
 
 
 def decode(line: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from largeforge import forecast_view
 from largeforge.forecast.text import duration
+from largeforge.secrets import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,9 @@ def render(plan: Plan, statuses: Mapping[str, str]) -> RenderableType:
         forecast, state = plan.forecasts.get(stage.name), statuses.get(stage.name, "to do")
         takes = [duration(forecast.hours) if forecast and forecast.hours else ""] if timed else []
         states = [Text(state, "green" if state != "to do" else "")] if statuses else []
-        table.add_row(stage.name, Text(stage.title), Text(stage.uses), Text(stage.produces), *takes, *states)
+        table.add_row(
+            stage.name, Text(stage.title), Text(without_passwords(stage.uses)), Text(stage.produces), *takes, *states
+        )
     return Group(head, Text(), table, Text(), *forecast_view.render(plan.forecasts))
 
 

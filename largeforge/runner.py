@@ -139,7 +139,7 @@ class _Execution:
             "out": str(folder / "out"), "work": str(folder / "work"), "lock": self.plan.digest,
             "recorded": _recorded(folder / "events.jsonl"),
         }  # fmt: skip
-        artifacts.write_json(folder / "stage.json", spec)
+        artifacts.write_json(folder / "stage.json", spec, mode=0o600)  # addresses of registries have passwords
         with (folder / "log.txt").open("ab") as log:
             log_size = log.tell()
             popen = subprocess.Popen(

@@ -22,6 +22,7 @@ import yaml
 
 from largeforge import artifacts
 from largeforge.errors import StageError
+from largeforge.secrets import without_passwords
 
 if TYPE_CHECKING:
     from largeforge.artifacts import Manifest
@@ -176,7 +177,7 @@ def describe(path: Path, plan: Plan) -> None:
     recipe: Any = plan.lock["recipe"]
     artifacts.write_text(path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
     artifacts.write_json(path / LOCK, _continued(plan.lock, _read_lock(path)))
-    artifacts.write_json(path / "plan.json", plan.as_dict())
+    artifacts.write_json(path / "plan.json", without_passwords(plan.as_dict()))
 
 
 def _continued(lock: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

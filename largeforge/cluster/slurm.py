@@ -139,11 +139,15 @@ class Following:
             earlier = json.loads((self._folder / JOB).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return
-        if earlier.get("cluster") != "slurm" or slurm_state(earlier["job_id"])[0] not in ALIVE:
-            return
-        self._out.emit("note", text=f"cancelling slurm job {earlier['job_id']} of an earlier attempt")
-        subprocess.run(["scancel", str(earlier["job_id"])], capture_output=True, timeout=SLURM_TIMEOUT_S)
-        self._await_end(lambda: slurm_state(earlier["job_id"])[0])
+        try:
+            if earlier.get("cluster") != "slurm" or slurm_state(earlier["job_id"])[0] not in ALIVE:
+                return
+            self._out.emit("note", text=f"cancelling slurm job {earlier['job_id']} of an earlier attempt")
+            subprocess.run(["scancel", str(earlier["job_id"])], capture_output=True, timeout=SLURM_TIMEOUT_S)
+            self._await_end(lambda: slurm_state(earlier["job_id"])[0])
+        except (OSError, subprocess.TimeoutExpired) as error:
+            text = f"slurm job {earlier['job_id']} of an earlier attempt may still run: {type(error).__name__}: {error}"
+            self._out.emit("note", text=text)
 
     @staticmethod
     def _await_end(state: Any) -> None:

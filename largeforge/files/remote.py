@@ -42,6 +42,7 @@ PACKAGES = {"az": "adlfs", "abfs": "adlfs", "sftp": "paramiko", **arrow_store.PA
 """Scheme of an address to the package that reads it, where that may be missing."""
 _VERSION_KEYS = (
     "ETag", "etag", "md5Hash", "generation", "blob_id", "checksum", "size", "mtime", "LastModified", "last_modified",
+    "Last-Modified", "Content-MD5", "Digest",
     "updated", "created",
 )  # fmt: skip
 """What stores say of a file that changes whenever it does; the first of a kind that is there is enough."""

@@ -1,7 +1,7 @@
 """Regular expressions on text that a model wrote: bounded in time, since a pattern may backtrack without end.
 
-Python's `re` cannot be interrupted; the `regex` package, which transformers brings, takes the same patterns
-and a timeout.
+Python's `re` cannot be interrupted; the `regex` package, which transformers brings, takes a timeout and the same
+patterns, but for what it reads as inexact matching (`{e<=1}`) or a named class (`[[:alpha:]]`): those are refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ TIMEOUT_S = 0.25
 logger = logging.getLogger(__name__)
 
 
+_ESCAPED, _BRACES = re.compile(r"\\."), re.compile(r"\{([^{}]*)\}")
+_FUZZY = re.compile(r"[\s\d<=+,]*[deis][\s\ddeis<=+,]*(:.*)?")
+"""What between braces stands for inexact matching in `regex`, and for itself in `re`."""
+
+
 def _compiles(text: str) -> str:
+    plain = _ESCAPED.sub("", text)
+    if any(_FUZZY.fullmatch(inner) for inner in _BRACES.findall(plain)) or "[[:" in plain:
+        raise ValueError(
+            "has braces or brackets that mean something else to the package regex: write \\{ or \\[ for them"
+        )
     try:
         re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:

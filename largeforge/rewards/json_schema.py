@@ -6,6 +6,7 @@ References to schemas elsewhere (`$ref` to a URL) are never fetched: such an ans
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -15,6 +16,7 @@ from pydantic import Field, WithJsonSchema
 
 from largeforge.errors import Problem
 from largeforge.recipe.rewards import Batch, RewardFunction
+from largeforge.rewards._patterns import matches
 
 NEEDS_ANSWER = False
 
@@ -53,7 +55,7 @@ def _score(config: Config, text: str) -> float:
     if config.fenced and (block := _FENCED.search(text)):
         text = block[1]
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):  # a model can nest deeper than a parser can follow
         return 0.0
     return 1.0 if _is_valid(json.dumps(config.definition, sort_keys=True), value) else config.parses
@@ -63,22 +65,40 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
 def _is_valid(schema: str, value: Any) -> bool:
     from referencing.exceptions import Unresolvable
 
     try:
         return bool(_validator(schema).is_valid(value))
-    except (RecursionError, Unresolvable):
+    except (RecursionError, Unresolvable, ArithmeticError):  # `multipleOf` divides whatever a model wrote
         return False
 
 
 @lru_cache(maxsize=16)
 def _validator(schema: str) -> Any:
-    from jsonschema.validators import Draft202012Validator, validator_for
+    from jsonschema.validators import Draft202012Validator, extend, validator_for
     from referencing import Registry
 
     definition = json.loads(schema)
-    return validator_for(definition, default=Draft202012Validator)(definition, registry=Registry())
+    bounded = extend(validator_for(definition, default=Draft202012Validator), {"pattern": _pattern})
+    return bounded(definition, registry=Registry())
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
+    """Check the keyword `pattern` in bounded time, which jsonschema itself does not."""
+    from jsonschema.exceptions import ValidationError
+
+    if validator.is_type(value, "string") and not matches(
+        pattern, value, whole=False, ignore_case=False, dot_all=False
+    ):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 def _unsound(definition: dict[str, Any]) -> str:

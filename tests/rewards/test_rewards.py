@@ -96,6 +96,29 @@ def test_a_pattern_that_backtracks_without_end_is_no_match(name, key, caplog, mo
     assert "counts as no match" in caplog.text
 
 
+@pytest.mark.parametrize("pattern", [r"\\boxed{d}", "a{e<=2}", "x{1i+2d<4}", "[[:alpha:]]"])
+def test_what_another_engine_would_read_otherwise_is_refused(pattern):
+    with pytest.raises(ValueError, match="mean something else"):
+        config("regex", pattern=pattern)
+
+
+@pytest.mark.parametrize("pattern", [r"\\boxed\{d\}", r"\d{2,3}", '{"name": ".*"}', r"a{,3}", "{answer}"])
+def test_braces_that_mean_the_same_are_taken(pattern):
+    assert config("regex", pattern=pattern).pattern == pattern
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-1e999"])
+def test_a_number_that_no_validator_can_divide_is_not_valid(number):
+    found = scores("json_schema", number, definition={"type": "number", "multipleOf": 0.01})
+    assert found in ([0], [0.25])
+
+
+def test_a_pattern_of_a_schema_is_bounded_in_time_too(monkeypatch):
+    monkeypatch.setattr("largeforge.rewards._patterns.TIMEOUT_S", 0.01)
+    schema = {"type": "string", "pattern": "^(a+)+$"}
+    assert scores("json_schema", json.dumps("a" * 60 + "!"), '"aaa"', definition=schema) == [0.25, 1]
+
+
 @pytest.mark.parametrize("name", ["regex", "exact_match"])
 def test_a_broken_pattern_is_refused_with_the_recipe(name):
     with pytest.raises(ValueError, match="is no regular expression: missing"):

@@ -18,6 +18,8 @@ NEEDS_ANSWER = True
 """Whether rows must have the right answer."""
 
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+_OF_NUMBERS = re.compile(r"(?<!\w)-(?=\.?\d)|(?<=\d)\.(?=\d)|(?<!\w)\.(?=\d)")
+"""Signs and points without which a number is another one."""
 _LONGEST_NUMBER = 64
 
 
@@ -31,7 +33,7 @@ class Config(RewardFunction):
     ignore_case: bool = False
     """Whether upper and lower case are the same."""
     ignore_punctuation: bool = False
-    """Whether punctuation is left out."""
+    """Whether punctuation is left out, but for the sign and the point of a number."""
     ignore_whitespace: bool = False
     """Whether all white space is left out."""
     numeric: bool = False
@@ -73,5 +75,7 @@ def _normalised(config: Config, text: str) -> str:
     if config.ignore_case:
         text = text.casefold()
     if config.ignore_punctuation:
-        text = "".join(letter for letter in text if not unicodedata.category(letter).startswith("P"))
+        kept = {match.start() for match in _OF_NUMBERS.finditer(text)}
+        marks = (unicodedata.category(letter).startswith("P") for letter in text)
+        text = "".join(letter for place, letter in enumerate(text) if not next(marks) or place in kept)
     return re.sub(r"\s+", "", text) if config.ignore_whitespace else text.strip()

@@ -68,6 +68,21 @@ def test_exact_match(settings, completion, answer, score):
     assert scores("exact_match", completion, answers=[answer or "nothing"], **settings) == [score]
 
 
+@pytest.mark.parametrize(
+    ("completion", "answer", "found"),
+    [
+        ("-5", "5", 0),
+        ("1.5", "15", 0),
+        (".5", "5", 0),
+        ("5.", "5", 1),
+        ("(1.5)!", "1.5", 1),
+        ("well-known", "wellknown", 1),
+    ],
+)
+def test_numbers_keep_their_sign_and_point_without_punctuation(completion, answer, found):
+    assert scores("exact_match", completion, answers=[answer], ignore_punctuation=True) == [found]
+
+
 def test_an_answer_that_is_not_there_cannot_be_compared_with():
     with pytest.raises(StageError, match=r"a row has none: its prompt is 'question 1'"):
         scores("exact_match", "a", "b", answers=["a", ""])

@@ -13,10 +13,9 @@ VMSTAT = Path("/proc/vmstat")
 _ENDED = "The others were ended with it. Its log"
 _LOG_TAIL = 15
 """Lines of a log that are shown."""
-_ROOT_CAUSE = re.compile(
-    r"Root Cause \(first observed failure\):.*?host\s*: (?P<host>\S+)\s+rank\s*: (?P<rank>\d+)"
-    r".*?exitcode\s*: (?P<code>-?\d+)",
-    re.DOTALL,
+_ROOT_CAUSE = "Root Cause (first observed failure):"
+_WORKER = re.compile(
+    r"host\s*: (?P<host>\S+)\s+rank\s*: (?P<rank>\d+) \(local_rank: \d+\)\s+exitcode\s*: (?P<code>-?\d+)"
 )
 _FAILED = re.compile(r"failed \(exitcode: -(?P<number>\d+)\)")
 """How torch's elastic agent tells that one of its processes was killed; the second where it could say no more."""
@@ -69,10 +68,16 @@ def examine(log: Path, code: int, *, since: int = 0) -> Death:
 
 def killed_worker(told: str) -> Worker | None:
     """Return the process that a signal killed first, by what torch's elastic agent wrote; None when none was."""
-    if found := _ROOT_CAUSE.search(told):
-        number = -int(found["code"])
-        host = socket.gethostname() if found["host"] == "localhost" else found["host"]
-        return Worker(_name(number), found["rank"], host) if number > 0 else None
+    before, has_report, after = told.rpartition(_ROOT_CAUSE)
+    if has_report:
+        first = [found for found in _WORKER.finditer(after) if int(found["code"]) < 0][:1]
+        # one that lost its peer may be seen to fail before the peer; SIGTERM is how the agent ends the others
+        others = (found for found in _WORKER.finditer(before) if int(found["code"]) < 0)
+        killed = [*first, *(found for found in others if -int(found["code"]) != signal.SIGTERM)]
+        if not killed:
+            return None
+        host = socket.gethostname() if killed[0]["host"] == "localhost" else killed[0]["host"]
+        return Worker(_name(-int(killed[0]["code"])), killed[0]["rank"], host)
     last = _FAILED.search(told)
     return Worker(_name(int(last["number"]))) if last else None
 

@@ -75,3 +75,29 @@ def test_the_kernel_counts_what_it_kills(tmp_path: Path, monkeypatch: pytest.Mon
     assert autopsy.memory_kills() == 0
     (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 3\npswpin 0\n")
     assert autopsy.memory_kills() == 3
+
+
+def test_a_worker_that_lost_a_killed_peer_is_not_what_is_told() -> None:
+    report = """
+Failures:
+[1]:
+  time      : 2026-11-21_12:00:01
+  host      : node-a
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 4243)
+[2]:
+  time      : 2026-11-21_12:00:02
+  host      : node-a
+  rank      : 2 (local_rank: 2)
+  exitcode  : -15 (pid: 4244)
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-21_12:00:00
+  host      : node-a
+  rank      : 0 (local_rank: 0)
+  exitcode  : 1 (pid: 4242)
+"""
+    found = autopsy.killed_worker(report)
+    assert found is not None
+    assert (found.killer, found.rank, found.host) == ("SIGKILL", "1", "node-a")
+    assert autopsy.killed_worker(report.replace(": -9", ": -15")) is None

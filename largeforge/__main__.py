@@ -7,6 +7,6 @@ import sys
 if not sys.flags.safe_path and sys.path[0] == os.getcwd():  # noqa: PTH109
     del sys.path[0]
 
-from largeforge.cli import main
+from largeforge.cli import entry
 
-sys.exit(main())
+entry()

@@ -11,10 +11,12 @@ import io
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from largeforge.errors import Interrupted, LargeForgeError, StageError
 from largeforge.recipe import folders
@@ -24,6 +26,19 @@ _FLAGS_WITH_VALUE = {
     "--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd", "--config-name", "-cn",
     "--config-path", "-cp", "--experimental-rerun",
 }  # fmt: skip
+
+
+def entry() -> NoReturn:
+    """Run the command line and leave the process; another Ctrl-C on the way out changes nothing."""
+    code = Interrupted.exit_code
+    with suppress(KeyboardInterrupt):  # a second one, while the first was told
+        code = main()
+    ignored = False
+    while not ignored:
+        with suppress(KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # else it kills Python while that takes itself apart
+            ignored = True
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(StageError(explain_run_error(error, Path())))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return Interrupted.exit_code
 
 
 def _command(word: str, words: Sequence[str]) -> int:

@@ -87,7 +87,10 @@ def _validator(schema: str) -> Any:
     from referencing import Registry
 
     definition = json.loads(schema)
-    bounded = extend(validator_for(definition, default=Draft202012Validator), {"pattern": _pattern})
+    bounded = extend(
+        validator_for(definition, default=Draft202012Validator),
+        {"pattern": _pattern, "patternProperties": _pattern_properties},
+    )
     return bounded(definition, registry=Registry())
 
 
@@ -99,6 +102,16 @@ def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[
         pattern, value, whole=False, ignore_case=False, dot_all=False
     ):
         yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: dict[str, Any], value: Any, schema: Any) -> Iterator[Any]:
+    """Check the keyword `patternProperties` in bounded time."""
+    if not validator.is_type(value, "object"):
+        return
+    for pattern, below in patterns.items():
+        for name, item in value.items():
+            if matches(pattern, name, whole=False, ignore_case=False, dot_all=False):
+                yield from validator.descend(item, below, path=name, schema_path=pattern)
 
 
 def _unsound(definition: dict[str, Any]) -> str:

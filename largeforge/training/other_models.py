@@ -62,9 +62,10 @@ class OtherModels:
 
     def _load(self, reference: str, precision: str) -> OtherModel:
         source = self._source(reference)
-        self._refuse_another_kind(reference, scores=task_type(source) == SEQ_CLS)
+        task = task_type(source)
+        self._refuse_another_kind(reference, scores=task == SEQ_CLS)
         tokenizer = load_tokenizer(source)
-        options = {"device": self.device, "precision": precision, "task_type": task_type(source)}
+        options = {"device": self.device, "precision": precision, "task_type": task}
         if source.is_adapter:
             model = load_adapter(load_model(self._base(source), **options), Path(source.location))
         else:

@@ -117,12 +117,13 @@ def test_an_adapter_is_saved_whole_when_its_base_is_divided(workspace: Workspace
     assert any(not value.equal(merged[name]) for name, value in before.items())
 
 
-def test_zero3_with_all_offloaded(
-    workspace: Workspace, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("stage", "offload"), [(1, "none"), (2, "optimizer"), (3, "all")])
+def test_zero(
+    workspace: Workspace, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, offload: str
 ) -> None:
     pytest.importorskip("deepspeed", reason="DeepSpeed is an extra")
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "compiled"))
-    ended = workspace.run(*TWO, "launcher=deepspeed", "launcher.zero_stage=3", "launcher.offload=all")
+    ended = workspace.run(*TWO, "launcher=deepspeed", f"launcher.zero_stage={stage}", f"launcher.offload={offload}")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     check(workspace.run_dir("small"), alone)
     assert not (tmp_path / "compiled").exists(), "a compiler is not to be needed"

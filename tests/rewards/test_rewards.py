@@ -132,6 +132,9 @@ def test_a_pattern_of_a_schema_is_bounded_in_time_too(monkeypatch):
     monkeypatch.setattr("largeforge.rewards._patterns.TIMEOUT_S", 0.01)
     schema = {"type": "string", "pattern": "^(a+)+$"}
     assert scores("json_schema", json.dumps("a" * 60 + "!"), '"aaa"', definition=schema) == [0.25, 1]
+    named = {"type": "object", "patternProperties": {"^(a+)+$": {"type": "integer"}}}
+    answers = [json.dumps({"a" * 60 + "!": "text"}), '{"aa": 1}', '{"aa": "text"}']
+    assert scores("json_schema", *answers, definition=named) == [1, 1, 0.25]
 
 
 @pytest.mark.parametrize("name", ["regex", "exact_match"])

@@ -23,6 +23,7 @@ from largeforge.errors import GateError, Interrupted, LargeForgeError, StageErro
 from largeforge.forecast.shortage import after_shortage
 from largeforge.recipe import extensions, launching
 from largeforge.recipe.lock import versions
+from largeforge.secrets import withheld, without_passwords
 from largeforge.signals import STOP_GRACE_S, Signals
 from largeforge.training.checkpoints import Store
 
@@ -139,13 +140,13 @@ class _Execution:
             "out": str(folder / "out"), "work": str(folder / "work"), "lock": self.plan.digest,
             "recorded": _recorded(folder / "events.jsonl"),
         }  # fmt: skip
-        artifacts.write_json(folder / "stage.json", spec, mode=0o600)  # addresses of registries have passwords
+        artifacts.write_json(folder / "stage.json", without_passwords(spec))
         with (folder / "log.txt").open("ab") as log:
             log_size = log.tell()
             popen = subprocess.Popen(
                 reaper.command(self._command(stage, folder / "stage.json"), grace_s=STOP_GRACE_S),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                start_new_session=True, env=self._environment(stage),
+                start_new_session=True, env={**self._environment(stage), **withheld(spec)},
             )  # fmt: skip
         process = _Process(stage, popen, time.time(), log_size, autopsy.memory_kills())
         os.set_blocking(process.stdout.fileno(), False)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+from collections.abc import Iterator
 from typing import Any
+
+WITHHELD = "LARGEFORGE_WITHHELD"
+"""Brings a stage what its file leaves out; it is handed on to processes and hosts, and written nowhere."""
 
 _IN_ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", re.IGNORECASE)
 _IN_DATABASE = re.compile(
@@ -33,3 +39,30 @@ def without_passwords(value: Any) -> Any:
         return value
     left = _IN_ADDRESS.sub(r"\1", _IN_DATABASE.sub(r"\1", value))
     return _IN_VARIABLE.sub(r"\1***", _IN_QUERY.sub(r"\1***", left))
+
+
+def withheld(data: Any) -> dict[str, str]:
+    """Return the environment that brings a stage what `without_passwords(data)` leaves out; empty for nothing."""
+    left_out = [(path, text) for path, text in _texts(data, ()) if without_passwords(text) != text]
+    return {WITHHELD: json.dumps(left_out)} if left_out else {}
+
+
+def restored(data: Any) -> Any:
+    """Put what `withheld` brought back into nested data, in place; processes that this one starts do not inherit it."""
+    for (*above, last), text in json.loads(os.environ.pop(WITHHELD, "[]")):
+        node = data
+        for key in above:
+            node = node[key]
+        node[last] = text
+    return data
+
+
+def _texts(data: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, dict):
+        for key, item in data.items():
+            yield from _texts(item, (*path, str(key)))
+    elif isinstance(data, list | tuple):
+        for index, item in enumerate(data):
+            yield from _texts(item, (*path, index))

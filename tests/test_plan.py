@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from rich.console import Console
 
+from largeforge import runs
 from largeforge.plan_view import render, summary
 from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
@@ -148,6 +149,16 @@ def test_the_view_shows_each_stage_in_full():
     assert "done" in text
     assert "15 of 17 stages to do" in text
     assert f"python -m largeforge +recipe=quickstart {'x' * 90}=1" in text.splitlines()[-1]
+
+
+def test_the_view_and_the_lock_have_no_password(tmp_path):
+    found = quickstart("registry.uri=postgresql://me:s3cret@db/mlflow")
+    output = io.StringIO()
+    Console(file=output, width=200).print(render(found, {}))
+    runs.describe(tmp_path, found)
+    for text in (output.getvalue(), *(path.read_text() for path in tmp_path.iterdir())):
+        assert "s3cret" not in text
+    assert "postgresql://db/mlflow" in output.getvalue()
 
 
 def test_a_plan_writes_nothing(tmp_path, monkeypatch):

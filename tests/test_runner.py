@@ -346,3 +346,13 @@ def _manifest(run: runs.Run, name: str) -> Manifest:
     manifest = read_manifest(run.stage_dir(name))
     assert manifest is not None
     return manifest
+
+
+def test_a_password_reaches_the_stage_and_no_file_of_the_run(tmp_path: Path) -> None:
+    address = "postgresql://me:s3cret@db/mlflow"
+    register = stage("register", fingerprint="f", write=address, uris=["sqlite:///x.db", {"team": address}])
+    path, _ = go(plan(tmp_path, register))
+    assert (path / "register" / "out" / "artifact.txt").read_text() == address
+    assert json.loads((path / "register" / "stage.json").read_text())["config"]["write"] == "postgresql://db/mlflow"
+    told = [file for file in path.rglob("*") if file.is_file() and "s3cret" in file.read_text()]
+    assert [file.name for file in told] == ["artifact.txt"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
-from largeforge.secrets import without_passwords
+from largeforge.secrets import WITHHELD, restored, withheld, without_passwords
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,13 @@ from largeforge.secrets import without_passwords
 def test_an_address_loses_its_user_and_password_and_nothing_else_changes(text, left):
     assert without_passwords(text) == left
     assert without_passwords({"a": [text, (text,)], "b": 1}) == {"a": [left, [left]], "b": 1}
+
+
+def test_what_a_file_leaves_out_is_put_back_once(monkeypatch):
+    data = {"registry": {"uri": "http://a:b@c/"}, "paths": ["plain", "https://t@d/x"], 3: "https://h"}
+    [(variable, value)] = withheld(data).items()
+    monkeypatch.setenv(variable, value)
+    assert restored(json.loads(json.dumps(without_passwords(data)))) == json.loads(json.dumps(data))
+    assert WITHHELD not in os.environ
+    assert restored({"uri": "sqlite:///x.db"}) == {"uri": "sqlite:///x.db"}
+    assert withheld({"uri": "sqlite:///x.db"}) == {}

@@ -25,6 +25,7 @@ from largeforge import artifacts, events, reaper
 from largeforge.cluster import agent, ssh
 from largeforge.cluster.blame import Ending, cause
 from largeforge.cluster.spec import Node, Spec
+from largeforge.secrets import WITHHELD
 
 TOKEN = "shared-storage"
 HEARTBEAT_S = 2.0
@@ -33,6 +34,7 @@ SETTLE_S = 5.0
 PASSED_ON = ("HF_", "NCCL_", "GLOO_", "TORCH_", "TRANSFORMERS_", "WANDB_", "MLFLOW_", "OMP_", "MKL_", "TOKENIZERS_")
 """Prefixes of variables that hosts are given besides those that keep Python's imports and output in order."""
 _PYTHON = ("PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED")
+_HANDED_ON = (*_PYTHON, WITHHELD)
 
 
 @dataclass
@@ -267,7 +269,7 @@ class _Token:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name in _PYTHON or name.startswith(PASSED_ON)}
+    return {name: value for name, value in os.environ.items() if name in _HANDED_ON or name.startswith(PASSED_ON)}
 
 
 def _unreachable(link: _Link) -> str:

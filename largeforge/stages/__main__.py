@@ -19,6 +19,7 @@ from typing import Any
 
 from largeforge import events, os_errors
 from largeforge.errors import LargeForgeError, StageError
+from largeforge.secrets import restored
 from largeforge.stages.alone import alone
 from largeforge.stages.context import Context, Result
 from largeforge.training import failures
@@ -27,7 +28,7 @@ from largeforge.training import failures
 def main(arguments: list[str]) -> int:
     """Run the stage that a spec file describes; return the exit code."""
     stream = events.take_stdout()
-    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    spec = restored(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
     first = int(os.environ.get("RANK", "0")) == 0
     telling = events.Events(spec["stage"], stream)
     out = telling if first else events.Events(spec["stage"], Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115

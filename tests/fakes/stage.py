@@ -12,7 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-spec = json.loads(Path(sys.argv[1]).read_text())
+from largeforge.secrets import restored
+
+spec = restored(json.loads(Path(sys.argv[1]).read_text()))
 config, out = spec["config"], Path(spec["out"])
 
 

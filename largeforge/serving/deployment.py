@@ -6,20 +6,17 @@
 
 Leaving the context stops everything, the gateway first. Should this process be killed, the
 reapers above the servers see to it that nothing is left behind.
-
-Every server is taken to fit beside the others: on GPUs nothing here divides them up.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from largeforge import events
-from largeforge.errors import ServingError
-from largeforge.serving import placement, server, templates, vllm
+from largeforge.serving import server, templates, vllm
+from largeforge.serving.model_servers import ModelServers
 from largeforge.serving.server import Server
 
 if TYPE_CHECKING:
@@ -28,9 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from largeforge.recipe.schema import Gateway, Router, Serving, Topology
-    from largeforge.serving.placement import Placement, ServedExpert
+    from largeforge.serving.placement import ServedExpert
 
-VLLM_GRACE_S = 3.0
 GATEWAY_GRACE_S = 6.0
 """A little more than the gateway gives to running answers."""
 GATEWAY_TIMEOUT_S = 60.0
@@ -53,17 +49,12 @@ class Deployment:
         cores: int = 0,
     ):
         self.url = ""
-        self._placements = placement.place(experts)
-        self._templates = {place.base.name: templates.chosen(place) for place in self._placements}
+        self._servers = ModelServers(experts, serving=serving, device=device, logs=logs, report=report, cores=cores)
         self._topology = topology
         self._router = router
-        self._serving = serving
         self._gateway = gateway
-        self._device = device
         self._logs = logs
         self._report = report
-        self._cores = cores or os.cpu_count() or 1
-        self._models: list[Server] = []
         self._front: list[Server] = []
 
     def __enter__(self) -> Self:
@@ -73,14 +64,8 @@ class Deployment:
         """
         server.check_port(self._gateway.host, self._gateway.port)
         try:
-            ports = server.free_ports(len(self._placements))
-            probe = templates.Probe(self._placements)
-            try:
-                self._start_models(ports)
-                self._verify_templates(ports, probe.results())
-            finally:
-                probe.stop()
-            self._start_gateway(ports)
+            self._servers.__enter__()
+            self._start_gateway()
         except BaseException:
             self.stop()
             raise
@@ -93,7 +78,8 @@ class Deployment:
 
     def watch(self) -> None:
         """Raise ServingError when a process has ended."""
-        for process in (*self._models, *self._front):
+        self._servers.watch()
+        for process in self._front:
             process.check()
 
     def stop(self) -> None:
@@ -101,60 +87,11 @@ class Deployment:
         try:
             server.stop(self._front)
         finally:
-            server.stop(self._models)
+            self._servers.stop()
 
-    def _start_models(self, ports: Sequence[int]) -> None:
-        threads = placement.threads_each(self._cores, num_servers=len(self._placements))
-        readiness: dict[Server, Callable[[], bool]] = {}
-        for place, port in zip(self._placements, ports, strict=True):
-            process = self._model_server(place, port, threads)
-            self._models.append(process)
-            process.start()
-            self._report(f"{place.title}: starting")
-            readiness[process] = _vllm_readiness(place, port)
-        hint = f"serving.startup_timeout_s={2 * self._serving.startup_timeout_s:g} would wait longer."
-        server.wait(readiness, timeout_s=self._serving.startup_timeout_s, report=self._report, hint=hint)
-
-    def _model_server(self, place: Placement, port: int, threads: int) -> Server:
-        argv = vllm.command(
-            self._serving,
-            model=place.base.location,
-            served_name=place.base.name,
-            adapters={adapter.name: adapter.location for adapter in place.adapters},
-            port=port,
-            device=self._device,
-            revision=place.base.revision,
-            adapter_rank=placement.adapter_rank(place.adapters),
-            chat_template=self._template_file(place),
-        )
-        offline = all(expert.is_local for expert in place.experts)
-        environment = vllm.environment(self._serving, device=self._device, offline=offline, threads=threads)
-        log = self._logs / f"vllm-{place.base.name}.log"
-        return Server(place.title, argv, log=log, environment=environment, grace_s=VLLM_GRACE_S)
-
-    def _template_file(self, place: Placement) -> str:
-        """Write the template that a server is given to a file; return its path, or an empty string."""
-        text = self._templates[place.base.name]
-        if not text:
-            return ""
-        path = self._logs / f"chat_template-{place.base.name}.jinja"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return str(path.absolute())
-
-    def _verify_templates(self, ports: Sequence[int], expected: dict[str, dict[str, Any]]) -> None:
-        """Compare how the servers write conversations with how the training did."""
-        for place, port in zip(self._placements, ports, strict=True):
-            known = [expert for expert in place.experts if expert.name in expected]
-            said = [templates.verify(expert, expected[expert.name], port, host=vllm.HOST) for expert in known]
-            for reason in filter(None, said):
-                self._report(reason)
-            if verified := [expert.name for expert, reason in zip(known, said, strict=True) if not reason]:
-                self._report(f"{', '.join(verified)}: chat template verified")
-
-    def _start_gateway(self, ports: Sequence[int]) -> None:
+    def _start_gateway(self) -> None:
         path = self._logs / "gateway.json"
-        path.write_text(json.dumps(self._gateway_file(ports), indent=2), encoding="utf-8")
+        path.write_text(json.dumps(self._gateway_file(), indent=2), encoding="utf-8")
         argv = [sys.executable, "-m", "largeforge.gateway", "--config", str(path)]
         process = Server("gateway", argv, log=self._logs / "gateway.log", environment={}, grace_s=GATEWAY_GRACE_S)
         self._front.append(process)
@@ -163,16 +100,16 @@ class Deployment:
             {process: lambda: self._gateway_is_ready(process)}, timeout_s=GATEWAY_TIMEOUT_S, report=self._report
         )
 
-    def _gateway_file(self, ports: Sequence[int]) -> dict[str, Any]:
+    def _gateway_file(self) -> dict[str, Any]:
         upstreams = {
             expert.name: {
-                "url": f"http://{vllm.HOST}:{port}",
+                "url": f"http://{vllm.HOST}:{self._servers.ports[expert.name]}",
                 "served_model": expert.name,
                 "model": expert.reference,
                 "lock": expert.lock,
-                "chat_template": templates.sha256(self._templates[place.base.name] or expert.chat_template),
+                "chat_template": templates.sha256(self._servers.templates[place.base.name] or expert.chat_template),
             }
-            for place, port in zip(self._placements, ports, strict=True)
+            for place in self._servers.placements
             for expert in place.experts
         }
         return {
@@ -195,19 +132,3 @@ def _listening_url(log: str) -> str:
     """Return the address in the gateway's `listening` event, empty before there is one."""
     found = (event for line in log.splitlines() if (event := events.decode(line)))
     return next((str(event["url"]) for event in found if event["kind"] == "listening"), "")
-
-
-def _vllm_readiness(place: Placement, port: int) -> Callable[[], bool]:
-    def is_ready() -> bool:
-        health = server.get(port, "/health", host=vllm.HOST)
-        if health is None or health[0] != 200:
-            return False
-        listed = server.get(port, "/v1/models", host=vllm.HOST)
-        if listed is None or listed[0] != 200:
-            return False
-        served = {model["id"] for model in json.loads(listed[1])["data"]}
-        if missing := {expert.name for expert in place.experts} - served:
-            raise ServingError(f"{place.title} does not serve {', '.join(sorted(missing))}, only {', '.join(served)}.")
-        return True
-
-    return is_ready

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from largeforge.errors import RegistryError
-from largeforge.registry import files
+from largeforge.registry import staging
+from largeforge.secrets import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
 """Set before MLflow is imported, unless the user has set them."""
+
+_THEIRS = ("mlflow", "requests", "urllib3", "sqlalchemy", "botocore", "boto3", "s3transfer")
+"""Packages whose errors are about a database, a server or a store, and not about this program."""
 
 
 class Database:
@@ -82,22 +86,25 @@ class Database:
             return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def _turn(self) -> contextlib.AbstractContextManager[None]:
-        return files.locked(self.path.with_name(f"{self.path.name}.lock")) if self.path else contextlib.nullcontext()
+        if self.path is None:
+            return contextlib.nullcontext()
+        return staging.locked(self.path.with_name(f"{self.path.name}.lock"))
 
     @contextlib.contextmanager
     def _plainly(self) -> Iterator[None]:
         """Turn MLflow's errors into ours."""
         try:
             with _quiet():
-                from mlflow.exceptions import MlflowException
-                from requests import RequestException
+                import mlflow  # noqa: F401
         except ImportError as error:
             raise RegistryError(f"{error}; the registry needs: pip install 'largeforge[registry]'") from error
         try:
             yield
-        except (MlflowException, RequestException) as error:
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in _THEIRS:
+                raise
             told = str(getattr(error, "message", error)).replace(self.uri, str(self))
-            raise RegistryError(f"registry {self}: {told}") from error
+            raise RegistryError(f"registry {self}: {without_passwords(told)}") from error
 
 
 def every(search: Callable[..., Any], filter_string: str | None) -> list[Any]:
@@ -144,9 +151,9 @@ def _create(path: Path) -> None:
         store.engine.dispose()
     finally:
         event.remove(Engine, "connect", _without_sync)
-    files.sync(unfinished)
+    staging.sync(unfinished)
     unfinished.rename(path)
-    files.sync(path.parent)
+    staging.sync(path.parent)
 
 
 def _without_sync(connection: Any, _record: Any) -> None:

@@ -1,4 +1,4 @@
-"""Files of a version: copied and hashed in one pass, put in place by one rename, verified later.
+"""Files of a version: copied and hashed in one pass, and verified later.
 
 The manifest `largeforge.json` lies beside the files. It protects against accidents (a broken
 disk, a half copy, a stray file that a loader would pick up), not against someone who may write
@@ -7,25 +7,24 @@ to the registry.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import logging
 import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from largeforge import artifacts
 from largeforge.errors import RegistryError
+from largeforge.os_errors import explain_os_error
+from largeforge.registry import copying
+from largeforge.registry.copying import FileHash, Meter
+from largeforge.registry.staging import sync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
+    from largeforge.registry.copying import Watch
     from largeforge.registry.records import Kind
 
 MANIFEST = "largeforge.json"
@@ -33,71 +32,41 @@ LOCK = "largeforge.lock.json"
 """Lock of the run that made the version; like the manifest, no part of the model's identity."""
 CARD = "README.md"
 """What people read of the version; no part of its identity either: the same weights may be judged twice."""
-_BESIDE = (MANIFEST, LOCK, CARD)
+BESIDE = (MANIFEST, LOCK, CARD)
 
-_INCOMING = ".incoming-"
-_CHUNK_BYTES = 4 * 1024 * 1024
 _THREADS = 4
 """Files hashed at once; hashlib and file reads release the interpreter's lock."""
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class FileHash:
-    """Identity of one file."""
+class Sheet:
+    """A manifest that was read."""
 
-    sha256: str
-    size: int
+    kind: Kind
+    files: dict[str, FileHash]
+    about: dict[str, Any]
+    """What else it says: lineage, metrics."""
 
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the advisory lock `path`, waiting for the other threads and processes that hold it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not _try_lock(descriptor):
-            _log.info("waiting for another registration to release %s", path)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    @property
+    def digest(self) -> str:
+        """Identity of the model that it lists."""
+        return content_digest(self.kind, self.files)
 
 
-@contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """Give an empty folder inside `folder` to prepare files in; it is removed at the end.
-
-    A process that is killed leaves its folder behind without its lock; the next one removes it.
-    """
-    with locked(folder / ".lock"):
-        _sweep(folder)
-        incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=folder))
-        descriptor = os.open(incoming / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        staged = incoming / "model"
-        staged.mkdir()
-        yield staged
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
-        os.close(descriptor)
-
-
-def copy_hashed(source: Path, target: Path) -> dict[str, FileHash]:
+def copy_hashed(source: Path, target: Path, watch: Watch | None = None) -> dict[str, FileHash]:
     """Copy every file below `source` to `target`, durably, and return what was written by relative path.
 
     Links to files are followed; an older manifest, lock and card are left out. Raises RegistryError when there
     is nothing to copy, or a linked folder (which might lead anywhere, or round in a circle).
     """
-    names = [name for name in _names(source) if name not in _BESIDE]
+    names = [name for name in names_in(source) if name not in BESIDE]
     if not names:
         raise RegistryError(f"nothing to register: {source} holds no files")
     for parent in sorted({(target / name).parent for name in names}):
         parent.mkdir(parents=True, exist_ok=True)
+    meter = Meter(watch, f"copying {source.name}", sum((source / name).stat().st_size for name in names))
     with ThreadPoolExecutor(_THREADS) as pool:
-        hashes = list(pool.map(lambda name: _copy(source / name, target / name), names))
+        hashes = list(pool.map(lambda name: copying.copy(source / name, target / name, meter), names))
     for parent in {(target / name).parent for name in names} | {target}:
         sync(parent)
     return dict(zip(names, hashes, strict=True))
@@ -132,48 +101,83 @@ def card_of(folder: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def drop_lock(folder: Path, *, unless: str) -> None:
-    """Remove a staged lock with another digest: the version that has these files came from another run."""
-    path = folder / LOCK
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("digest") != unless:
-        path.unlink()
+def read_sheet(path: Path, *, reference: str) -> Sheet:
+    """Read a manifest.
+
+    Raises RegistryError when it is none.
+    """
+    try:
+        return parse_sheet(path.read_bytes(), source=str(path), reference=reference)
+    except OSError as error:
+        raise RegistryError(f"{reference} is damaged: {explain_os_error(error, path)}") from error
 
 
-def verify(folder: Path, digest: str, *, reference: str) -> None:
+def parse_sheet(content: bytes, *, source: str, reference: str) -> Sheet:
+    """Return the manifest that a file named `source` holds.
+
+    Raises RegistryError when it is none.
+    """
+    try:
+        found = json.loads(content)
+        files = {str(name): FileHash(**entry) for name, entry in found.pop("files").items()}
+        kind = found.pop("kind")
+        if kind not in ("model", "adapter") or any(leads_out(name) for name in files):
+            raise ValueError("it names a kind or a file that no model has")
+        return Sheet(kind, files, found)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RegistryError(f"{reference} is damaged: {source} cannot be read ({error})") from error
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name from elsewhere would be a file outside of the folder that it belongs to."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name
+
+
+def verify(folder: Path, digest: str, *, reference: str, watch: Watch | None = None) -> None:
     """Check every file of a version against its manifest, and the manifest against `digest`.
 
     Raises RegistryError that names each file that is missing, altered or not listed.
     """
-    files = _read_manifest(folder, digest, reference)
+    _raise_for(_faults(folder, _sheet(folder, digest, reference), watch, reference), reference)
+
+
+def check_sizes(folder: Path, digest: str, *, reference: str) -> None:
+    """Check that every file of a version is there with its size: what can be known without reading it.
+
+    Raises RegistryError as `verify` does.
+    """
+    sheet = _sheet(folder, digest, reference)
+    _raise_for([_fault_of_size(folder / name, entry) for name, entry in sheet.files.items()], reference)
+
+
+def _sheet(folder: Path, digest: str, reference: str) -> Sheet:
+    sheet = read_sheet(folder / MANIFEST, reference=reference)
+    if sheet.digest != digest:
+        raise RegistryError(f"{reference} is damaged: {folder / MANIFEST} is not the manifest that was registered")
+    return sheet
+
+
+def _faults(folder: Path, sheet: Sheet, watch: Watch | None, reference: str) -> list[str]:
+    meter = Meter(watch, f"verifying {reference}", sum(entry.size for entry in sheet.files.values()))
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda name: _fault(folder / name, files[name]), files))
+        found = list(pool.map(lambda name: _fault(folder / name, sheet.files[name], meter), sheet.files))
+    known = {*sheet.files, *BESIDE}
+    return found + [f"{folder / name} is not in its manifest" for name in names_in(folder) if name not in known]
+
+
+def _raise_for(found: list[str], reference: str) -> None:
     faults = [fault for fault in found if fault]
-    known = {*files, *_BESIDE}
-    faults += [f"{folder / name} is not in its manifest" for name in _names(folder) if name not in known]
     if faults:
         hint = "Register the same files again to restore it, or choose another version."
         raise RegistryError(f"{reference} is damaged: {'; '.join(faults)}. {hint}")
 
 
-def place(staged: Path, target: Path) -> None:
-    """Rename a folder from `staging` to where it belongs; what was there goes away with the staging."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rename(staged.parent / "replaced")
-    staged.rename(target)
-    sync(target.parent)
+def names_in(folder: Path) -> list[str]:
+    """Return the relative paths of all files below a folder.
 
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _names(folder: Path) -> list[str]:
+    Raises RegistryError for a link to a folder.
+    """
     names = []
     for parent, folders, files in os.walk(folder):
         for linked in (Path(parent) / name for name in folders):
@@ -183,59 +187,21 @@ def _names(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def _copy(source: Path, target: Path) -> FileHash:
-    """Hash the very bytes that are written, so that a source that changes meanwhile cannot mislead."""
-    sha256 = hashlib.sha256()
-    size = 0
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(_CHUNK_BYTES):
-            sha256.update(chunk)
-            size += writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
-    return FileHash(sha256.hexdigest(), size)
-
-
-def _read_manifest(folder: Path, digest: str, reference: str) -> dict[str, FileHash]:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: FileHash(**entry) for name, entry in manifest["files"].items()}
-        intact = content_digest(manifest["kind"], files) == digest
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RegistryError(f"{reference} is damaged: {path} cannot be read ({error})") from error
-    if not intact:
-        raise RegistryError(f"{reference} is damaged: {path} is not the manifest that was registered")
-    return files
-
-
-def _fault(path: Path, expected: FileHash) -> str:
+def _fault_of_size(path: Path, expected: FileHash) -> str:
     try:
         size = path.stat().st_size
-        if size != expected.size:
-            return f"{path} has {size} bytes instead of {expected.size}"
-        found = artifacts.file_sha256(path)
     except FileNotFoundError:
         return f"{path} is missing"
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
-    return "" if found == expected.sha256 else f"{path} has sha256 {found} instead of {expected.sha256}"
+    return "" if size == expected.size else f"{path} has {size} bytes instead of {expected.size}"
 
 
-def _try_lock(descriptor: int) -> bool:
+def _fault(path: Path, expected: FileHash, meter: Meter) -> str:
+    if fault := _fault_of_size(path, expected):
+        return fault
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the staging folders of dead processes: those whose lock nobody holds."""
-    for incoming in folder.glob(f"{_INCOMING}*"):
-        descriptor = os.open(incoming / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            if _try_lock(descriptor):
-                shutil.rmtree(incoming, ignore_errors=True)
-        finally:
-            os.close(descriptor)
+        found = copying.hashed(path, meter).sha256
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+    return "" if found == expected.sha256 else f"{path} has sha256 {found} instead of {expected.sha256}"

@@ -1,46 +1,41 @@
 """Register models and find them again.
 
 A registration prepares the files completely, creates the version in one transaction, and moves
-the alias last. Whatever is interrupted before that is invisible, and the next registration
-clears it away. On a local database registrations take turns; on an MLflow server two identical
-ones at the same instant may become two versions.
+the alias last. Whatever is interrupted before that is invisible, and a later registration clears
+it away. What a version is never changes; its tags, notes and aliases may. Changes of one model
+take turns, on a local database by a lock, on an MLflow server in a queue (queue.py): the same
+files registered twice at one instant are one version.
 """
 
 from __future__ import annotations
 
-import re
-import time
+import json
 from typing import TYPE_CHECKING, Any
 
-from largeforge.errors import RecipeError, RegistryError, nearest
+from largeforge.errors import RecipeError, RegistryError
 from largeforge.recipe import lock as locks
-from largeforge.registry import files, records
-from largeforge.registry.database import Database, every
-from largeforge.registry.mlflow_runs import key
-from largeforge.registry.records import ModelVersion, RegisteredModel, VersionSummary
+from largeforge.registry import aliases, audit, files, lookup, records, runs, staging
+from largeforge.registry.database import Database
+from largeforge.registry.records import ModelVersion
 from largeforge.registry.storage import ARTIFACT, storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from largeforge.recipe.model_ref import ModelRef
     from largeforge.recipe.schema import Registry
-    from largeforge.registry.records import Kind, Lineage
-
-DEFAULT_ALIAS = "champion"
-
-_EXPERIMENT = "largeforge registry"
-_NAME = re.compile(r"(?!\.+$)[\w.-]+")
-_ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.IGNORECASE)
+    from largeforge.registry.copying import FileHash, Watch
+    from largeforge.registry.records import Kind, Lineage, RegisteredModel, VersionSummary
 
 
 class ModelRegistry:
-    """The models of one MLflow database or server."""
+    """The models of one MLflow database or server; `watch` hears how far work on large files has come."""
 
-    def __init__(self, settings: Registry):
-        self._database = Database(settings.uri)
-        self._storage = storage(settings)
+    def __init__(self, settings: Registry, *, watch: Watch | None = None):
+        self.database = Database(settings.uri)
+        self.storage = storage(settings)
+        self.watch = watch
 
     def register(
         self,
@@ -53,29 +48,50 @@ class ModelRegistry:
         alias: str,
         lock: Mapping[str, Any] | None = None,
         card: str = "",
+        tags: Mapping[str, str] | None = None,
+        notes: str = "",
+        action: str = "register",
+        why: str = "",
     ) -> ModelVersion:
-        """Make the files below `folder` a new version of `name` and point `alias` at it.
+        """Make the files below `folder` a new version of `name` and point `alias`, if any, at it.
 
         `lock` is that of the run that made them, `card` the README.md; both are kept beside the files. The same
         files under the same name are the version that they already are: only the alias moves, and damaged
-        registered files are replaced. Raises RegistryError.
+        registered files are replaced. `action` and `why` are for the audit trail. Raises RegistryError.
         """
-        _check_names(name, alias)
-        with files.staging(self._storage.folder) as staged:
-            hashes = files.copy_hashed(folder, staged)
+        lookup.check_names(name, alias)
+        check_words(tags or {}, notes)
+        with staging.staging(self.storage.folder) as staged:
+            hashes = files.copy_hashed(folder, staged, self.watch)
             digest = files.content_digest(kind, hashes)
-            about = {"lineage": records.lineage_json(lineage), "metrics": records.metrics_json(metrics)}
-            files.write_manifest(staged, kind, hashes, about, lock, card or files.card_of(folder))
-            tags = records.to_tags(kind, digest, lineage, metrics)
-            with self._database.writing() as client:
-                known = [version for version in _summaries(client, name) if version.digest == digest]
-                if known:
-                    files.drop_lock(staged, unless=known[-1].lock)
-                    number, path = known[-1].version, self._storage.restore(known[-1], staged)
+            with self.database.writing() as client:
+                known = _same(client, name, digest)
+                if known is None:
+                    lineage = runs.completed(client, lineage)
+                    own = records.to_tags(kind, digest, lineage, metrics, lock)
+                    files.write_manifest(
+                        staged, kind, hashes, _about(lineage, metrics), lock, card or files.card_of(folder)
+                    )
+                    run_id, source, path = self._publish(client, name, staged, tags=own, metrics=metrics)
                 else:
-                    number, path = self._create(client, name, staged, tags=tags, metrics=metrics)
-                client.set_registered_model_alias(name, alias, str(number))
-                made = next(version for version in _summaries(client, name) if version.version == number)
+                    _restage(staged, known, kind, hashes, lock, card)
+                    path = self.storage.restore(client, known, staged)
+                with audit.turn(self.database, client, name) as turn:
+                    late = known is None and _same(client, name, digest)  # another process was quicker
+                    if late:
+                        known = late
+                    elif known is None:
+                        turn.begin(action, alias=alias, why=why)
+                        number = runs.enter(client, name, run_id, source, {**(tags or {}), **own}, notes)
+                        known = _numbered(client, name, number)
+                        turn.add(version=str(number))
+                        turn.begin(action, known)
+                    if alias:
+                        before = _aliases(client, name).get(alias)
+                        aliases.forward(client, turn, action, known, alias, before=before, why=why)
+                if late:
+                    runs.discard(client, self.storage, run_id)
+                made = _numbered(client, name, known.version)
         return _with_path(made, path)
 
     def resolve(self, ref: ModelRef) -> ModelVersion:
@@ -84,173 +100,144 @@ class ModelRegistry:
         Raises RegistryError with what exists when it is missing, and with each bad file when it
         is damaged.
         """
-        with self._database.reading() as client:
-            found = _summaries(client, ref.target)
-            if not found:
-                raise self._no_model(client, ref)
-            selector = ref.selector or DEFAULT_ALIAS
-            for version in found:
-                if selector == str(version.version) if ref.is_version else selector in version.aliases:
-                    return _with_path(version, self._storage.fetch(client, version))
-            raise _no_version(ref, selector, RegisteredModel(ref.target, found))
+        with self.database.reading() as client:
+            version = lookup.one(client, self.database, ref)
+            lookup.check_seal(client, version)
+            return _with_path(version, self.storage.fetch(client, version, self.watch))
 
-    def lock(self, version: ModelVersion) -> dict[str, Any]:
+    def find(self, ref: ModelRef) -> VersionSummary:
+        """Find a version as `resolve` does, without looking at its files.
+
+        Raises RegistryError when it is missing.
+        """
+        with self.database.reading() as client:
+            return lookup.one(client, self.database, ref)
+
+    def verify(self, version: VersionSummary) -> None:
+        """Read every byte of a version where it is kept, and hold its record and its lock against their seals.
+
+        Raises RegistryError that names what is damaged.
+        """
+        with self.database.reading() as client:
+            lookup.check_seal(client, version)
+            self.storage.verify(client, version, self.watch)
+        self.lock(version)
+
+    def lock(self, version: VersionSummary) -> dict[str, Any]:
         """Return the lock of the run that made a version; empty when it was registered without one.
 
         Raises RegistryError when it is not the one that was registered.
         """
-        path = version.path / files.LOCK
-        if not path.is_file():
+        if isinstance(version, ModelVersion):
+            path = version.path / files.LOCK
+            content, source = (path.read_bytes() if path.is_file() else None), str(path)
+        else:
+            with self.database.reading() as client:
+                content, source = self.storage.read(client, version, files.LOCK), files.LOCK
+        if content is None:
             return {}
         try:
-            found = locks.read(path)
+            found = locks.parse(content.decode("utf-8", errors="replace"), source=source)
         except RecipeError as error:
             raise RegistryError(f"{version.reference} is damaged: {error}") from error
         if found["digest"] != version.lock:
-            raise RegistryError(f"{version.reference} is damaged: {path} is the lock of another run")
+            raise RegistryError(f"{version.reference} is damaged: {source} is the lock of another run")
+        if version.lock_sha256 and records.lock_digest(json.loads(content)) != version.lock_sha256:
+            raise RegistryError(f"{version.reference} is damaged: {source} was changed after it was registered")
         return found
+
+    def annotate(
+        self, version: VersionSummary, *, tags: Mapping[str, str] | None = None, notes: str | None = None
+    ) -> VersionSummary:
+        """Change the words of people about a version: tags (an empty one is removed) and notes.
+
+        Raises RegistryError for a tag that is LargeForge's: what a version is does not change.
+        """
+        check_words(tags or {}, notes or "")
+        number = str(version.version)
+        with self.database.writing() as client:
+            for key, text in (tags or {}).items():
+                if text:
+                    client.set_model_version_tag(version.name, number, key, text)
+                else:
+                    client.delete_model_version_tag(version.name, number, key)
+            if notes is not None:
+                client.update_model_version(version.name, number, notes)
+            return _numbered(client, version.name, version.version)
+
+    def log(self, name: str = "") -> list[audit.Entry]:
+        """Return the audit trail of a model, or of all, the first entry first."""
+        with self.database.reading() as client:
+            return audit.entries(client, name)
 
     def list_models(self) -> list[RegisteredModel]:
         """Return every model that has a version, by name."""
-        with self._database.reading() as client:
-            return _models(client)
+        with self.database.reading() as client:
+            return lookup.models(client)
 
     def versions(self, name: str) -> list[VersionSummary]:
         """Return the versions of `name`, oldest first; none when there is no such model."""
-        with self._database.reading() as client:
-            return _summaries(client, name)
+        with self.database.reading() as client:
+            return lookup.summaries(client, name)
 
-    def _create(
+    def _publish(
         self, client: Any, name: str, staged: Path, *, tags: dict[str, str], metrics: Mapping[str, float]
-    ) -> tuple[int, Path]:
-        """Log a run with the metrics and the files, then create the version, in this order."""
-        experiment = self._experiment(client)
-        if self._database.is_local:
-            self._clear_abandoned(client, experiment)
-        run = client.create_run(experiment, run_name=name, tags={"mlflow.source.name": "largeforge"})
-        run_id = run.info.run_id
-        _log_metrics(client, run_id, metrics)
-        path = self._storage.publish(client, run_id, staged, tags[records.DIGEST_TAG])
-        _ensure(client.create_registered_model, name)
-        source = f"{run.info.artifact_uri}/{ARTIFACT}"
-        version = client.create_model_version(name, source, run_id=run_id, tags=tags)
-        client.set_terminated(run_id)
-        return int(version.version), path
-
-    def _experiment(self, client: Any) -> str:
-        """Return the MLflow experiment of registrations; one for each place of files, which MLflow fixes for good."""
-        root = self._storage.root
-        name = f"{_EXPERIMENT} {root}" if root else _EXPERIMENT
-        if client.get_experiment_by_name(name) is None:
-            _ensure(client.create_experiment, name, artifact_location=root)
-        return str(client.get_experiment_by_name(name).experiment_id)
-
-    def _clear_abandoned(self, client: Any, experiment: str) -> None:
-        """End the runs of registrations that were killed: under the lock, no running run is alive."""
-        for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-            run_id = run.info.run_id
-            if client.search_model_versions(f"run_id = '{run_id}'"):
-                client.set_terminated(run_id)
-            else:
-                self._storage.discard(run_id)
-                client.delete_run(run_id)
-
-    def _no_model(self, client: Any, ref: ModelRef) -> RegistryError:
-        names = [model.name for model in _models(client)]
-        near = nearest(ref.target, names)
-        return RegistryError(
-            f"{ref}: no model '{ref.target}' is registered in {self._database}; "
-            + (f"there is: {', '.join(names)}." if names else "nothing is registered there.")
-            + (f" Did you mean 'registry:{near}'?" if near else "")
-            + f" {_how_to_register(ref.target)}"
-        )
+    ) -> tuple[str, str, Path]:
+        """Log a run with the metrics and the files; return its id, the address of the files, and their folder."""
+        experiment = runs.experiment(client, self.storage)
+        runs.clear_abandoned(client, self.storage, experiment, alone=self.database.is_local)
+        run = runs.begin(client, experiment, name, metrics)
+        path = self.storage.publish(client, run.info.run_id, staged, tags[records.SEAL_TAG])
+        return run.info.run_id, f"{run.info.artifact_uri}/{ARTIFACT}", path
 
 
-def _how_to_register(name: str) -> str:
-    """Return the command that registers a model, where a recipe says that it does."""
-    from largeforge.recipe.sources import choices
+def check_words(tags: Mapping[str, str], notes: str) -> None:
+    """Refuse tags and notes that are not for people to set, or too long for MLflow.
 
-    line = re.compile(rf"^\s*register_as:\s*{re.escape(name)}\s*$", re.MULTILINE)
-    found = [recipe for recipe, path in choices("recipe").items() if line.search(path.read_text(encoding="utf-8"))]
-    if found:
-        return f"Run the recipe that registers it first: python -m largeforge +recipe={found[0]}"
-    return f"A recipe with `register_as: {name}` registers it: python -m largeforge +recipe=NAME"
-
-
-def _no_version(ref: ModelRef, selector: str, model: RegisteredModel) -> RegistryError:
-    aliases = [f"@{alias} (version {number})" for alias, number in model.aliases.items()]
-    numbers = [str(version.version) for version in model.versions]
-    near = "" if ref.is_version else nearest(selector, model.aliases)
-    recipe = model.versions[-1].lineage.recipe
-    again = "" if ref.is_version else f" register_alias={selector}"
-    return RegistryError(
-        f"{ref}: model '{model.name}' has no {'version' if ref.is_version else 'alias'} '{selector}'; "
-        f"it has versions {', '.join(numbers)} and {'aliases ' + ', '.join(aliases) if aliases else 'no alias'}."
-        + (f" Did you mean 'registry:{model.name}@{near}'?" if near else "")
-        + f" To register one: python -m largeforge +recipe={recipe or 'NAME'}{again}"
-    )
+    Raises RegistryError.
+    """
+    for key, text in tags.items():
+        if key.startswith((records.OWN, "mlflow.")):
+            rule = "a version never changes in what it is; files, metrics, lineage and lock are written once"
+            raise RegistryError(f"tag {key}: {rule}. Choose another name, or register a new version")
+        if len(text) > records.MAX_TAG:
+            raise RegistryError(f"tag {key}: it has {len(text)} characters; at most {records.MAX_TAG}, or use notes")
+    if len(notes) > records.MAX_NOTES:
+        raise RegistryError(f"notes: they have {len(notes)} characters; at most {records.MAX_NOTES}")
 
 
-def _check_names(name: str, alias: str) -> None:
-    if not _NAME.fullmatch(name):
-        rule = "a name has letters, digits, '_', '-' and '.', and is not only dots"
-        raise RegistryError(f"register_as = '{name}': {rule}")
-    if not _ALIAS.fullmatch(alias):
-        rule = "an alias has letters, digits, '_' and '-'; MLflow keeps 'latest', 'v1', 'v2', ... for itself"
-        raise RegistryError(f"register_alias = '{alias}': {rule}")
+def _restage(
+    staged: Path,
+    known: VersionSummary,
+    kind: Kind,
+    hashes: dict[str, FileHash],
+    lock: Mapping[str, Any] | None,
+    card: str,
+) -> None:
+    """Lay the known version's own record beside staged files; a lock only if it is that of the run that made them."""
+    is_its = bool(lock) and lock is not None and lock.get("digest") == known.lock
+    if is_its and known.lock_sha256:
+        is_its = records.lock_digest(lock or {}) == known.lock_sha256
+    files.write_manifest(staged, kind, hashes, _about(known.lineage, known.metrics), lock if is_its else None, card)
 
 
-def _models(client: Any) -> list[RegisteredModel]:
-    found: dict[str, list[VersionSummary]] = {}
-    for version in _summaries(client, ""):
-        found.setdefault(version.name, []).append(version)
-    return [RegisteredModel(name, found[name]) for name in sorted(found)]
+def _about(lineage: Lineage, metrics: Mapping[str, float]) -> dict[str, Any]:
+    return {"lineage": records.lineage_json(lineage), "metrics": records.metrics_json(metrics)}
 
 
-def _summaries(client: Any, name: str) -> list[VersionSummary]:
-    """Return the versions that LargeForge registered (all, or those of one name), oldest first."""
-    if client is None or (name and not _NAME.fullmatch(name)):
-        return []
-    only = f"name = '{name}'" if name else None
-    aliases: dict[tuple[str, int], list[str]] = {}
-    for model in every(client.search_registered_models, only):
-        for alias, number in model.aliases.items():
-            aliases.setdefault((model.name, int(number)), []).append(alias)
-    found = [
-        records.from_tags(
-            name=version.name,
-            version=int(version.version),
-            tags=version.tags,
-            aliases=tuple(sorted(aliases.get((version.name, int(version.version)), ()))),
-            run_id=version.run_id,
-            source=version.source,
-        )
-        for version in every(client.search_model_versions, only)
-        if records.DIGEST_TAG in version.tags
-    ]
-    return sorted(found, key=lambda version: (version.name, version.version))
+def _same(client: Any, name: str, digest: str) -> VersionSummary | None:
+    """Return the newest version with these files."""
+    found = [version for version in lookup.summaries(client, name) if version.digest == digest]
+    return found[-1] if found else None
+
+
+def _numbered(client: Any, name: str, number: int) -> VersionSummary:
+    return next(version for version in lookup.summaries(client, name) if version.version == number)
+
+
+def _aliases(client: Any, name: str) -> dict[str, int]:
+    return {alias: version.version for version in lookup.summaries(client, name) for alias in version.aliases}
 
 
 def _with_path(version: VersionSummary, path: Path) -> ModelVersion:
     return ModelVersion(**vars(version), path=path)
-
-
-def _ensure(create: Callable[..., Any], name: str, **options: Any) -> None:
-    """Create a named thing unless it is there, or another process is just making it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        create(name, **options)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _log_metrics(client: Any, run_id: str, metrics: Mapping[str, float]) -> None:
-    """Log metrics under names that MLflow accepts; the tags of the version keep the exact ones."""
-    from mlflow.entities import Metric
-
-    now_ms = int(time.time() * 1000)
-    logged = [Metric(key(name), value, now_ms, 0) for name, value in metrics.items()]
-    if logged:
-        client.log_batch(run_id, metrics=logged)

@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from largeforge.recipe import model_ref
+from largeforge.recipe.schema import Registry
 from largeforge.registry import Lineage, ModelRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from multiprocessing.process import BaseProcess
 
-    from largeforge.recipe.schema import Registry
-
     MakeModel = Callable[..., Path]
 
 # Forked, so that MLflow is imported once here and a kill falls into the registration itself.
 processes = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Registry:
+    """A registry whose database is not made yet."""
+    home = tmp_path / "registry"
+    return Registry(uri=f"sqlite:///{home}/mlflow.db", artifacts=str(home / "artifacts"))
 
 
 @pytest.fixture(autouse=True)

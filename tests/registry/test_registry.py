@@ -63,7 +63,7 @@ def test_what_was_registered_is_found_by_alias_version_and_default(settings: Reg
 
 def test_mlflow_shows_the_metrics_lineage_and_files(settings: Registry, make_model: MakeModel) -> None:
     made = register(ModelRegistry(settings), make_model(1))
-    with ModelRegistry(settings)._database.reading() as client:
+    with ModelRegistry(settings).database.reading() as client:
         run = client.get_run(made.run_id)
         version = client.get_model_version_by_alias("mapper", "champion")
         shown = {item.path for item in client.list_artifacts(made.run_id, "model")}
@@ -79,8 +79,12 @@ def test_a_new_version_takes_the_alias(settings: Registry, make_model: MakeModel
     register(registry, make_model(2))
     register(registry, make_model(3), alias="challenger")
     assert resolve(registry, "registry:mapper").version == 2
-    assert [version.aliases for version in registry.versions("mapper")] == [(), ("champion",), ("challenger",)]
-    assert registry.list_models()[0].aliases == {"champion": 2, "challenger": 3}
+    assert [version.aliases for version in registry.versions("mapper")] == [
+        ("previous",),
+        ("champion",),
+        ("challenger",),
+    ]
+    assert registry.list_models()[0].aliases == {"previous": 1, "champion": 2, "challenger": 3}
 
 
 def test_the_same_files_stay_one_version(settings: Registry, make_model: MakeModel) -> None:
@@ -204,7 +208,7 @@ def test_paths_are_relative_to_the_working_directory(
 def test_versions_that_others_made_are_not_ours(settings: Registry, make_model: MakeModel) -> None:
     registry = ModelRegistry(settings)
     register(registry, make_model(1))
-    with registry._database.writing() as client:
+    with registry.database.writing() as client:
         client.create_model_version("mapper", "s3://elsewhere/model")
     assert [version.version for version in registry.versions("mapper")] == [1]
     assert register(registry, make_model(2)).version == 3

@@ -71,7 +71,7 @@ def test_register_and_resolve_through_a_server(
     assert tmp_path / "there" in found.path.parents
     assert (found.path / "model.safetensors").read_bytes() == (make_model(1) / "model.safetensors").read_bytes()
     assert (found.path / "tokenizer" / "vocab.json").is_file()
-    assert there.list_models()[0].aliases == {"champion": 1}
+    assert there.list_models()[0].aliases == {"champion": 1, "previous": 2}
     assert len(there.versions("m")) == 2
 
 

@@ -98,6 +98,10 @@ class StageError(LargeForgeError, RuntimeError):
     """What happened in one word, for programs: `out_of_memory`, `nan`, `disk`; empty for anything else."""
 
 
+class BuildError(LargeForgeError, RuntimeError):
+    """An environment of pinned packages could not be built, or is not what it was."""
+
+
 class GateError(LargeForgeError):
     """A gate of the recipe refused to go on."""
 

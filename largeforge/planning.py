@@ -45,7 +45,9 @@ def make_plan(recipe: Recipe, *, recipe_folder: str = "", packs: dict[str, Any] 
     if recipe.topology is not None and not recipe.sweep.trial:
         stages.append(_serve(recipe, found, stages))
     contents = {reference: model["sha256"] for reference, model in fixed.items()}
-    return Plan(recipe, _fingerprinted(stages, hashes, contents, locked["packages"]), locked, found)
+    pinned = dict(line.split("==") for line in recipe.environment.requirements)
+    packages = {**locked["packages"], **pinned}
+    return Plan(recipe, _fingerprinted(stages, hashes, contents, packages), locked, found)
 
 
 def _depths(recipe: Recipe) -> dict[str, int]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from largeforge import artifacts, autopsy, events, reaper
+from largeforge.environments import build, spec
 from largeforge.errors import GateError, Interrupted, LargeForgeError, StageError
 from largeforge.forecast.shortage import after_shortage
 from largeforge.recipe import extensions, launching
@@ -155,7 +156,7 @@ class _Execution:
         self._emit(stage, "started", title=stage.title)
 
     def _command(self, stage: Stage, spec: Path) -> list[str]:
-        python = self.plan.recipe.environment.python or sys.executable
+        python = self._python()
         module = ["largeforge.stages", str(spec)]
         if stage.launcher is None:
             return [python, "-m", *module]
@@ -163,6 +164,15 @@ class _Execution:
         place = launching.place(self.plan.recipe, self.plan.machine, python=python, folder=spec.parent)
         command: list[str] = launcher.command(launcher.Config(**stage.launcher), module, place)
         return command
+
+    def _python(self) -> str:
+        """Return the interpreter of the stages; an environment of pinned packages is built when it is first needed."""
+        given = self.plan.recipe.environment
+        if not given.requirements:
+            return given.python or sys.executable
+        wanted = spec.Spec(given.name, tuple(given.requirements))
+        told = {"time": round(time.time(), 3), "stage": "", "kind": "note"}
+        return build.ensure(wanted, lambda text: self.sink({**told, "text": text})).python
 
     def _environment(self, stage: Stage) -> dict[str, str]:
         """Return the environment of a stage; a `datasets.py` in the working directory must not be imported by it."""

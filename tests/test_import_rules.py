@@ -50,6 +50,7 @@ RULES = {
     "evaluators": _EXTENSION,
     "rewards": Rule(own=("recipe",), top=("pydantic",), late=(*TRAINING, "jsonschema", "referencing", "regex")),
     "quantizers": _EXTENSION,
+    "environments": Rule(own=("recipe",), top=("yaml",), late=("packaging",)),
     "files": Rule(late=("fsspec", "pyarrow", "huggingface_hub", "datasets")),
     "data": Rule(own=("files", "recipe"), late=("numpy", "pyarrow", "tokenizers")),
     "identity": Rule(own=("recipe",)),
@@ -99,7 +100,9 @@ RULES = {
         own=("recipe", "plan", "planning", "runs", "recorded", "identity", "compare"), top=("rich",), late=("hydra",)
     ),
     "runs": Rule(own=("plan", "recipe"), top=("yaml",)),
-    "runner": Rule(own=("plan", "stages", "recipe", "runs", "autopsy", "forecast", "training.checkpoints")),
+    "runner": Rule(
+        own=("plan", "stages", "recipe", "runs", "autopsy", "environments", "forecast", "training.checkpoints")
+    ),
     "autopsy": Rule(),
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
-from largeforge.recipe import extensions, further_checks, host_checks, limit_checks, method_checks, model_ref
+from largeforge.recipe import (
+    environment_checks,
+    extensions,
+    further_checks,
+    host_checks,
+    limit_checks,
+    method_checks,
+    model_ref,
+)
 from largeforge.recipe.evaluation import BASELINE, parse_condition
 
 if TYPE_CHECKING:
@@ -51,6 +59,7 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
     if recipe.serve and not recipe.topology:
         yield Problem("serve", "needs a topology to serve; choose one with +topology=…")
     yield from host_checks.check(recipe)
+    yield from environment_checks.check(recipe)
     for name, tracker in recipe.tracking.items():
         if name != tracker.name:
             yield Problem(f"tracking.{name}", f"is keyed by its name: tracking.{tracker.name}.")

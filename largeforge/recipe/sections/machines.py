@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from largeforge.recipe.base import Name, Port, Strict
 
+PIN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*$"
+"""A package with one version; never an option of pip, an address or a file."""
 ADDRESS_PATTERN = "^[A-Za-z0-9_:\\[][A-Za-z0-9_.:%\\]-]*$"
 """Addresses never begin with a dash: ssh would take it for an option."""
+
+
+Pin = Annotated[str, Field(pattern=PIN_PATTERN)]
 
 
 class Hardware(Strict):
@@ -57,6 +62,9 @@ class Environment(Strict):
     """Name of the choice under `conf/environment/`."""
     python: str = ""
     """Path of an interpreter with LargeForge installed; empty means the runner's own."""
+    requirements: list[Pin] = []
+    """Packages (`name==version`) that take the place of those of the runner's own interpreter, or come on top of
+    them; built once into an environment of their own (`python -m largeforge environments`)."""
 
 
 class Registry(Strict):

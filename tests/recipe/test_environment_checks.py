@@ -9,7 +9,7 @@ from largeforge.planning import make_plan
 from largeforge.recipe.compose import compose
 from largeforge.recipe.validate import validate
 
-WORDS = ("+recipe=sft_qwen7b")
+WORDS = ("+recipe=sft_qwen7b",)
 
 
 def plan(*words: str):

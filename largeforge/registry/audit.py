@@ -73,25 +73,28 @@ class Turn:
     def __init__(self, client: Any, experiment: str, model: str, number: int, run_id: str = ""):
         self._client, self._experiment, self._model, self._number = client, experiment, model, number
         self._run_id = run_id
+        self._told: dict[str, str] = {}
         self.has_begun = False
 
     def begin(self, action: str, version: VersionSummary | None = None, **facts: str) -> None:
         """Write the entry, before the change that it tells of; once begun, it is only added to."""
         told = {**({} if version is None else _of(version)), **facts}
-        if self.has_begun:
-            self.add(**told)
-            return
-        self.has_begun = True
-        tags = {**_tags(action=action, **told), queue.NUMBER: f"{self._number:08d}"}
-        if self._run_id:
-            queue.insist(self._client, self._run_id)
-            _write(self._client, self._run_id, tags)
-        else:
-            self._run_id = _create(self._client, self._experiment, self._model, tags)
+        if not self.has_begun:
+            self.has_begun = True
+            told["action"] = action
+            if self._run_id:
+                queue.insist(self._client, self._run_id)
+            else:
+                tags = {**_tags(**told), queue.NUMBER: f"{self._number:08d}"}
+                self._run_id = _create(self._client, self._experiment, self._model, tags)
+                self._told = told
+        self.add(**told)
 
     def add(self, **facts: str) -> None:
         """Add to the entry what became known."""
-        _write(self._client, self._run_id, _tags(**facts))
+        new = {key: text for key, text in facts.items() if text and self._told.get(key) != text}
+        _write(self._client, self._run_id, _tags(**new))
+        self._told |= new
 
     def close(self, error: BaseException | None = None) -> None:
         """Say how it ended; a turn in which nothing was changed leaves no entry."""

@@ -75,6 +75,11 @@ def summaries(client: Any, name: str) -> list[VersionSummary]:
     return sorted(found, key=lambda version: (version.name, version.version))
 
 
+def held(client: Any, name: str) -> dict[str, int]:
+    """Return the aliases of a model and the version of each."""
+    return {alias: version.version for version in summaries(client, name) for alias in version.aliases}
+
+
 def one(client: Any, database: Database, ref: ModelRef) -> VersionSummary:
     """Find a version by number or alias (`champion` when neither is given).
 

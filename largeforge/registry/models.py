@@ -20,7 +20,7 @@ from largeforge.registry.records import ModelVersion
 from largeforge.registry.storage import ARTIFACT, storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from largeforge.recipe.model_ref import ModelRef
@@ -65,7 +65,7 @@ class ModelRegistry:
             hashes = files.copy_hashed(folder, staged, self.watch)
             digest = files.content_digest(kind, hashes)
             with self.database.writing() as client:
-                known = _same(client, name, digest)
+                known = _same(lookup.summaries(client, name), digest)
                 if known is None:
                     lineage = runs.completed(client, lineage)
                     own = records.to_tags(kind, digest, lineage, metrics, lock)
@@ -77,17 +77,15 @@ class ModelRegistry:
                     _restage(staged, known, kind, hashes, lock, card)
                     path = self.storage.restore(client, known, staged)
                 with audit.turn(self.database, client, name) as turn:
-                    late = known is None and _same(client, name, digest)  # another process was quicker
-                    if late:
-                        known = late
-                    elif known is None:
-                        turn.begin(action, alias=alias, why=why)
-                        number = runs.enter(client, name, run_id, source, {**(tags or {}), **own}, notes)
-                        known = _numbered(client, name, number)
-                        turn.add(version=str(number))
+                    there = lookup.summaries(client, name)
+                    before = next((version.version for version in there if alias in version.aliases), None)
+                    late = None if known else _same(there, digest)  # another process was quicker
+                    known = known or late
+                    if known is None:
+                        turn.begin(action, alias=alias, why=why, before=str(before or ""))
+                        known = runs.enter(client, name, run_id, source, {**(tags or {}), **own}, notes)
                         turn.begin(action, known)
                     if alias:
-                        before = _aliases(client, name).get(alias)
                         aliases.forward(client, turn, action, known, alias, before=before, why=why)
                 if late:
                     runs.discard(client, self.storage, run_id)
@@ -225,18 +223,14 @@ def _about(lineage: Lineage, metrics: Mapping[str, float]) -> dict[str, Any]:
     return {"lineage": records.lineage_json(lineage), "metrics": records.metrics_json(metrics)}
 
 
-def _same(client: Any, name: str, digest: str) -> VersionSummary | None:
+def _same(versions: Sequence[VersionSummary], digest: str) -> VersionSummary | None:
     """Return the newest version with these files."""
-    found = [version for version in lookup.summaries(client, name) if version.digest == digest]
+    found = [version for version in versions if version.digest == digest]
     return found[-1] if found else None
 
 
 def _numbered(client: Any, name: str, number: int) -> VersionSummary:
     return next(version for version in lookup.summaries(client, name) if version.version == number)
-
-
-def _aliases(client: Any, name: str) -> dict[str, int]:
-    return {alias: version.version for version in lookup.summaries(client, name) for alias in version.aliases}
 
 
 def _with_path(version: VersionSummary, path: Path) -> ModelVersion:

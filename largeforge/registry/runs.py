@@ -15,12 +15,12 @@ from largeforge import artifacts
 from largeforge.recipe import model_ref
 from largeforge.registry import lookup, mlflow_runs, queue
 from largeforge.registry.mlflow_runs import key
-from largeforge.registry.records import Step
+from largeforge.registry.records import Step, from_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from largeforge.registry.records import Lineage
+    from largeforge.registry.records import Lineage, VersionSummary
     from largeforge.registry.storage import Storage
 
 _EXPERIMENT = "largeforge registry"
@@ -47,12 +47,13 @@ def begin(client: Any, experiment: str, name: str, metrics: Mapping[str, float])
     return run
 
 
-def enter(client: Any, name: str, run_id: str, source: str, tags: Mapping[str, str], notes: str) -> int:
-    """Make the files of a run a version, in one transaction, and return its number."""
+def enter(client: Any, name: str, run_id: str, source: str, tags: Mapping[str, str], notes: str) -> VersionSummary:
+    """Make the files of a run a version, in one transaction, and return it."""
     _ensure(client.create_registered_model, name)
-    version = client.create_model_version(name, source, run_id=run_id, tags=dict(tags), description=notes or None)
+    made = client.create_model_version(name, source, run_id=run_id, tags=dict(tags), description=notes or None)
     client.set_terminated(run_id)
-    return int(version.version)
+    number = int(made.version)
+    return from_tags(name=name, version=number, tags=tags, aliases=(), run_id=run_id, source=source, notes=notes)
 
 
 def discard(client: Any, storage: Storage, run_id: str, key: str = "") -> None:

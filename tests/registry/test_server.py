@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -18,6 +11,7 @@ from largeforge.errors import RegistryError
 from largeforge.recipe import model_ref
 from largeforge.recipe.schema import Registry
 from largeforge.registry import Lineage, ModelRegistry
+from tests.registry.servers import mlflow_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,33 +22,10 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Start a server on a free port; give its URL and the folder that it keeps files in."""
+    """Start a server; give its URL and the folder that it keeps files in."""
     home = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "files")]
-    quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    with (home / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, env=quiet, start_new_session=True)
-    try:
-        _wait_until_ready(f"http://127.0.0.1:{port}", process, home / "log.txt")
-        yield f"http://127.0.0.1:{port}", home / "files"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"mlflow server did not start:\n{log.read_text()[-3000:]}")
+    with mlflow_server(home, f"sqlite:///{home}/mlflow.db", str(home / "files")) as url:
+        yield url, home / "files"
 
 
 def test_register_and_resolve_through_a_server(

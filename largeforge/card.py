@@ -48,7 +48,7 @@ LICENSES = {
 _UNKNOWN = "Its licence is not stated in the recipe: find it out before the model is passed on."
 _OTHER = "What follows from it for a model that is made from it stands in its text."
 _HUB = "hub:"
-_VS_BASE, _BASE = "vs_base.", "base."
+_BASE = "base."
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def _training(facts: Facts) -> str:
 
 
 def _results(facts: Facts) -> str:
-    own = [name for name in facts.metrics if not name.startswith((_VS_BASE, _BASE))]
+    compared = {name[3:].partition(".")[0] for name in facts.metrics if name.startswith("vs_")}
+    own = [name for name in facts.metrics if not name.startswith(("vs_", *(f"{who}." for who in compared)))]
     rows = [[name, _value(facts.metrics.get(f"{_BASE}{name}", "")), _value(facts.metrics[name])] for name in own]
     judged = _table(["held-out metric", "base", "model"], rows) if rows else ""
     gates = [

@@ -18,7 +18,8 @@ Kinds and their fields (besides `time`, seconds since the epoch, `stage` and `ki
     sample     step, prompt, text, reference      an answer generated during a training
     note       text                      one line for people
     table      title, columns, rows      rows are lists of str, int or float
-    gate       metric, condition, value, passed
+    gate       metric, condition, value, passed, outcome (pass, fail, not enough data), low, high, rows, needed, note
+    regression metric, baseline, row, prompt, expected, answer, before, score, score_before
     answer     client, expert, prompt, text, latency_ms, stream
     result     metrics, info             the last event of a stage that succeeded
     finished   seconds, reused           written by the runner; reused: done before, here or in another run

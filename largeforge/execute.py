@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from largeforge.runs import Run
 
 EVENTS = "events.jsonl"
-RECORDED = ("progress", "eval", "checkpoint", "sample", "table", "gate", "answer")
+RECORDED = ("progress", "eval", "checkpoint", "sample", "table", "gate", "regression", "answer")
 """Events that are also kept with the stage, for the report of a run that reuses it."""
 
 REFRESH_S = 60.0

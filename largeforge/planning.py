@@ -7,11 +7,12 @@ stages with one fingerprint make the same artifact.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import largeforge
 from largeforge import identity
-from largeforge.artifacts import digest
+from largeforge.artifacts import digest, file_sha256
 from largeforge.forecast import batches
 from largeforge.hardware import machine
 from largeforge.plan import Plan, Stage
@@ -125,6 +126,10 @@ class _Job:
         return {"chat_template": self.job.model.chat_template} if self.job.model.chat_template else {}
 
     @property
+    def _contenders(self) -> list[str]:
+        return ["model", *(["base"] if self.job.judging.base else []), *self.job.judging.baselines]
+
+    @property
     def _judged(self) -> str:
         return self._stage("gate" if self.job.gates else "evaluate")
 
@@ -182,15 +187,22 @@ class _Job:
         config = {
             "reference": self._reference, "registry": self.recipe.registry.model_dump(),
             "evaluation": {name: evaluator.model_dump() for name, evaluator in self.job.evaluation.items()},
+            "judging": self.job.judging.model_dump(exclude={"gates"}),
             "adapter": self.job.adapter.model_dump(), "device": self.machine.device, **self._template,
         }  # fmt: skip
+        engine = self.job.judging.engine
+        if engine == "vllm" or (engine == "auto" and self.machine.device == "cuda"):
+            config["serving"] = self.recipe.serving.model_dump()
+        written = {name: Path(one.answers) for name, one in self.job.judging.baselines.items() if one.answers}
+        if written:
+            config["written"] = {name: file_sha256(path) if path.is_file() else "" for name, path in written.items()}
         further = further_models.of_evaluation(self.job)
         inputs = {"data": self._stage("prepare"), "model": self._stage("train"), **self.base}
         inputs |= self._made_here(further)
         return Stage(
             name=self._stage("evaluate"), kind="evaluate", job=self.name, title="judge on held-out rows",
             config=config, inputs=inputs, threads=max(1, self.machine.cores // len(self.recipe.training_jobs)),
-            uses="held-out rows, model and base", produces=", ".join(self.job.evaluation),
+            uses=f"held-out rows, {_listed(self._contenders)}", produces=", ".join(self.job.evaluation),
             models=_outside(further), reusable=self._is_fixed(further),
         )  # fmt: skip
 
@@ -198,8 +210,8 @@ class _Job:
         gates = ", ".join(f"{metric} {condition}" for metric, condition in self.job.gates.items())
         return Stage(
             name=self._stage("gate"), kind="gate", job=self.name, title="refuse a bad model",
-            config={"gates": dict(self.job.gates)}, inputs={"evaluation": self._stage("evaluate")},
-            uses=gates, produces="go or no go",
+            config={"gates": dict(self.job.gates), "by": self.job.judging.gates},
+            inputs={"evaluation": self._stage("evaluate")}, uses=gates, produces="go or no go",
         )  # fmt: skip
 
     def _merge(self) -> Stage:
@@ -228,6 +240,10 @@ class _Job:
             config=config, inputs=inputs, threads=1, uses=recipe.registry.uri, reusable=False,
             produces=f"registry:{job.register_as}@{job.register_alias}",
         )  # fmt: skip
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
 def _outside(named: list[Named]) -> tuple[str, ...]:

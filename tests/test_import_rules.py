@@ -50,7 +50,19 @@ RULES = {
     "evaluators": Rule(own=("recipe", "judging"), top=("pydantic",), late=TRAINING),
     "judging": Rule(own=("recipe",), late=("numpy",)),
     "rewards": Rule(own=("recipe",), top=("pydantic",), late=(*TRAINING, "jsonschema", "referencing", "regex")),
-    "quantizers": _EXTENSION,
+    "quantizers": Rule(
+        own=("recipe",), top=("pydantic",), late=(*TRAINING, "awq", "compressed_tensors", "llmcompressor", "tqdm")
+    ),
+    "quantizing": Rule(
+        own=(
+            "recipe",
+            "environments",
+            "serving",
+            "stages.context",
+            "stages.loading",
+            "stages.models",
+        )
+    ),
     "environments": Rule(own=("recipe",), top=("yaml",), late=("packaging",)),
     "files": Rule(late=("fsspec", "pyarrow", "huggingface_hub", "datasets")),
     "data": Rule(own=("files", "recipe"), late=("numpy", "pyarrow", "tokenizers")),
@@ -86,6 +98,7 @@ RULES = {
             "tokens",
             "training",
             "serving",
+            "quantizing",
             "registry",
             "client",
             "methods",

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from largeforge.console import figures
+from largeforge.console import figures, gates
 from largeforge.console.base import Console, Event
 from largeforge.console.rows import Phrases, RunningView
 from largeforge.console.tables import numeric_columns, table_parts
@@ -93,14 +93,16 @@ class LiveConsole(Console):
         is_passed = event.get("passed") is True
         mark, style = (self._marks[0], "green") if is_passed else (self._marks[1], "bold red")
         metric, condition = clean(event.get("metric") or ""), clean(event.get("condition") or "")
-        verdict = f"{'passes' if is_passed else 'fails'} {condition}"
-        line = Phrases(
+        words = {"passed": "passes", "failed": "fails", "not enough data": "is not sure to be"}[gates.outcome(event)]
+        around = gates.around(event)
+        parts = (
             Text(stage.name, "dim cyan"),
             Text.assemble((mark, style), f" {metric}"),
-            Text(number(event.get("value")), "bold"),
-            Text(verdict, "dim" if is_passed else "red"),
+            Text(gates.figure(event), "bold"),
+            Text(f"{words} {condition}", "dim" if is_passed else "red"),
+            Text(f"({around})" if around else "", "dim"),
         )
-        self._print(Padding(line, (0, 0, 0, 2)))
+        self._print(Padding(Phrases(*filter(None, parts)), (0, 0, 0, 2)))
 
     def _answer(self, event: Event, stage: Stage) -> None:
         latency = finite(event.get("latency_ms"))

@@ -8,7 +8,7 @@ from typing import IO
 
 from rich.cells import cell_len
 
-from largeforge.console import figures
+from largeforge.console import figures, gates
 from largeforge.console.base import Console, Event
 from largeforge.console.board import Stage, event_time
 from largeforge.console.tables import numeric_columns, table_parts
@@ -75,9 +75,10 @@ class PlainConsole(Console):
             self._write(f"{'':9} {row}".rstrip() + "\n")
 
     def _gate(self, event: Event, stage: Stage) -> None:
-        word = "passed" if event.get("passed") is True else "FAILED"
-        value, condition = number(event.get("value")), clean(event.get("condition") or "")
-        self._line(event, f"gate {word}  {clean(event.get('metric') or '')} {value}  ({condition})")
+        word = "passed" if event.get("passed") is True else gates.outcome(event).upper()
+        condition, around = clean(event.get("condition") or ""), gates.around(event)
+        judged = f"{clean(event.get('metric') or '')} {gates.figure(event)}".rstrip()
+        self._line(event, f"gate {word}  {judged}  ({'; '.join(filter(None, (condition, around)))})")
 
     def _answer(self, event: Event, stage: Stage) -> None:
         parts = [clean(event.get("expert") or ""), clean(event.get("client") or "")]

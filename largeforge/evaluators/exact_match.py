@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from largeforge.errors import StageError
+from largeforge.evaluators._answers import reference_answer
+from largeforge.judging.series import Series
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 DATA_KINDS = ("sft", "prompt")
 METRICS = ("exact_match",)
+JUDGES = "answers"
+"""It judges answers, whoever gave them: vLLM may generate them, and files may hold them."""
 
 
 class Config(Extension):
@@ -26,38 +30,14 @@ class Config(Extension):
     """Prompts generated for at once."""
 
 
-def run(config: Config, subject: Subject) -> dict[str, float]:
+def run(config: Config, subject: Subject) -> dict[str, Series]:
     """Return `exact_match`; white space around an answer does not count, nor rows without a reference answer."""
-    rows = [row for row in subject.rows if row.get("answer", "-").strip()]
-    if not rows:
+    values: list[float | None] = [None] * len(subject.rows)
+    expected = {place: text for place, row in enumerate(subject.rows) if (text := reference_answer(row, subject))}
+    if not expected:
         raise StageError("exact_match has nothing to compare with: no held-out row has an answer")
-    # Prompts of like length share a batch: less padding, and the answers do not depend on it.
-    rows = sorted(rows, key=lambda row: len(str(row.get("messages") or row["prompt"])))
-    hits = 0
-    for start in range(0, len(rows), config.batch_size):
-        batch = rows[start : start + config.batch_size]
-        prompts = [subject.render(_prompt(row), generation_prompt=True, tools=row.get("tools")) for row in batch]
-        answers = subject.generate(prompts, config.max_new_tokens)
-        for row, answer in zip(batch, answers, strict=True):
-            expected = _expected(row, subject).strip()
-            is_right = answer.strip() == expected
-            hits += is_right
-            asked = str(_prompt(row)[-1]["content"])
-            subject.sample(prompt=asked, expected=expected, answer=answer.strip(), correct=is_right)
-        subject.progress(min(start + config.batch_size, len(rows)), len(rows))
-    return {"exact_match": hits / len(rows)}
-
-
-def _prompt(row: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(row["messages"][:-1] if "messages" in row else row["prompt"])
-
-
-def _expected(row: dict[str, Any], subject: Subject) -> str:
-    """Return the reference answer; one that calls tools is what the template makes of the calls."""
-    if "messages" not in row:
-        return str(row["answer"])
-    last = row["messages"][-1]
-    if not last.get("tool_calls"):
-        return str(last["content"])
-    tokens, before = subject.encode(_prompt(row), [last], tools=row.get("tools"))
-    return subject.text(tokens[before:])
+    answers = subject.answers(list(expected), max_new_tokens=config.max_new_tokens, batch_size=config.batch_size)
+    for (place, wanted), answer in zip(expected.items(), answers, strict=True):
+        values[place] = float(answer.strip() == wanted)
+        subject.sample(place, "exact_match", expected=wanted, answer=answer.strip(), score=float(values[place] or 0))
+    return {"exact_match": Series(values)}

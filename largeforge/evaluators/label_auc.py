@@ -9,17 +9,15 @@ compare it with the base's value rather than with 1.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from largeforge.errors import StageError
+from largeforge.judging.series import Series
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from largeforge.recipe.evaluation import Subject
 
 DATA_KINDS = ("unpaired",)
@@ -34,25 +32,17 @@ class Config(Extension):
     """Rows per forward pass."""
 
 
-def run(config: Config, subject: Subject) -> dict[str, float]:
+def run(config: Config, subject: Subject) -> dict[str, Series]:
     """Return `label_auc`."""
-    means: dict[bool, list[float]] = {True: [], False: []}
+    scores: list[float] = []
     for start in range(0, len(subject.rows), config.batch_size):
         rows = subject.rows[start : start + config.batch_size]
         encoded = [subject.encode(row["prompt"], row["completion"], tools=row.get("tools")) for row in rows]
-        scores = subject.log_probabilities(encoded)
-        for row, (ids, skip), score in zip(rows, encoded, scores, strict=True):
-            means[row["label"]].append(score / max(len(ids) - skip, 1))
+        found = subject.log_probabilities(encoded)
+        scores += [score / max(len(ids) - skip, 1) for (ids, skip), score in zip(encoded, found, strict=True)]
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
-    wanted, unwanted = means[True], means[False]
-    if not wanted or not unwanted:
-        missing = "an unwanted (label false)" if wanted else "a wanted (label true)"
+    labels = [float(row["label"]) for row in subject.rows]
+    if len(set(labels)) < 2:
+        missing = "an unwanted (label false)" if any(labels) else "a wanted (label true)"
         raise StageError(f"label_auc compares answers of both labels, and no held-out row has {missing} answer")
-    return {"label_auc": auc(wanted, unwanted)}
-
-
-def auc(wanted: Sequence[float], unwanted: Sequence[float]) -> float:
-    """Return the share of pairs in which the wanted value is higher, equal ones counting half."""
-    ordered = sorted(unwanted)
-    better = sum(bisect_left(ordered, value) + bisect_right(ordered, value) for value in wanted)
-    return better / (2 * len(wanted) * len(ordered))
+    return {"label_auc": Series(scores, labels, "auc")}

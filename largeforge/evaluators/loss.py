@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from largeforge.judging.series import Series
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
@@ -30,17 +30,21 @@ class Config(Extension):
     """Longest piece of plain text in tokens: a longer text is judged in pieces, each without the ones before."""
 
 
-def run(config: Config, subject: Subject) -> dict[str, float]:
-    """Return `loss` in nats per token and `perplexity` = exp(loss)."""
-    total, count = 0.0, 0
+def run(config: Config, subject: Subject) -> dict[str, Series]:
+    """Return `loss` in nats per token, and `perplexity` = exp(loss)."""
+    losses: list[float | None] = []
+    tokens: list[float] = []
     for start in range(0, len(subject.rows), config.batch_size):
         rows = subject.rows[start : start + config.batch_size]
-        batch = [piece for row in rows for piece in _encoded(config, subject, row)]
-        total -= sum(subject.log_probabilities(batch))
-        count += sum(len(ids) - skip for ids, skip in batch)
+        pieces = [list(_encoded(config, subject, row)) for row in rows]
+        found = iter(subject.log_probabilities([piece for own in pieces for piece in own]))
+        for own in pieces:
+            judged = sum(len(ids) - skip for ids, skip in own)
+            total = -sum(next(found) for _ in own)
+            losses.append(total / judged if judged else None)
+            tokens.append(float(judged))
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
-    loss = total / max(count, 1)
-    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+    return {"loss": Series(losses, tokens), "perplexity": Series(losses, tokens, "exp_mean")}
 
 
 def _encoded(config: Config, subject: Subject, row: dict[str, Any]) -> Iterator[tuple[list[int], int]]:

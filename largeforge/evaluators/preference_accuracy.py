@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from largeforge.judging.series import Series
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ class Config(Extension):
     """Pairs per forward pass."""
 
 
-def run(config: Config, subject: Subject) -> dict[str, float]:
+def run(config: Config, subject: Subject) -> dict[str, Series]:
     """Return `preference_accuracy`: log-probabilities are summed over the answer's tokens."""
-    hits = 0
+    hits: list[float] = []
     for start in range(0, len(subject.rows), config.batch_size):
         batch = subject.rows[start : start + config.batch_size]
         scores = subject.log_probabilities(
@@ -35,6 +36,6 @@ def run(config: Config, subject: Subject) -> dict[str, float]:
                 for side in ("chosen", "rejected")
             ]
         )
-        hits += sum(chosen > rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True))
+        hits += [float(chosen > rejected) for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
-    return {"preference_accuracy": hits / max(len(subject.rows), 1)}
+    return {"preference_accuracy": Series(hits)}

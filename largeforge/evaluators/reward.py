@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from largeforge.judging.series import Series
 from largeforge.recipe import rewards
 from largeforge.recipe.base import Extension
+from largeforge.recipe.evaluation import asked
 from largeforge.recipe.sections.rewards import Rewards
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 DATA_KINDS = ("prompt", "sft")
 METRICS = ("reward",)
+JUDGES = "answers"
+"""It judges answers, whoever gave them: vLLM may generate them, and files may hold them."""
 
 
 class Config(Extension):
@@ -36,34 +40,25 @@ def check(config: Config) -> Iterator[Problem]:
     yield from rewards.check(config.rewards)
 
 
-def run(config: Config, subject: Subject) -> dict[str, float]:
+def run(config: Config, subject: Subject) -> dict[str, Series]:
     """Return `reward`, the mean of the weighted sum, and `reward.<name>`, the mean of each one."""
-    means = dict.fromkeys(config.rewards, 0.0)
-    total = 0.0
-    # Prompts of like length share a batch: less padding, and the answers do not depend on it.
-    rows = sorted(subject.rows, key=lambda row: len(str(_asked(row)[0])))
-    for start in range(0, len(rows), config.batch_size):
-        part = rows[start : start + config.batch_size]
-        prompts, answers = zip(*(_asked(row) for row in part), strict=True)
-        encoded = [
-            subject.render(prompt, generation_prompt=True, tools=row.get("tools"))
-            for prompt, row in zip(prompts, part, strict=True)
-        ]
-        completions = subject.generate(encoded, config.max_new_tokens)
-        batch = rewards.Batch(prompts, completions, answers, subject.count_tokens, subject.other_model)
-        found = {name: rewards.scores(name, reward, batch) for name, reward in config.rewards.items()}
-        sums = rewards.weighted(config.rewards, found)
-        means = {name: mean + sum(found[name]) / len(rows) for name, mean in means.items()}
-        total += sum(sums) / len(rows)
-        for prompt, answer, completion, value in zip(prompts, answers, completions, sums, strict=True):
-            asked = str(prompt[-1]["content"])
-            subject.sample(prompt=asked, expected=answer, answer=completion.strip(), correct=value > 0)
-        subject.progress(min(start + config.batch_size, len(rows)), len(rows))
-    return {"reward": total, **{f"reward.{name}": mean for name, mean in means.items()}}
+    places = list(range(len(subject.rows)))
+    completions = subject.answers(places, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size)
+    found: dict[str, list[float]] = {name: [] for name in config.rewards}
+    sums: list[float] = []
+    for start in range(0, len(places), config.batch_size):
+        part = slice(start, start + config.batch_size)
+        rows, given = subject.rows[part], completions[part]
+        prompts, wanted = [asked(row) for row in rows], [_right_answer(row) for row in rows]
+        batch = rewards.Batch(prompts, given, wanted, subject.count_tokens, subject.other_model)
+        scored = {name: rewards.scores(name, reward, batch) for name, reward in config.rewards.items()}
+        for name, scores in scored.items():
+            found[name] += scores
+        sums += rewards.weighted(config.rewards, scored)
+    for place, (row, answer, score) in enumerate(zip(subject.rows, completions, sums, strict=True)):
+        subject.sample(place, "reward", expected=_right_answer(row), answer=answer.strip(), score=score)
+    return {"reward": Series(sums), **{f"reward.{name}": Series(scores) for name, scores in found.items()}}
 
 
-def _asked(row: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
-    """Return the prompt of a row and its right answer."""
-    if "prompt" in row:
-        return row["prompt"], str(row.get("answer", ""))
-    return row["messages"][:-1], str(row["messages"][-1]["content"])
+def _right_answer(row: dict[str, Any]) -> str:
+    return str(row.get("answer", "") if "prompt" in row else row["messages"][-1]["content"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from largeforge.judging.series import Series
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ class Config(Extension):
     """Pairs per forward pass."""
 
 
-def run(config: Config, subject: Subject) -> dict[str, float]:
+def run(config: Config, subject: Subject) -> dict[str, Series]:
     """Return `reward_accuracy`."""
-    hits = 0.0
+    hits: list[float] = []
     for start in range(0, len(subject.rows), config.batch_size):
         batch = subject.rows[start : start + config.batch_size]
         scores = subject.rewards(
@@ -42,6 +43,6 @@ def run(config: Config, subject: Subject) -> dict[str, float]:
             ]
         )
         for chosen, rejected in zip(scores[::2], scores[1::2], strict=True):
-            hits += 1.0 if chosen > rejected else 0.5 if chosen == rejected else 0.0
+            hits.append(1.0 if chosen > rejected else 0.5 if chosen == rejected else 0.0)
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
-    return {"reward_accuracy": hits / max(len(subject.rows), 1)}
+    return {"reward_accuracy": Series(hits)}

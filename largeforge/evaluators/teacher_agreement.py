@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from largeforge.judging.series import Series
 from largeforge.recipe.base import Extension
 from largeforge.recipe.sections.models import Teacher
 
@@ -26,15 +27,19 @@ class Config(Extension):
     """Rows per forward pass."""
 
 
-def run(config: Config, subject: Subject) -> dict[str, float]:
+def run(config: Config, subject: Subject) -> dict[str, Series]:
     """Return `teacher_kl`, the KL divergence from the teacher in nats per token of the held-out answers, and
     `teacher_agreement`, the share of these tokens at which both models would choose the same one."""
     teacher = subject.other_model(config.teacher)
-    divergence, same, count = 0.0, 0, 0
+    divergences: list[float | None] = []
+    shares: list[float | None] = []
+    counts: list[float] = []
     for start in range(0, len(subject.rows), config.batch_size):
         rows = subject.rows[start : start + config.batch_size]
         batch = [subject.encode(row["messages"][:-1], row["messages"][-1:], tools=row.get("tools")) for row in rows]
-        for kl, agreeing, tokens in subject.compare(teacher, batch):
-            divergence, same, count = divergence + kl, same + agreeing, count + tokens
+        for divergence, agreeing, tokens in subject.compare(teacher, batch):
+            divergences.append(divergence / tokens if tokens else None)
+            shares.append(agreeing / tokens if tokens else None)
+            counts.append(float(tokens))
         subject.progress(min(start + config.batch_size, len(subject.rows)), len(subject.rows))
-    return {"teacher_kl": divergence / max(count, 1), "teacher_agreement": same / max(count, 1)}
+    return {"teacher_kl": Series(divergences, counts), "teacher_agreement": Series(shares, counts)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import Problem, listed, nearest
 from largeforge.recipe import (
@@ -16,7 +16,7 @@ from largeforge.recipe import (
     method_checks,
     model_ref,
 )
-from largeforge.recipe.evaluation import BASELINE, parse_condition
+from largeforge.recipe.evaluation import parse_condition
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import Expert, Job, Model, Recipe, Topology
@@ -124,7 +124,6 @@ def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
 
 def _gates(prefix: str, job: Job) -> Iterator[Problem]:
     evaluators = {key: extensions.load("evaluation", evaluator.name) for key, evaluator in job.evaluation.items()}
-    metrics = [metric for evaluator in evaluators.values() for metric in evaluator.METRICS]
     wanted = extensions.load("method", job.method.name).DATA_KIND
     for name, evaluator in evaluators.items():
         kinds = evaluator.DATA_KINDS
@@ -134,16 +133,28 @@ def _gates(prefix: str, job: Job) -> Iterator[Problem]:
         if wanted not in kinds:
             rule = f"judges {' and '.join(kinds)} rows, but {job.method.name} has {wanted} rows."
             yield Problem(f"{prefix}evaluation.{name}", rule)
+    allowed = _metrics(job, evaluators)
     for metric, condition in job.gates.items():
         key = f"{prefix}gates.{metric}"
-        if metric.removeprefix(BASELINE) not in metrics:
-            allowed = [*metrics, *(f"{BASELINE}{m}" for m in metrics)]
+        if metric not in allowed:
             rule = f"no evaluation of this job computes it; there is: {listed(allowed)}."
             yield Problem(key, rule, given=repr(condition), nearest=nearest(metric, allowed))
         try:
             parse_condition(condition)
         except ValueError as error:
             yield Problem(key, f"{error}.", given=repr(condition))
+
+
+def _metrics(job: Job, evaluators: dict[str, Any]) -> list[str]:
+    """Return the metrics that a job computes, with their differences from each baseline."""
+    metrics = [metric for evaluator in evaluators.values() for metric in evaluator.METRICS]
+    written = [
+        metric for one in evaluators.values() if getattr(one, "JUDGES", "") == "answers" for metric in one.METRICS
+    ]
+    baselines = {"base": metrics} if job.judging.base else {}
+    for name, baseline in job.judging.baselines.items():
+        baselines[name] = metrics if baseline.model else written
+    return [*metrics, *(f"vs_{name}.{metric}" for name, has in baselines.items() for metric in has)]
 
 
 def _topology(topology: Topology, recipe: Recipe) -> Iterator[Problem]:

@@ -21,8 +21,11 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 CONDITION = re.compile(r"\s*(>=|<=|>|<)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*")
 
+BASE = "base"
+"""Name of the baseline that is the model which training started from."""
 BASELINE = "vs_base."
 """Prefix of a gate on the difference between the trained model and the one it started from."""
+_DIFFERENCE = re.compile(r"vs_(\w+)\.(.+)")
 
 
 class Subject(Protocol):
@@ -46,8 +49,11 @@ class Subject(Protocol):
     def text(self, tokens: Sequence[int]) -> str:
         """Return tokens as text, without special ones."""
 
-    def generate(self, encoded: Sequence[list[int]], max_new_tokens: int) -> list[str]:
-        """Return the greedy answers to a batch of rendered prompts."""
+    def answers(self, places: Sequence[int], *, max_new_tokens: int, batch_size: int) -> list[str]:
+        """Return the greedy answers to the prompts of some rows, in the order of their places in `rows`.
+
+        `batch_size` prompts are generated for at once where the model is in this process; answers do not depend on it.
+        """
 
     def log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
         """Return, for each `(token ids, length of the prompt)`, the summed log-probability of the rest, in nats."""
@@ -69,11 +75,22 @@ class Subject(Protocol):
     def other_model(self, reference: str) -> LoadedModel:
         """Return a further model; its field in the evaluator's `Config` has a type of `sections/models.py`."""
 
-    def sample(self, *, prompt: str, expected: str, answer: str, correct: bool) -> None:
-        """Keep an answer for the page of examples."""
+    def sample(self, row: int, metric: str, *, expected: str, answer: str, score: float) -> None:
+        """Keep the answer to the prompt of a row for the page of examples; a higher score is a better answer."""
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the evaluator is, in rows."""
+
+
+def asked(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the conversation that a row asks to go on with."""
+    return list(row["messages"][:-1] if "messages" in row else row["prompt"])
+
+
+def split(metric: str) -> tuple[str, str]:
+    """Return the baseline and the metric of a difference such as `vs_champion.loss`; no baseline for another."""
+    match = _DIFFERENCE.fullmatch(metric)
+    return (match[1], match[2]) if match else ("", metric)
 
 
 @dataclass(frozen=True)

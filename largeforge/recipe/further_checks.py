@@ -18,6 +18,8 @@ def check(prefix: str, name: str, recipe: Recipe) -> Iterator[Problem]:
     job = recipe.training_jobs[name]
     for named in further_models.of_job(job):
         key = f"{prefix}{named.key}"
+        if not named.reference and named.refers.may_be_missing:
+            continue
         if not named.reference:
             rule = (
                 "is required: a model reference, such as job:NAME, registry:NAME@champion, hub:ORG/NAME or path:FOLDER."
@@ -29,10 +31,10 @@ def check(prefix: str, name: str, recipe: Recipe) -> Iterator[Problem]:
             yield from _made_here(key, named, name, recipe)
         elif ref.scheme == "tiny":
             yield Problem(key, "random weights have nothing to say; train them in a job first.")
-        elif ref.scheme == "registry" and not ref.is_version:
+        elif ref.scheme == "registry" and not ref.is_version and not named.refers.may_be_missing:
             yield from _registered_here(key, ref.target, recipe)
         files = made_for.of_reference(named.reference, recipe.registry)
-        if files is not None and files.scores != (named.refers.to == "reward"):
+        if files is not None and named.refers.to != "any" and files.scores != (named.refers.to == "reward"):
             yield Problem(key, f"{named.reference} {made_for.SCORES if files.scores else made_for.NO_REWARD_MODEL}.")
 
 

@@ -37,8 +37,8 @@ def of_training(job: Job) -> list[Named]:
 
 
 def of_evaluation(job: Job) -> list[Named]:
-    """Return the further models that a job is judged with."""
-    return of_settings("evaluation", job.evaluation)
+    """Return the further models that a job is judged with, or beside."""
+    return [*of_settings("evaluation", job.evaluation), *of_settings("judging", job.judging)]
 
 
 def of_settings(key: str, settings: Any) -> list[Named]:

@@ -15,6 +15,7 @@ from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Router, Tracker
 from largeforge.recipe.sections.datasets import Dataset, Source
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
+from largeforge.recipe.sections.judging import Baseline, Judging
 from largeforge.recipe.sections.machines import Environment, Hardware, Host, Hosts, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
@@ -23,6 +24,7 @@ from largeforge.recipe.sections.sweeps import Sweep
 __all__ = [
     "Adapter",
     "Architecture",
+    "Baseline",
     "Dataset",
     "Environment",
     "Evaluator",
@@ -33,6 +35,7 @@ __all__ = [
     "Host",
     "Hosts",
     "Job",
+    "Judging",
     "Launcher",
     "Method",
     "Model",
@@ -81,6 +84,8 @@ class Recipe(Strict):
     """As in a job: what is trained; without one, all weights."""
     evaluation: dict[str, Evaluator] = {}
     """As in a job: evaluators by name."""
+    judging: Judging = Judging()
+    """As in a job: beside which others the model is judged, how surely, with which engine."""
     gates: Gates = {}
     """As in a job: metric to condition."""
     merge: bool = False

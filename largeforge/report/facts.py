@@ -50,6 +50,8 @@ class Stage:
     notes: list[str] = field(default_factory=list)
     tables: list[Mapping] = field(default_factory=list)
     gates: list[Mapping] = field(default_factory=list)
+    regressions: list[Mapping] = field(default_factory=list)
+    """Answers that are worse than a baseline's."""
     answers: list[Mapping] = field(default_factory=list)
 
 
@@ -204,6 +206,7 @@ def _stage(
         notes=[str(event.get("text") or "") for event in by_kind.get("note", [])],
         tables=by_kind.get("table", []),
         gates=by_kind.get("gate", []),
+        regressions=by_kind.get("regression", []),
         answers=by_kind.get("answer", []),
     )
 

@@ -13,6 +13,7 @@ from largeforge.report import appendix, sections
 from largeforge.report.facts import gather
 from largeforge.report.forecast import forecast
 from largeforge.report.html import esc
+from largeforge.report.judgement import evaluation
 from largeforge.report.read import read
 from largeforge.report.samples import samples
 from largeforge.report.training import training
@@ -51,7 +52,7 @@ def render(run_dir: Path) -> str:
         training(facts),
         samples(facts),
         forecast(facts, files.plan),
-        sections.evaluation(facts),
+        evaluation(facts),
         sections.answers(facts),
         sections.models(facts),
         appendix.next_steps(facts),

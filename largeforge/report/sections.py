@@ -108,33 +108,6 @@ def _stage_body(stage: Stage) -> str:
     return f'<div class="stage">{body or "<p>Nothing is known of this stage yet.</p>"}</div>'
 
 
-def evaluation(facts: Facts) -> str:
-    """Return gates and tables of the stages that judge a model."""
-    judging = [stage for stage in facts.stages if stage.gates or (stage.kind == "evaluate" and stage.tables)]
-    cards = "".join(_judgement(stage) for stage in judging)
-    return section("evaluation", "Evaluation", f'<div class="flow">{cards}</div>' if cards else "")
-
-
-def _judgement(stage: Stage) -> str:
-    rows = "".join(_gate(gate) for gate in stage.gates)
-    gates = f'<ul class="gates">{rows}</ul>' if rows else ""
-    return f'<div class="card"><h3>{esc(stage.name)}</h3>{gates}{"".join(map(event_table, stage.tables))}</div>'
-
-
-def _gate(gate: dict[str, Any]) -> str:
-    condition = esc(gate.get("condition") or "")
-    return (
-        f'<li><span class="metric">{esc(gate.get("metric") or "")}</span>'
-        f"{_verdict(gate)}"
-        f'<span><b>{value(gate.get("value"))}</b> <span class="muted">needs {condition}</span></span></li>'
-    )
-
-
-def _verdict(gate: dict[str, Any]) -> str:
-    is_passed = gate.get("passed") is True
-    return mark(is_passed, "passed" if is_passed else "failed")
-
-
 def other_tables(facts: Facts) -> str:
     """Return the tables of stages that do not judge: data, placement and the like."""
     cards = "".join(

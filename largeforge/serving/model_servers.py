@@ -17,7 +17,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from largeforge.errors import ServingError
-from largeforge.serving import placement, server, templates, vllm
+from largeforge.serving import placement, precision, server, templates, vllm
 from largeforge.serving.server import Server
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class ModelServers:
             revision=place.base.revision,
             adapter_rank=placement.adapter_rank(place.adapters),
             chat_template=self._template_file(place),
+            dtype=precision.on_cpu(place.base.location) if self._device == "cpu" else "",
         )
         offline = all(expert.is_local for expert in place.experts)
         environment = vllm.environment(self._serving, device=self._device, offline=offline, threads=threads)

@@ -128,9 +128,11 @@ def get(port: int, path: str, *, host: str = "127.0.0.1") -> tuple[int, bytes] |
     return _request("GET", port, path, host=host, timeout_s=PROBE_TIMEOUT_S)
 
 
-def post(port: int, path: str, value: Any, *, host: str = "127.0.0.1") -> tuple[int, bytes] | None:
+def post(
+    port: int, path: str, value: Any, *, host: str = "127.0.0.1", timeout_s: float = POST_TIMEOUT_S
+) -> tuple[int, bytes] | None:
     """Return status and body of the answer to a value sent as JSON, or None when nobody answers."""
-    return _request("POST", port, path, host=host, timeout_s=POST_TIMEOUT_S, body=json.dumps(value))
+    return _request("POST", port, path, host=host, timeout_s=timeout_s, body=json.dumps(value))
 
 
 def _request(

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import ServingError
+from largeforge.serving import precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,21 +36,23 @@ def command(
     revision: str = "",
     adapter_rank: int = 0,
     chat_template: str = "",
+    dtype: str = "",
 ) -> list[str]:
     """Return the command line of one server.
 
     `adapters` maps the name that requests use to a LoRA folder, and `adapter_rank` is the largest
     rank among them, 0 when it is not known; `chat_template` is the file of a template that takes the place of the
-    model's own. Raises ServingError when that rank cannot be served.
+    model's own; `dtype` is what the model needs where the recipe leaves it open. Raises ServingError when that rank cannot be served.
     """
     argv = [serving.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    default = precision.PLAIN if device == "cpu" else "auto"
     options: dict[str, Any] = {
         "model": model,
         "revision": revision or None,
         "served-model-name": served_name,
         "host": HOST,
         "port": port,
-        "dtype": "float32" if device == "cpu" and serving.dtype == "auto" else serving.dtype,
+        "dtype": (dtype or default) if serving.dtype == "auto" else serving.dtype,
         "max-model-len": serving.max_model_len or None,
         "max-num-seqs": serving.max_num_seqs,
         "gpu-memory-utilization": None if device == "cpu" else serving.gpu_memory_utilization,

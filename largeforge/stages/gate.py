@@ -1,14 +1,16 @@
-"""Refuse to go on with a model that does not meet the recipe's gates."""
+"""Refuse to go on with a model that does not meet the recipe's gates, or of which too little is known."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.artifacts import write_json
 from largeforge.errors import GateError
+from largeforge.judging.verdict import Verdict, decide
 from largeforge.recipe.base import Strict
-from largeforge.recipe.evaluation import parse_condition
+from largeforge.recipe.evaluation import parse_condition, split
 from largeforge.stages.context import Result
 
 if TYPE_CHECKING:
@@ -19,23 +21,38 @@ class Config(Strict):
     """The gates of one job."""
 
     gates: dict[str, str]
+    by: Literal["interval", "value"] = "interval"
+    """What must meet a condition: the whole interval of the metric, or only its value."""
 
 
 def run(config: Config, context: Context) -> Result:
     """Compare each metric with its condition.
 
-    Raises GateError that lists every gate that refused.
+    Raises GateError that lists every gate that refused, or could not be decided.
     """
     evaluation = json.loads((context.inputs["evaluation"] / "evaluation.json").read_text(encoding="utf-8"))
-    gates = []
-    for metric, text in config.gates.items():
-        condition, value = parse_condition(text), float(evaluation["metrics"].get(metric, float("nan")))
-        gates.append({"metric": metric, "condition": str(condition), "value": value, "passed": condition.holds(value)})
-        context.events.emit("gate", **gates[-1])
-    refused = [
-        f"{gate['metric']} is {gate['value']:.4g}, must be {gate['condition']}" for gate in gates if not gate["passed"]
-    ]
+    verdicts = [_decide(metric, text, evaluation, config.by) for metric, text in config.gates.items()]
+    for verdict in verdicts:
+        context.events.emit("gate", **verdict.as_dict())
+    refused = [str(verdict) for verdict in verdicts if verdict.outcome == "fail"]
+    undecided = [str(verdict) for verdict in verdicts if verdict.outcome == "not enough data"]
     if refused:
-        raise GateError(f"gate refused the model: {'; '.join(refused)}")
+        raise GateError(f"gate refused the model: {'; '.join([*refused, *undecided])}")
+    if undecided:
+        advice = "give more held-out rows, or set judging.gates=value to go by the value alone"
+        raise GateError(f"not enough data to let the model pass: {'; '.join(undecided)}; {advice}")
+    gates = [verdict.as_dict() for verdict in verdicts]
     write_json(context.out / "evaluation.json", {**evaluation, "gates": gates})
     return Result(info={"gates": gates})
+
+
+def _decide(metric: str, text: str, evaluation: dict[str, Any], by: str) -> Verdict:
+    condition, baseline = parse_condition(text), split(metric)[0]
+    if baseline in evaluation.get("absent", []):
+        note = f"there is no {baseline} yet to compare with"
+        return Verdict(metric, str(condition), None, "pass", note=note)
+    value, interval = evaluation["metrics"].get(metric), evaluation.get("intervals", {}).get(metric)
+    if interval is not None:
+        low, high = (interval[bound] for bound in ("low", "high"))
+        interval = {**interval, "low": -math.inf if low is None else low, "high": math.inf if high is None else high}
+    return decide(metric, condition, value, interval, by_interval=by == "interval")

@@ -1,40 +1,28 @@
-"""A loaded model under evaluation: what evaluators ask it (`recipe.evaluation.Subject`)."""
+"""What a model under evaluation can do with its tokenizer alone; `recipe.evaluation.Subject` has all that is asked."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
-from largeforge.errors import StageError
-from largeforge.estimate.inference import LOGITS_BYTES, PIECE_TOKENS
+from largeforge.recipe.evaluation import asked
 from largeforge.stages.loading import render, text_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from largeforge.recipe.loaded_model import LoadedModel
     from largeforge.stages.context import Context
     from largeforge.training.other_models import OtherModels
 
 
-class LoadedSubject:
-    """A loaded model with its held-out rows.
-
-    `has_reward_head`: whether it can score; a model without one finds every answer equally good.
-    """
+class Subject:
+    """A model's tokenizer with the held-out rows, and the answers that are kept; how it answers is for subclasses."""
 
     def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        rows: list[dict[str, Any]],
-        context: Context,
-        *,
-        others: OtherModels | None = None,
-        has_reward_head: bool = False,
+        self, tokenizer: Any, rows: list[dict[str, Any]], context: Context, *, others: OtherModels | None = None
     ):
-        self.model, self.tokenizer, self.rows, self.context = model.eval(), tokenizer, rows, context
-        self.others = others
-        self.has_reward_head = has_reward_head
+        self.tokenizer, self.rows, self.context, self.others = tokenizer, rows, context, others
         self.samples: list[dict[str, Any]] = []
         self.label = ""
 
@@ -64,60 +52,14 @@ class LoadedSubject:
         """Return tokens as text, without special ones."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def generate(self, encoded: Sequence[list[int]], max_new_tokens: int) -> list[str]:
-        """Return the greedy answers to a batch of rendered prompts."""
-        import torch
+    def prompt(self, place: int) -> list[int]:
+        """Return the token ids of what a row asks, ready to be gone on with."""
+        row = self.rows[place]
+        return self.render(asked(row), generation_prompt=True, tools=row.get("tools"))
 
-        tokens, mask = self._padded(encoded, left=True)
-        with torch.inference_mode():
-            output = self.model.generate(
-                input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,
-                pad_token_id=self.tokenizer.pad_token_id,
-            )  # fmt: skip
-        answers: list[str] = self.tokenizer.batch_decode(output[:, tokens.shape[1] :], skip_special_tokens=True)
-        return answers
-
-    def log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
-        """Return, for each `(token ids, length of the prompt)`, the summed log-probability of the rest, in nats.
-
-        Rows are passed on in as many parts as the memory of their logits demands.
-        """
-        vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        tokens = int(LOGITS_BYTES // (vocabulary * self.model.dtype.itemsize))
-        found: list[float] = []
-        for part in _parts(batch, max_tokens=tokens):
-            found += self._log_probabilities(part)
-        return found
-
-    def rewards(self, batch: Sequence[list[int]]) -> list[float]:
-        """Return the score of each rendered conversation; all 0 for a model that was not trained to score."""
-        import torch
-
-        if not self.has_reward_head:
-            return [0.0] * len(batch)
-        tokens, mask = self._padded(batch, left=False)
-        with torch.inference_mode():
-            scores = self.model(input_ids=tokens, attention_mask=mask).logits
-        return [float(score) for score in scores.float().squeeze(-1)]
-
-    def compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int, int]]:
-        """Return, for each `(token ids, length of the prompt)`, of the answer after the prompt: the summed KL
-        divergence from the other model's next token to this one's, in nats; at how many tokens both would choose the
-        same; how many tokens there are. What a template writes after the end of the answer does not count.
-
-        Raises StageError when the models do not have the same tokens.
-        """
-        if not other.has_tokens_of(self.tokenizer):
-            raise StageError("the models do not have the same tokens, so that their next tokens cannot be compared")
-        vocabulary = max(model.get_input_embeddings().weight.shape[0] for model in (self.model, other.model))
-        tokens = int(LOGITS_BYTES // (vocabulary * (self.model.dtype.itemsize + other.model.dtype.itemsize)))
-        ended = [(self._ended(ids), skip) for ids, skip in batch]
-        return [found for part in _parts(ended, max_tokens=tokens) for found in self._compare(other, part)]
-
-    def _ended(self, ids: list[int]) -> list[int]:
-        """Return token ids up to the last one that ends an answer."""
-        end = self.tokenizer.eos_token_id
-        return ids[: len(ids) - ids[::-1].index(end)] if end in ids else ids
+    def key(self, place: int) -> str:
+        """Return what a row asks as one line of text, under which its answers are known elsewhere."""
+        return json.dumps(asked(self.rows[place]), ensure_ascii=False, sort_keys=True)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens plain text has."""
@@ -128,79 +70,10 @@ class LoadedSubject:
         assert self.others is not None
         return self.others.get(reference)
 
-    def sample(self, *, prompt: str, expected: str, answer: str, correct: bool) -> None:
-        """Keep an answer for the page of examples."""
-        self.samples.append({"prompt": prompt, "expected": expected, "answer": answer, "correct": correct})
+    def sample(self, row: int, metric: str, *, expected: str, answer: str, score: float) -> None:
+        """Keep the answer to the prompt of a row for the page of examples."""
+        self.samples.append({"row": row, "metric": metric, "expected": expected, "answer": answer, "score": score})
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the evaluator is, in rows."""
         self.context.events.emit("progress", step=done, total=total, unit=f"rows, {self.label}")
-
-    def _log_probabilities(self, batch: Sequence[tuple[list[int], int]]) -> list[float]:
-        import torch
-
-        tokens, mask = self._padded([ids for ids, _ in batch], left=False)
-        with torch.inference_mode():
-            logits = self.model(input_ids=tokens, attention_mask=mask).logits
-            return [
-                _summed(logits[row, skip - 1 : len(ids) - 1], tokens[row, skip : len(ids)])
-                for row, (ids, skip) in enumerate(batch)
-            ]
-
-    def _compare(self, other: LoadedModel, batch: Sequence[tuple[list[int], int]]) -> list[tuple[float, int, int]]:
-        import torch
-
-        tokens, mask = self._padded([ids for ids, _ in batch], left=False)
-        with torch.inference_mode():
-            own = self.model(input_ids=tokens, attention_mask=mask).logits
-            wanted = other.model(input_ids=tokens, attention_mask=mask).logits
-            return [
-                (*_compared(own[row, skip - 1 : len(ids) - 1], wanted[row, skip - 1 : len(ids) - 1]), len(ids) - skip)
-                for row, (ids, skip) in enumerate(batch)
-            ]
-
-    def _padded(self, encoded: Sequence[list[int]], *, left: bool) -> tuple[Any, Any]:
-        import torch
-
-        width = max(len(ids) for ids in encoded)
-        tokens = torch.full((len(encoded), width), int(self.tokenizer.pad_token_id))
-        mask = torch.zeros((len(encoded), width), dtype=torch.long)
-        for index, ids in enumerate(encoded):
-            place = slice(width - len(ids), width) if left else slice(0, len(ids))
-            tokens[index, place] = torch.tensor(ids, dtype=torch.long)
-            mask[index, place] = 1
-        return tokens.to(self.model.device), mask.to(self.model.device)
-
-
-def _parts(batch: Sequence[tuple[list[int], int]], *, max_tokens: int) -> Iterator[Sequence[tuple[list[int], int]]]:
-    """Yield the rows in order, as many at a time as have that many tokens with their padding, at least one."""
-    start, width = 0, 0
-    for place, (ids, _) in enumerate(batch):
-        width = max(width, len(ids))
-        if place > start and width * (place - start + 1) > max_tokens:
-            yield batch[start:place]
-            start, width = place, len(ids)
-    yield batch[start:]
-
-
-def _summed(logits: Any, tokens: Any) -> float:
-    """Return the summed log-probability of tokens, in fp32 a piece at a time."""
-    total = 0.0
-    for values, chosen in zip(logits.split(PIECE_TOKENS), tokens.split(PIECE_TOKENS), strict=True):
-        piece = values.float()
-        total += float((piece.gather(-1, chosen.unsqueeze(-1)).squeeze(-1) - piece.logsumexp(-1)).sum())
-    return total
-
-
-def _compared(own: Any, wanted: Any) -> tuple[float, int]:
-    """Return the summed KL divergence of two models' logits and how often they agree, in fp32 a piece at a time.
-
-    Outputs beyond those that both have belong to no token.
-    """
-    size = min(own.shape[-1], wanted.shape[-1])
-    divergence, same = 0.0, 0
-    for one, other in zip(own[:, :size].split(PIECE_TOKENS), wanted[:, :size].split(PIECE_TOKENS), strict=True):
-        student, teacher = one.float().log_softmax(-1), other.float().log_softmax(-1)
-        divergence += float((teacher.exp() * (teacher - student)).sum())
-        same += int((one.argmax(-1) == other.argmax(-1)).sum())
-    return divergence, same

@@ -61,13 +61,13 @@ class OtherModels:
         return {reference: other.source.identity() for (reference, _), other in self.loaded.items()}
 
     def _load(self, reference: str, precision: str) -> OtherModel:
-        source = self._source(reference)
+        source = self.source(reference)
         task = task_type(source)
         self._refuse_another_kind(reference, scores=task == SEQ_CLS)
         tokenizer = load_tokenizer(source)
         options = {"device": self.device, "precision": precision, "task_type": task}
         if source.is_adapter:
-            model = load_adapter(load_model(self._base(source), **options), Path(source.location))
+            model = load_adapter(load_model(self.base(source), **options), Path(source.location))
         else:
             model = load_model(source, **options)
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # a reward model looks for it
@@ -78,17 +78,21 @@ class OtherModels:
             if one.reference == reference and scores != (one.refers.to == "reward"):
                 raise ModelError(f"{one.key}: {reference} {made_for.SCORES if scores else made_for.NO_REWARD_MODEL}")
 
-    def _source(self, reference: str) -> ResolvedModel:
+    def source(self, reference: str) -> ResolvedModel:
+        """Return the files of a reference.
+
+        Raises ModelError or RegistryError when there are none.
+        """
         return resolve(reference, registry=self.registry, inputs=self.context.inputs, lock=self.context.lock)
 
-    def _base(self, adapter: ResolvedModel) -> ResolvedModel:
+    def base(self, adapter: ResolvedModel) -> ResolvedModel:
         """Return the model that an adapter was trained on, by the name that peft wrote down."""
         settings = json.loads((Path(adapter.location) / "adapter_config.json").read_text(encoding="utf-8"))
         name = str(settings.get("base_model_name_or_path") or "")
         if Path(name).is_dir():
-            return self._source(f"path:{name}")
+            return self.source(f"path:{name}")
         try:
-            return self._source(str(model_ref.parse(f"hub:{name}")))
+            return self.source(str(model_ref.parse(f"hub:{name}")))
         except ValueError:
             raise ModelError(
                 f"{adapter.reference} is an adapter, and its base {name!r} is not here; "

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from largeforge.stages import subject as judged
+from largeforge.stages import loaded_subject as judged
 
 ROWS = [(list(range(3, 3 + size)), skip) for size, skip in ((5, 2), (40, 1), (7, 7), (12, 4), (33, 30))]
 

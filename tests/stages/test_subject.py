@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, Qwen2Config
 
-from largeforge.stages.subject import LoadedSubject
+from largeforge.stages.loaded_subject import LoadedSubject
 
 
 class Letters:

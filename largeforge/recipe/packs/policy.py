@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from largeforge.recipe.vetting import Vetted
 
 _JOB = (
-    "model.**", "dataset.**", "method.*.**", "adapter.**", "evaluation.**", "gates.**", "merge", "register_as",
-    "register_alias",
+    "model.**", "dataset.**", "method.*.**", "adapter.**", "evaluation.**", "judging.base",
+    "judging.engine", "judging.confidence", "judging.gates", "judging.worst", "judging.baselines.*.model", "gates.**",
+    "merge", "register_as", "register_alias",
 )  # fmt: skip
 _SERVING = (
     "name", "dtype", "max_model_len", "max_num_seqs", "gpu_memory_utilization", "tensor_parallel_size",

@@ -10,6 +10,7 @@ from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import CONDITION
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Method
 from largeforge.recipe.sections.datasets import Dataset
+from largeforge.recipe.sections.judging import Judging
 from largeforge.recipe.sections.models import Model
 
 
@@ -53,6 +54,8 @@ class Job(Strict):
     """What is trained: all weights, or additions to them."""
     evaluation: dict[str, Evaluator] = {}
     """Evaluators by name."""
+    judging: Judging = Judging()
+    """How it is judged: beside which others, how surely, with which engine."""
     gates: Gates = {}
     """Metric to condition, for example `exact_match: ">= 0.85"` or `vs_base.exact_match: "> 0"`."""
     merge: bool = False

@@ -24,10 +24,12 @@ def _valid_or_open(text: str) -> str:
 class Refers:
     """Marks a field that holds a model reference, so that a plan finds it wherever it stands."""
 
-    to: Literal["causal", "reward"] = "causal"
-    """What the model must be: one that generates text, or one that method `reward` makes."""
+    to: Literal["causal", "reward", "any"] = "causal"
+    """What the model must be: one that generates text, one that method `reward` makes, or either."""
     same_vocabulary: bool = False
     """Whether its tokens must be those of the model that is trained."""
+    may_be_missing: bool = False
+    """Whether a registered model that is not there (yet) is simply left out."""
 
 
 _PATTERN = f"^({'|'.join(model_ref.SCHEMES)}):."

@@ -36,8 +36,8 @@ class LoadedSubject(Subject):
         self.model = model.eval()
         self.has_reward_head = has_reward_head
 
-    def answers(self, places: Sequence[int], *, max_new_tokens: int, batch_size: int) -> list[str]:
-        """Return the greedy answers to the prompts of some rows; prompts of like length share a batch."""
+    def _answers(self, places: Sequence[int], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Generate answers in this process; prompts of like length share a batch."""
         prompts = {place: self.prompt(place) for place in places}
         ordered = sorted(prompts, key=lambda place: len(prompts[place]))
         found: dict[int, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 128
 """Prompts that a server has at once: it batches them by itself."""
 ANSWER_TIMEOUT_S = 1800.0
+END_TIMEOUT_S = 10.0
 
 
 class ServedSubject(Subject):
@@ -38,8 +40,8 @@ class ServedSubject(Subject):
         super().__init__(tokenizer, rows, context, others=others)
         self._name, self._port, self._watch = name, port, watch
 
-    def answers(self, places: Sequence[int], *, max_new_tokens: int, batch_size: int) -> list[str]:
-        """Return the greedy answers to the prompts of some rows.
+    def _answers(self, places: Sequence[int], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Ask the server for all answers at once.
 
         Prompts are sent as token ids, so that the server reads what a model in this process would.
         Raises StageError for a prompt that the server refuses, ServingError when it has died.
@@ -65,9 +67,18 @@ class ServedSubject(Subject):
             self._watch()
             raise StageError(f"{self._name}: the server did not answer within {ANSWER_TIMEOUT_S:.0f} s")
         status, body = answer
+        if status >= 500:
+            self._await_end()
         if status != 200:
             raise StageError(f"{self._name}: the server refused a prompt of {len(ids)} tokens: {_reason(body)}")
         return str(json.loads(body)["choices"][0]["text"])
+
+    def _await_end(self) -> None:
+        """Give a server that failed the time to end, which then says why."""
+        deadline = time.monotonic() + END_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self._watch()
+            time.sleep(0.1)
 
 
 class WrittenSubject(Subject):
@@ -79,8 +90,8 @@ class WrittenSubject(Subject):
         super().__init__(tokenizer, rows, context)
         self._written, self._title = written, title
 
-    def answers(self, places: Sequence[int], *, max_new_tokens: int, batch_size: int) -> list[str]:
-        """Return the answers that were written down for the prompts of some rows.
+    def _answers(self, places: Sequence[int], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Look the answers up.
 
         Raises StageError that counts the prompts without one.
         """

@@ -25,6 +25,7 @@ class Subject:
         self.tokenizer, self.rows, self.context, self.others = tokenizer, rows, context, others
         self.samples: list[dict[str, Any]] = []
         self.label = ""
+        self._answered: dict[tuple[int, int], str] = {}
 
     def render(
         self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool, tools: Sequence[Any] | None = None
@@ -56,6 +57,17 @@ class Subject:
         """Return the token ids of what a row asks, ready to be gone on with."""
         row = self.rows[place]
         return self.render(asked(row), generation_prompt=True, tools=row.get("tools"))
+
+    def answers(self, places: Sequence[int], *, max_new_tokens: int, batch_size: int) -> list[str]:
+        """Return the greedy answers to the prompts of some rows; each is generated once, whoever asks for it."""
+        missing = [place for place in places if (place, max_new_tokens) not in self._answered]
+        for place, answer in zip(missing, self._answers(missing, max_new_tokens, batch_size), strict=True):
+            self._answered[place, max_new_tokens] = answer
+        return [self._answered[place, max_new_tokens] for place in places]
+
+    def _answers(self, places: Sequence[int], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Answer the prompts of some rows, in the order of their places."""
+        raise NotImplementedError
 
     def key(self, place: int) -> str:
         """Return what a row asks as one line of text, under which its answers are known elsewhere."""

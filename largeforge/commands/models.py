@@ -29,12 +29,18 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from largeforge.catalog.words import Parser
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _REF = "NAME, NAME@ALIAS or NAME/NUMBER"
-_HELP = {"VERSION": _REF, "A": _REF, "B": _REF, "NAME": "a registered model"}
+_HELP = {
+    "VERSION": _REF, "A": _REF, "B": _REF, "NAME": "a registered model", "TARGET": "folder or file.tar to write",
+    "SOURCE": "folder or file.tar", "FOLDER": "folder of the backups", "REPO": "repository on the hub",
+}  # fmt: skip
 _WHY = "the reason, for the audit trail"
 
 
@@ -71,10 +77,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("versions", nargs="*", metavar="VERSION", help=_REF)
     verify.add_argument("--all", action="store_true", help="every version there is")
     verify.add_argument("--quick", action="store_true", help="only whether all files are there with their sizes")
+    _declare_moving(command)
+
+
+def _declare_moving(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare what moves whole versions, or deletes them."""
+    command("export", "write a verified version to a folder, or to a file that ends with .tar", "VERSION", "TARGET")
+    take = command("import", "register what export wrote, after it was verified", "SOURCE")
+    take.add_argument("--as", dest="name", default="", metavar="NAME", help="name here (default: as it was called)")
+    take.add_argument("--alias", default="", metavar="ALIAS", help="alias to point at it (default: none)")
+    _why(take)
+    delete = command("delete", "delete a version, or all of a model but the newest and those in use", "VERSION")
+    delete.add_argument("--keep", type=int, metavar="N", help="with NAME alone: how many of the newest versions stay")
+    delete.add_argument("--yes", action="store_true", help="delete; without it only say what would go")
+    delete.add_argument("--why", default="", metavar="TEXT", help=_WHY)
+    backup = command("backup", "add a snapshot of the whole registry to a folder; only what is new is copied", "FOLDER")
+    backup.add_argument("--check", action="store_true", help="only hold the last snapshot against its hashes")
+    restore = command("restore", "bring a snapshot back, verified", "FOLDER")
+    restore.add_argument("--at", default="", metavar="TIME", help="snapshot, or the beginning of its name (the last)")
+    restore.add_argument("--replace", action="store_true", help="move a local registry that is there aside")
+    push = command("push", "upload a version to the model hub (HF_ENDPOINT, HF_TOKEN)", "VERSION", "REPO")
+    push.add_argument("--private", action="store_true", help="make the repository private when it is made")
+    push.add_argument("--revision", default="main", metavar="BRANCH", help="branch to commit to (default: main)")
+    push.add_argument("--why", default="", metavar="TEXT", help=f"{_WHY}, and the commit's message")
+    pull = command("pull", "register a model of the hub as ORG/NAME or ORG/NAME@REVISION, verified", "REPO")
+    pull.add_argument("--as", dest="name", required=True, metavar="NAME", help="name here")
+    pull.add_argument("--alias", default="", metavar="ALIAS", help="alias to point at it (default: none)")
+    pull.add_argument("--why", default="", metavar="TEXT", help=_WHY)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one subcommand; without one, list the models."""
+    from largeforge.catalog import moving
     from largeforge.catalog.bar import watching
     from largeforge.catalog.words import settings
     from largeforge.registry import ModelRegistry
@@ -85,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = settings(arguments.settings)
     with watching() as watch:
         registry = ModelRegistry(chosen, watch=watch)
-        return _ACTIONS[name](registry, arguments)
+        return {**_ACTIONS, **moving.ACTIONS}[name](registry, arguments)
 
 
 def _alias(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from largeforge.registry import mlflow_runs, queue
 from largeforge.registry.database import every
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from largeforge.registry.database import Database
     from largeforge.registry.records import VersionSummary
@@ -134,6 +134,17 @@ def entries(client: Any, model: str = "") -> list[Entry]:
     runs = queue.runs(client, found.experiment_id, model) if model else _all(client, found.experiment_id)
     known = [_entry(run) for run in runs if f"{_PREFIX}action" in run.data.tags]
     return sorted(known, key=lambda entry: (entry.number, entry.id) if model else (entry.when, entry.id))
+
+
+def retell(client: Any, experiment: str, entry: Mapping[str, Any]) -> None:
+    """Write an entry of another trail as it was."""
+    told = {key: str(text) for key, text in entry.items() if key not in ("id", "number", "state", "when", "model")}
+    tags = {**_tags(**told), queue.MODEL: str(entry["model"]), queue.NUMBER: f"{entry['number']:08d}"}
+    when_ms = int(entry["when"] * 1000)
+    name = f"{entry['action']} {entry['model']}"
+    run = client.create_run(experiment, start_time=when_ms, run_name=name, tags=tags)
+    status = {state: status for status, state in _STATES.items() if state != "under way"}.get(entry["state"], "KILLED")
+    client.set_terminated(run.info.run_id, status, end_time=when_ms)
 
 
 def who() -> str:

@@ -84,6 +84,16 @@ def hashed(path: Path, meter: Meter) -> FileHash:
         return _read(reader, meter)
 
 
+def drained(reader: BinaryIO, meter: Meter) -> FileHash:
+    """Read a stream to its end and return what it held."""
+    sha256, size = hashlib.sha256(), 0
+    for chunk in _chunks(reader):
+        sha256.update(chunk)
+        size += len(chunk)
+        meter.add(len(chunk))
+    return FileHash(sha256.hexdigest(), size)
+
+
 def _cloned(reader: BinaryIO, writer: BinaryIO) -> bool:
     try:
         fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())

@@ -78,6 +78,16 @@ class Database:
                 _create(self.path)
             yield self._client
 
+    def close(self) -> None:
+        """Close the file: MLflow keeps it open for the life of the process, also when another one took its place."""
+        with _quiet():
+            from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Models
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
+        for store in (Models, Runs):
+            engine = store._engine_map.get(self.uri)
+            if engine is not None:
+                engine.dispose()
+
     @cached_property
     def _client(self) -> Any:
         with _quiet():

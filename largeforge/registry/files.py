@@ -32,7 +32,9 @@ LOCK = "largeforge.lock.json"
 """Lock of the run that made the version; like the manifest, no part of the model's identity."""
 CARD = "README.md"
 """What people read of the version; no part of its identity either: the same weights may be judged twice."""
-BESIDE = (MANIFEST, LOCK, CARD)
+RECORD = "largeforge.version.json"
+"""What a registry knew of a version that was exported, beside its files."""
+BESIDE = (MANIFEST, LOCK, CARD, RECORD)
 
 _THREADS = 4
 """Files hashed at once; hashlib and file reads release the interpreter's lock."""
@@ -70,6 +72,36 @@ def copy_hashed(source: Path, target: Path, watch: Watch | None = None) -> dict[
     for parent in {(target / name).parent for name in names} | {target}:
         sync(parent)
     return dict(zip(names, hashes, strict=True))
+
+
+def adopt(source: Path, target: Path, hashes: dict[str, FileHash]) -> dict[str, FileHash]:
+    """Take over files that this process has just written and hashed, and that nobody else uses: as hard links."""
+    for name, entry in hashes.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (target / name).hardlink_to(source / name)
+        except OSError:
+            if copying.copy(source / name, target / name, Meter(None, "", 0)) != entry:
+                raise RegistryError(f"{source / name} changed while it was taken over") from None
+    for parent in {(target / name).parent for name in hashes} | {target}:
+        sync(parent)
+    return dict(hashes)
+
+
+def compare(found: dict[str, FileHash], sheet: Sheet, *, source: str) -> None:
+    """Refuse files that are not those of a manifest.
+
+    Raises RegistryError that names each one.
+    """
+    faults = [f"{name} is missing" for name in sheet.files if name not in found]
+    faults += [f"{name} is not in its manifest" for name in found if name not in sheet.files]
+    for name, entry in sheet.files.items():
+        if name in found and found[name] != entry:
+            is_short = found[name].size != entry.size
+            told = f"{found[name].size} bytes instead of {entry.size}" if is_short else "another sha256"
+            faults.append(f"{name} has {told}")
+    if faults:
+        raise RegistryError(f"{source} is damaged, nothing was registered: {'; '.join(faults)}")
 
 
 def content_digest(kind: Kind, files: dict[str, FileHash]) -> str:

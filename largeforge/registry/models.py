@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from largeforge.recipe.model_ref import ModelRef
     from largeforge.recipe.schema import Registry
     from largeforge.registry.copying import FileHash, Watch
+    from largeforge.registry.files import Sheet
     from largeforge.registry.records import Kind, Lineage, RegisteredModel, VersionSummary
 
 
@@ -52,17 +53,25 @@ class ModelRegistry:
         notes: str = "",
         action: str = "register",
         why: str = "",
+        expected: Sheet | None = None,
+        written: dict[str, FileHash] | None = None,
     ) -> ModelVersion:
         """Make the files below `folder` a new version of `name` and point `alias`, if any, at it.
 
         `lock` is that of the run that made them, `card` the README.md; both are kept beside the files. The same
         files under the same name are the version that they already are: only the alias moves, and damaged
-        registered files are replaced. `action` and `why` are for the audit trail. Raises RegistryError.
+        registered files are replaced. `action` and `why` are for the audit trail. `expected` is the manifest that the
+        files must have; `written` are those that this process has just put there itself. Raises RegistryError.
         """
         lookup.check_names(name, alias)
         check_words(tags or {}, notes)
         with staging.staging(self.storage.folder) as staged:
-            hashes = files.copy_hashed(folder, staged, self.watch)
+            if written is None:
+                hashes = files.copy_hashed(folder, staged, self.watch)
+            else:
+                hashes = files.adopt(folder, staged, written)
+            if expected is not None:
+                files.compare(hashes, expected, source=str(folder))
             digest = files.content_digest(kind, hashes)
             with self.database.writing() as client:
                 known = _same(lookup.summaries(client, name), digest)

@@ -18,7 +18,7 @@ from largeforge.registry.mlflow_runs import key
 from largeforge.registry.records import Step, from_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from largeforge.registry.records import Lineage, VersionSummary
     from largeforge.registry.storage import Storage
@@ -49,11 +49,22 @@ def begin(client: Any, experiment: str, name: str, metrics: Mapping[str, float])
 
 def enter(client: Any, name: str, run_id: str, source: str, tags: Mapping[str, str], notes: str) -> VersionSummary:
     """Make the files of a run a version, in one transaction, and return it."""
-    _ensure(client.create_registered_model, name)
+    ensure_model(client, name)
     made = client.create_model_version(name, source, run_id=run_id, tags=dict(tags), description=notes or None)
     client.set_terminated(run_id)
     number = int(made.version)
     return from_tags(name=name, version=number, tags=tags, aliases=(), run_id=run_id, source=source, notes=notes)
+
+
+def ensure_model(client: Any, name: str) -> None:
+    """Make a registered model unless it is there, or another process is just making it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def discard(client: Any, storage: Storage, run_id: str, key: str = "") -> None:
@@ -122,14 +133,3 @@ def _is_abandoned(run: Any) -> bool:
     return queue.is_dead(run.data.tags.get(queue.PROCESS, "")) or (
         time.time() - run.info.start_time / 1000 > _ABANDONED_S
     )
-
-
-def _ensure(create: Callable[..., Any], name: str, **options: Any) -> None:
-    """Create a named thing unless it is there, or another process is just making it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        create(name, **options)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from largeforge.errors import RegistryError
-from largeforge.registry import files, staging
+from largeforge.registry import copying, files, staging
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import Registry
-    from largeforge.registry.copying import Watch
+    from largeforge.registry.copying import FileHash, Watch
     from largeforge.registry.records import VersionSummary
 
 ARTIFACT = "model"
@@ -147,11 +147,24 @@ class ArtifactStore:
         return self._keep(staged, key)
 
     def restore(self, client: Any, version: VersionSummary, staged: Path) -> Path:
-        """Upload what the store has lost or cut short, and keep the staged folder as the local copy."""
-        for name in _unlike(staged, _sizes(client, version.run_id)):
-            parent = Path(ARTIFACT, name).parent.as_posix()
-            client.log_artifact(version.run_id, str(staged / name), parent)
+        """Upload what the store has lost or damaged, and keep the staged folder as the local copy.
+
+        Everything is read back for this: whoever registers the same files again may do it to mend the store.
+        """
+        sheet = files.read_sheet(staged / files.MANIFEST, reference=version.reference)
+        there = _sizes(client, version.run_id)
+        for name, entry in sheet.files.items():
+            if there.get(name) != entry.size or self._stored(client, version, name) != entry:
+                parent = Path(ARTIFACT, name).parent.as_posix()
+                client.log_artifact(version.run_id, str(staged / name), parent)
+        if files.MANIFEST not in there:
+            client.log_artifact(version.run_id, str(staged / files.MANIFEST), ARTIFACT)
         return self._keep(staged, _key(version))
+
+    def _stored(self, client: Any, version: VersionSummary, name: str) -> FileHash:
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            found = client.download_artifacts(version.run_id, f"{ARTIFACT}/{name}", dst_path=folder)
+            return copying.hashed(Path(found), copying.Meter(None, "", 0))
 
     def fetch(self, client: Any, version: VersionSummary, watch: Watch | None = None) -> Path:
         """Verify the local copy, or download it when there is none that verifies."""

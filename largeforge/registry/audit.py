@@ -3,7 +3,7 @@
 Each entry is an MLflow run of its own in the experiment `largeforge audit`, so that a team shares the trail with
 its registry, MLflow's pages show it, and two people at once cannot overwrite each other's entry. It is written
 before the change and closed after it: what was killed between stays there as broken off. Entries are numbered for
-each model; the numbers, not the clocks of several machines, say what came first.
+each model, within a turn; the numbers, not the clocks of several machines, say what came first.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ EXPERIMENT = "largeforge audit"
 MAX_WHY = 2000
 """Longest reason, in characters."""
 _PREFIX = "largeforge.audit."
+_NUMBER = f"{_PREFIX}number"
 
 State = Literal["done", "under way", "failed", "broken off"]
 _STATES: dict[str, State] = {"FINISHED": "done", "RUNNING": "under way", "FAILED": "failed"}
@@ -70,8 +71,8 @@ class Entry:
 class Turn:
     """The right to change a model; nobody else who keeps to turns changes it meanwhile."""
 
-    def __init__(self, client: Any, experiment: str, model: str, number: int, run_id: str = ""):
-        self._client, self._experiment, self._model, self._number = client, experiment, model, number
+    def __init__(self, client: Any, experiment: str, model: str, run_id: str = ""):
+        self._client, self._experiment, self._model = client, experiment, model
         self._run_id = run_id
         self._told: dict[str, str] = {}
         self.has_begun = False
@@ -81,12 +82,12 @@ class Turn:
         told = {**({} if version is None else _of(version)), **facts}
         if not self.has_begun:
             self.has_begun = True
-            told["action"] = action
+            last = queue.last(self._client, self._experiment, self._model, _NUMBER)
+            told |= {"action": action, "number": f"{last + 1:08d}"}
             if self._run_id:
                 queue.insist(self._client, self._run_id)
             else:
-                tags = {**_tags(**told), queue.NUMBER: f"{self._number:08d}"}
-                self._run_id = _create(self._client, self._experiment, self._model, tags)
+                self._run_id = _create(self._client, self._experiment, self._model, _tags(**told))
                 self._told = told
         self.add(**told)
 
@@ -113,11 +114,11 @@ def turn(database: Database, client: Any, model: str) -> Iterator[Turn]:
     experiment = mlflow_runs.experiment(client, EXPERIMENT, None)
     if database.is_local:
         queue.end_broken(client, experiment, model)
-        number, run_id = queue.last(client, experiment, model) + 1, ""
+        run_id = ""
     else:
         run_id = _create(client, experiment, model, queue.ticket())
-        number = queue.wait(client, experiment, model, run_id)
-    mine = Turn(client, experiment, model, number, run_id)
+        queue.wait(client, experiment, model, run_id)
+    mine = Turn(client, experiment, model, run_id)
     try:
         yield mine
     except BaseException as error:
@@ -139,7 +140,7 @@ def entries(client: Any, model: str = "") -> list[Entry]:
 def retell(client: Any, experiment: str, entry: Mapping[str, Any]) -> None:
     """Write an entry of another trail as it was."""
     told = {key: str(text) for key, text in entry.items() if key not in ("id", "number", "state", "when", "model")}
-    tags = {**_tags(**told), queue.MODEL: str(entry["model"]), queue.NUMBER: f"{entry['number']:08d}"}
+    tags = {**_tags(**told), queue.MODEL: str(entry["model"]), _NUMBER: f"{entry['number']:08d}"}
     when_ms = int(entry["when"] * 1000)
     name = f"{entry['action']} {entry['model']}"
     run = client.create_run(experiment, start_time=when_ms, run_name=name, tags=tags)
@@ -198,7 +199,7 @@ def _entry(run: Any) -> Entry:
     told = {name: tags[f"{_PREFIX}{name}"] for name in known if f"{_PREFIX}{name}" in tags}
     return Entry(
         id=run.info.run_id,
-        number=queue.number_of(run),
+        number=queue.number_of(run, _NUMBER),
         state=_STATES.get(run.info.status, "broken off"),
         when=run.info.start_time / 1000,
         model=tags.get(queue.MODEL, ""),

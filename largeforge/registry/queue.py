@@ -43,9 +43,9 @@ def is_dead(process: str) -> bool:
     return where == _where() and pid.isdigit() and _started(int(pid)) != started
 
 
-def wait(client: Any, experiment: str, model: str, mine: str) -> int:
-    """Draw a number for the ticket `mine`, wait until it is called, and return it."""
-    number = last(client, experiment, model) + 1
+def wait(client: Any, experiment: str, model: str, mine: str) -> None:
+    """Draw a number for the ticket `mine`, and wait until it is called."""
+    number = last(client, experiment, model, NUMBER) + 1
     client.set_tag(mine, NUMBER, f"{number:08d}")
     head, since = "", time.monotonic()
     while ahead := _ahead(client, experiment, model, (number, mine)):
@@ -57,7 +57,6 @@ def wait(client: Any, experiment: str, model: str, mine: str) -> int:
         else:
             time.sleep(_POLL_S)
     insist(client, mine)
-    return number
 
 
 def insist(client: Any, mine: str) -> None:
@@ -76,10 +75,10 @@ def end_broken(client: Any, experiment: str, model: str) -> None:
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def last(client: Any, experiment: str, model: str) -> int:
-    """Return the highest number that was drawn for a model; 0 for none."""
-    found = client.search_runs([experiment], _filter(model), order_by=[f"tags.`{NUMBER}` DESC"], max_results=1)
-    return number_of(found[0]) if found else 0
+def last(client: Any, experiment: str, model: str, tag: str) -> int:
+    """Return the highest number that the runs of a model have in a tag; 0 for none."""
+    found = client.search_runs([experiment], _filter(model), order_by=[f"tags.`{tag}` DESC"], max_results=1)
+    return number_of(found[0], tag) if found else 0
 
 
 def runs(client: Any, experiment: str, model: str, status: str = "") -> list[Any]:
@@ -88,9 +87,9 @@ def runs(client: Any, experiment: str, model: str, status: str = "") -> list[Any
     return every(lambda **page: client.search_runs([experiment], **page), only)
 
 
-def number_of(run: Any) -> int:
-    """Return the number on a ticket; 0 when it has none yet."""
-    return int(run.data.tags.get(NUMBER, 0))
+def number_of(run: Any, tag: str = NUMBER) -> int:
+    """Return the number on a ticket, or in another tag; 0 when it has none yet."""
+    return int(run.data.tags.get(tag, 0))
 
 
 def _ahead(client: Any, experiment: str, model: str, mine: tuple[int, str]) -> list[Any]:

@@ -196,3 +196,26 @@ print([name for name in ("torch", "transformers", "datasets") if name in sys.mod
     lines = ended.stdout.splitlines()
     assert "promote" in ended.stdout and "--why" in ended.stdout
     assert [line for line in lines if line.startswith("[")] == ["[]", "[]"]
+
+
+def test_delete_backup_restore_export_and_import(say: Say, registry: ModelRegistry, tmp_path: Path) -> None:
+    assert "would delete registry:support/2" not in say("delete", "support", "--keep", "0"), "aliases keep it"
+    say("promote", "support/1", "--alias", "candidate", "--why", "x")
+    told = say("delete", "support", "--keep", "0")
+    assert "There is nothing to delete" in told and "registry:support/2  it is @previous-candidate" in told
+    assert "give one version as NAME/NUMBER, or NAME and --keep N" in say("delete", "support", code=2)
+    assert "it is @champion" in say("delete", "base/1", "--yes", code=1)
+    assert "1 new files" not in say("backup", str(tmp_path / "b"))
+    assert "every file verified" in say("backup", str(tmp_path / "b"), "--check")
+    say("export", "support", str(tmp_path / "support.tar"))
+    say("import", str(tmp_path / "support.tar"), "--as", "bought", "--alias", "champion", "--why", "try it")
+    assert "would delete registry:bought/2" not in say("delete", "bought", "--keep", "1")
+    say("import", str(tmp_path / "support.tar"), "--as", "other", "--why", "try it")
+    assert "Nothing was deleted" in say("delete", "other/1")
+    assert "delete  registry:other/1" in say("delete", "other/1", "--yes", "--why", "no use")
+    assert "no model 'other'" in say("show", "other", code=1)
+    assert "no use" in say("log", "other"), "the trail outlives the model"
+    shutil.rmtree(registry.storage.folder.parent)
+    assert "3 versions" in say("restore", str(tmp_path / "b"))
+    assert "3 of 3 versions are sound" in say("verify", "--all")
+    assert "move" in say("restore", str(tmp_path / "b"), code=1)

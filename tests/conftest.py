@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", DO_NOT_TRACK="1", VLLM_NO_USAGE_STATS="1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would starve the tests beside this one
 for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):  # the loopback must not go through a proxy
     os.environ.pop(_name, None)
     os.environ.pop(_name.lower(), None)

@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Any
 import largeforge
 from largeforge import identity
 from largeforge.artifacts import digest, file_sha256
+from largeforge.environments.spec import named
+from largeforge.errors import RecipeError
 from largeforge.forecast import batches
 from largeforge.hardware import machine
 from largeforge.plan import Plan, Stage
-from largeforge.recipe import data_paths, extensions, further_models, launching, model_ref, profiles
+from largeforge.recipe import (
+    data_paths,
+    extensions,
+    further_models,
+    launching,
+    model_ref,
+    profiles,
+    quantization_checks,
+)
 from largeforge.recipe.lock import dataset_hashes, lock, portable
+from largeforge.recipe.quantization import Quantizer, is_quantized, settings_of
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
@@ -31,7 +42,10 @@ _NOT_IN_RESULT = {"judged"}
 
 def make_plan(recipe: Recipe, *, recipe_folder: str = "", packs: dict[str, Any] | None = None) -> Plan:
     """Return the plan of a validated recipe; `packs` are those that it was composed from, for the lock."""
-    found, hashes = machine(profiles.completed(recipe.hardware)), dataset_hashes(recipe)
+    known = profiles.completed(recipe.hardware)
+    found, hashes = machine(known), dataset_hashes(recipe)
+    if problems := quantization_checks.unservable(recipe, found, known.compute_capability):
+        raise RecipeError(problems)
     recipe = batches.divided(recipe, found)
     fixed, floating = identity.of_models(recipe)
     locked = lock(
@@ -92,6 +106,8 @@ class _Job:
             stages.append(self._gate())
         if self.job.merge:
             stages.append(self._merge())
+        if self._is_quantized:
+            stages.append(self._quantize())
         if self.job.register_as and not self.recipe.sweep.trial:
             stages.append(self._register())
         return stages
@@ -223,6 +239,31 @@ class _Job:
             produces="merged model", reusable=self.ref.scheme != "registry",
         )  # fmt: skip
 
+    @property
+    def _is_quantized(self) -> bool:
+        return is_quantized(self.job) and not self.recipe.sweep.trial
+
+    def _quantize(self) -> Stage:
+        given, recipe = self.job.quantization, self.recipe
+        assert isinstance(given, Quantizer)
+        choices = settings_of(given)
+        needed = dict.fromkeys(extensions.load("quantization", choice["name"]).ENVIRONMENT for choice in choices)
+        config = {
+            "choices": choices, "environments": {name: list(named(name).requirements) for name in needed if name},
+            "calibration_rows": given.calibration_rows, "calibration_length": given.calibration_length,
+            "acceptance": given.acceptance.model_dump(), "serving": recipe.serving.model_dump(),
+            "device": self.machine.device, "machine": self.machine.gpu or "CPU", "seed": recipe.seed, **self._template,
+        }  # fmt: skip
+        names = [choice["name"] for choice in choices]
+        return Stage(
+            name=self._stage("quantize"), kind="quantize", job=self.name, title="quantize if it proves worth it",
+            config=config, inputs={"model": self._stage("merge" if self.job.merge else "train"),
+                                   "data": self._stage("prepare")},
+            after=(self._judged,) if self.job.evaluation else (), threads=self.machine.cores,
+            uses=f"whole model, train and held-out rows, vLLM; tries {', then '.join(names)}",
+            produces="quantized model",
+        )  # fmt: skip
+
     def _register(self) -> Stage:
         job, recipe = self.job, self.recipe
         config = {
@@ -230,7 +271,8 @@ class _Job:
             "recipe": recipe.name, "recipe_digest": self.recipe_digest,
             "parent": "" if self.ref.scheme == "tiny" else job.model.ref,
         }  # fmt: skip
-        inputs = {"model": self._stage("merge" if job.merge else "train"), "data": self._stage("prepare")}
+        made = "quantize" if self._is_quantized else "merge" if job.merge else "train"
+        inputs = {"model": self._stage(made), "data": self._stage("prepare")}
         if job.evaluation:
             inputs["evaluation"] = self._judged
         if self.ref.scheme == "job" and recipe.training_jobs[self.ref.target].register_as:
@@ -270,7 +312,7 @@ def _serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     assert recipe.topology is not None and recipe.router is not None
     inputs: dict[str, str] = {}
     registered = {job.register_as: name for name, job in recipe.training_jobs.items() if job.register_as}
-    after = [stage.name for stage in before if stage.kind in ("gate", "merge", "register")]
+    after = [stage.name for stage in before if stage.kind in ("gate", "merge", "quantize", "register")]
     for expert in recipe.topology.experts.values():
         text = expert.model if ":" in expert.model else recipe.models[expert.model].ref
         ref = model_ref.parse(text)

@@ -68,7 +68,7 @@ RULES = {
     "data": Rule(own=("files", "recipe"), late=("numpy", "pyarrow", "tokenizers")),
     "identity": Rule(own=("recipe",)),
     "plan": Rule(own=("recipe", "forecast")),
-    "planning": Rule(own=("plan", "recipe", "identity", "forecast")),
+    "planning": Rule(own=("plan", "recipe", "identity", "environments", "forecast")),
     "forecast": Rule(own=("recipe", "rates", "data", "plan"), top=("pydantic",)),
     "forecast_view": Rule(own=("forecast",), top=("rich",)),
     "plan_view": Rule(own=("plan", "recipe", "forecast", "forecast_view"), top=("rich",)),

@@ -15,8 +15,10 @@ from largeforge.recipe import (
     limit_checks,
     method_checks,
     model_ref,
+    quantization_checks,
 )
 from largeforge.recipe.evaluation import parse_condition
+from largeforge.recipe.quantization import is_quantized
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import Expert, Job, Model, Recipe, Topology
@@ -34,6 +36,7 @@ def check(recipe: Recipe) -> list[Problem]:
             *_job(prefix, name, job, recipe),
             *method_checks.check(prefix, job, recipe),
             *limit_checks.check(prefix, job),
+            *quantization_checks.check(prefix, job),
             *further_checks.check(prefix, name, recipe),
         ]
     for name, model in recipe.models.items():
@@ -104,6 +107,8 @@ def _job_ref(key: str, ref: model_ref.ModelRef, recipe: Recipe) -> Iterator[Prob
         yield Problem(key, rule, nearest=nearest(ref.target, jobs))
     elif ref.selector == "merge" and not jobs[ref.target].merge:
         yield Problem(key, f"job {ref.target} does not merge its adapter; set merge: true in it.")
+    elif ref.selector == "quantize" and not is_quantized(jobs[ref.target]):
+        yield Problem(key, f"job {ref.target} does not quantize its model; choose how with quantization=… in it.")
 
 
 def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
@@ -113,7 +118,9 @@ def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
         yield Problem(f"{prefix}model.ref", f"job {name} would start from itself.")
     if job.merge and job.adapter.name == "none":
         yield Problem(f"{prefix}merge", "there is no adapter to merge; choose one with adapter=lora.")
-    if ref.scheme == "job" and ref.selector != "merge" and ref.target in recipe.training_jobs and not circular:
+    if ref.scheme == "job" and ref.selector == "quantize":
+        yield Problem(f"{prefix}model.ref", f"a quantized model is not trained on; start from job:{ref.target}.")
+    elif ref.scheme == "job" and ref.selector != "merge" and ref.target in recipe.training_jobs and not circular:
         parent = recipe.training_jobs[ref.target]
         if parent.adapter.name != "none":
             rule = f"job {ref.target} makes an adapter, not a model; start from job:{ref.target}/merge."
@@ -198,7 +205,7 @@ def _adapter(
     key: str, ref: model_ref.ModelRef, expert: Expert, topology: Topology, recipe: Recipe
 ) -> Iterator[Problem]:
     job = recipe.training_jobs.get(ref.target)
-    makes_adapter = job is not None and job.adapter.name != "none" and ref.selector != "merge"
+    makes_adapter = job is not None and job.adapter.name != "none" and ref.selector not in ("merge", "quantize")
     if makes_adapter and not expert.adapter_on:
         rule = f"job {ref.target} makes an adapter: name the expert that carries it, or serve job:{ref.target}/merge."
         yield Problem(f"{key}.adapter_on", rule, given="''")

@@ -23,6 +23,7 @@ KINDS = {
     "adapter": "largeforge.adapters",
     "launcher": "largeforge.launchers",
     "evaluation": "largeforge.evaluators",
+    "quantization": "largeforge.quantizers",
     "reward": "largeforge.rewards",
     "router": "largeforge.gateway.routers",
     "tracking": "largeforge.trackers",

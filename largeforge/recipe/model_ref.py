@@ -22,7 +22,7 @@ _PATTERNS = {
     "run": re.compile(r"(?P<target>.+)/(?P<selector>[\w.-]+)"),
     "registry": re.compile(r"(?P<target>[\w.-]+)((?P<sep>[@/])(?P<selector>[\w.-]+))?"),
     "tiny": re.compile(r"(?P<target>[\w.-]+)(?P<selector>)"),
-    "job": re.compile(r"(?P<target>[\w-]+)(/(?P<selector>train|merge))?"),
+    "job": re.compile(r"(?P<target>[\w-]+)(/(?P<selector>train|merge|quantize))?"),
 }
 
 _EXAMPLES = {

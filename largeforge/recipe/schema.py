@@ -12,7 +12,7 @@ from pydantic import Field
 
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Name, Strict
-from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Router, Tracker
+from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Quantization, Router, Tracker
 from largeforge.recipe.sections.datasets import Dataset, Source
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.judging import Baseline, Judging
@@ -39,6 +39,7 @@ __all__ = [
     "Launcher",
     "Method",
     "Model",
+    "Quantization",
     "Question",
     "Recipe",
     "Registry",
@@ -90,6 +91,8 @@ class Recipe(Strict):
     """As in a job: metric to condition."""
     merge: bool = False
     """As in a job: whether the adapter is merged into the base after the gates."""
+    quantization: Quantization | None = None
+    """As in a job: how the whole model is quantized before it is registered; null keeps it as it is."""
     register_as: RegistryName = ""
     """As in a job: name in the model registry; empty means that it is not registered."""
     register_alias: RegistryAlias = "champion"

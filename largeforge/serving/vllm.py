@@ -42,7 +42,8 @@ def command(
 
     `adapters` maps the name that requests use to a LoRA folder, and `adapter_rank` is the largest
     rank among them, 0 when it is not known; `chat_template` is the file of a template that takes the place of the
-    model's own; `dtype` is what the model needs where the recipe leaves it open. Raises ServingError when that rank cannot be served.
+    model's own; `dtype` is what the model needs where the recipe leaves it open. Raises ServingError when that rank
+    cannot be served.
     """
     argv = [serving.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     default = precision.PLAIN if device == "cpu" else "auto"

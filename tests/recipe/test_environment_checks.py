@@ -19,9 +19,9 @@ def plan(*words: str):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["environment.requirements=[torch==2.9.0]"], "is always that of the running environment"),
-        (["environment.requirements=[trl]"], "environment.requirements"),
-        (["environment.requirements=[trl==1.15.0]", "environment.python=/usr/bin/python3"], "leave environment.python"),
+        (["environment.requirements=['torch==2.9.0']"], "is always that of the running environment"),
+        (["environment.requirements=['trl']"], "environment.requirements"),
+        (["environment.requirements=['trl==1.15.0']", "environment.python=/usr/bin/python3"], "leave environment.python"),
     ],
 )
 def test_what_cannot_be_built_is_refused(given: list[str], said: str) -> None:
@@ -30,7 +30,7 @@ def test_what_cannot_be_built_is_refused(given: list[str], said: str) -> None:
 
 
 def test_pinned_packages_are_part_of_what_a_stage_is() -> None:
-    before, after = plan().stages, plan("environment.requirements=[trl==1.15.0]").stages
+    before, after = plan().stages, plan("environment.requirements=['trl==1.15.0']").stages
     changed = [one.kind for one, other in zip(before, after, strict=True) if one.fingerprint != other.fingerprint]
     assert "prepare" not in changed
     assert "train" in changed

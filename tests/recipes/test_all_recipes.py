@@ -55,6 +55,7 @@ MANDATORY = {"model": "hub:Qwen/Qwen2.5-7B-Instruct"}
 REQUIRED: dict[str, dict[str, Any]] = {
     "method/distill": {"method": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}},
     "evaluation/teacher_agreement": {"evaluation": {"teacher_agreement": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}}},
+    "quantization/nf4": {"serving": {"python": "/opt/another-vllm/bin/python"}},
     "reward/json_schema": {"method": {"rewards": {"json_schema": {"definition": {"type": "object"}}}}},
     "reward/length": {"method": {"rewards": {"length": {"maximum": 100}}}},
     "reward/regex": {"method": {"rewards": {"regex": {"pattern": "^[0-9]+$"}}}},
@@ -120,6 +121,8 @@ def surroundings(group: str, choice: str) -> dict[str, str]:
         return SERVING
     if group == "adapter":
         return {**TRAINING, "model": "qwen2_5_7b_instruct"}  # random weights take no adapter
+    if group == "quantization":
+        return {**TRAINING, "hardware": "h100"}  # not all are served on a CPU
     if group == "reward":
         return TRAINING | KINDS["prompt"]
     if group in ("method", "evaluation"):
@@ -150,7 +153,8 @@ def open_values(group: str, path: Path) -> dict[str, Any]:
 def write_recipe(chosen: dict[str, str], values: dict[str, Any]) -> None:
     """Write recipes/attempt.yaml below the working directory."""
     overridden = {entry for item in _read(CONF / "config.yaml")["defaults"] if isinstance(item, dict) for entry in item}
-    defaults = [{f"override /{g}" if g in overridden else f"/{g}": choice} for g, choice in chosen.items()]
+    defaults = [{f"/{g}": choice} for g, choice in chosen.items() if g not in overridden]
+    defaults += [{f"override /{g}": choice} for g, choice in chosen.items() if g in overridden]
     recipe = {"defaults": [*defaults, "_self_"], "name": "attempt", **values}
     Path("recipes").mkdir()
     Path("recipes/attempt.yaml").write_text(f"# @package _global_\n{yaml.safe_dump(recipe, sort_keys=False)}")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from largeforge.preflight.context import Context
 
 EXTRAS = {
-    "init": "train", "train": "train", "evaluate": "train", "merge": "train", "register": "registry", "serve": "serve",
+    "init": "train", "train": "train", "evaluate": "train", "merge": "train", "quantize": "train",
+    "register": "registry", "serve": "serve",
 }  # fmt: skip
 """Kind of a stage to the extra of LargeForge that it needs."""
 CHOICES = {("adapter", "qlora"): "qlora", ("launcher", "deepspeed"): "deepspeed"}

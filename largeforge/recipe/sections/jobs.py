@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import CONDITION
-from largeforge.recipe.sections.choices import Adapter, Evaluator, Method
+from largeforge.recipe.sections.choices import Adapter, Evaluator, Method, Quantization
 from largeforge.recipe.sections.datasets import Dataset
 from largeforge.recipe.sections.judging import Judging
 from largeforge.recipe.sections.models import Model
@@ -42,7 +42,7 @@ RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 
 
 class Job(Strict):
-    """One model through its life: prepare, train, evaluate, merge, register."""
+    """One model through its life: prepare, train, evaluate, merge, quantize, register."""
 
     model: Model
     """Model that the job starts from."""
@@ -60,6 +60,8 @@ class Job(Strict):
     """Metric to condition, for example `exact_match: ">= 0.85"` or `vs_base.exact_match: "> 0"`."""
     merge: bool = False
     """Whether the adapter is merged into the base after the gates."""
+    quantization: Quantization | None = None
+    """How the whole model is quantized before it is registered, if that proves worth it; null keeps it as it is."""
     register_as: RegistryName = ""
     """Name in the model registry; empty means that it is not registered."""
     register_alias: RegistryAlias = "champion"

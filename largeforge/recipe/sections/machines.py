@@ -31,6 +31,8 @@ class Hardware(Strict):
     """GPU as the vendor names it."""
     gpu_names: list[str] = []
     """Names that the driver gives to this GPU; how `auto` recognises it."""
+    compute_capability: float = Field(default=0, ge=0)
+    """Of an NVIDIA GPU, which decides what kernels there are for quantized models; 0 means unknown or none."""
     num_gpus: int = Field(default=0, ge=0)
     """GPUs to use; 0 means as found."""
     memory_gib: float = Field(default=0, ge=0)

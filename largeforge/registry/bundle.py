@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from largeforge import artifacts
 from largeforge.errors import RecipeError, RegistryError
@@ -22,7 +22,7 @@ from largeforge.registry.copying import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import BinaryIO
+    from io import BufferedReader
 
     from largeforge.registry.copying import FileHash
     from largeforge.registry.models import ModelRegistry
@@ -168,7 +168,7 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def _check_tar(path: Path, sheet: files.Sheet, meter: Meter) -> None:
-    def read(stream: BinaryIO, name: str) -> FileHash:
+    def read(stream: BufferedReader, name: str) -> FileHash:
         return copying.drained(stream, meter)
 
     found = _members(path, read)
@@ -179,7 +179,7 @@ def _unpack(source: Path, target: Path, registry: ModelRegistry) -> dict[str, Fi
     """Write the files of a tar file below a folder, and return what was written of the model."""
     meter = Meter(registry.watch, f"unpacking {source.name}", source.stat().st_size)
 
-    def write(stream: BinaryIO, name: str) -> FileHash:
+    def write(stream: BufferedReader, name: str) -> FileHash:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         return copying.write(stream, target / name, meter)
 
@@ -187,7 +187,7 @@ def _unpack(source: Path, target: Path, registry: ModelRegistry) -> dict[str, Fi
     return {name: entry for name, entry in found.items() if name not in files.BESIDE}
 
 
-def _members(path: Path, use: Callable[[BinaryIO, str], FileHash]) -> dict[str, FileHash]:
+def _members(path: Path, use: Callable[[BufferedReader, str], FileHash]) -> dict[str, FileHash]:
     """Give each file of a tar file to a function; nothing but plain files inside the folder is taken.
 
     Raises RegistryError for anything else.
@@ -203,8 +203,7 @@ def _members(path: Path, use: Callable[[BinaryIO, str], FileHash]) -> dict[str, 
                     raise RegistryError(f"{path}: {entry.name} is no plain file of a model; it is not taken")
                 if name in files.BESIDE and entry.size > _SMALL:
                     raise RegistryError(f"{path}: {name} has {entry.size} bytes; no such file is as long")
-                stream = cast("IO[bytes]", tar.extractfile(entry))
-                found[name] = use(cast("BinaryIO", stream), name)
+                found[name] = use(cast("BufferedReader", tar.extractfile(entry)), name)
     except (tarfile.TarError, EOFError) as error:
         raise RegistryError(f"{path} is damaged, nothing was registered: {error}") from error
     if files.MANIFEST not in found:

@@ -20,6 +20,7 @@ from largeforge.hardware import machine
 from largeforge.plan import Plan, Stage
 from largeforge.recipe import (
     data_paths,
+    evaluator_files,
     extensions,
     further_models,
     launching,
@@ -56,6 +57,7 @@ def make_plan(recipe: Recipe, *, recipe_folder: str = "", packs: dict[str, Any] 
     for name, depth in depths.items():
         beside = list(depths.values()).count(depth)
         job = _Job(name, recipe, found, recipe_digest=recipe_digest, recipe_folder=recipe_folder, beside=beside)
+        job.hashes = hashes
         stages += job.stages()
     if recipe.topology is not None and not recipe.sweep.trial:
         stages.append(_serve(recipe, found, stages))
@@ -83,6 +85,9 @@ def _depths(recipe: Recipe) -> dict[str, int]:
 
 class _Job:
     """The stages of one training job."""
+
+    hashes: dict[str, str]
+    """What identifies the content of each path that the recipe names."""
 
     def __init__(
         self, name: str, recipe: Recipe, found: Machine, *, recipe_digest: str, recipe_folder: str, beside: int
@@ -212,6 +217,8 @@ class _Job:
         written = {name: Path(one.answers) for name, one in self.job.judging.baselines.items() if one.answers}
         if written:
             config["written"] = {name: file_sha256(path) if path.is_file() else "" for name, path in written.items()}
+        if own := {path: self.hashes.get(path, "") for path in evaluator_files.of_job(self.job)}:
+            config["own_rows"] = own
         further = further_models.of_evaluation(self.job)
         inputs = {"data": self._stage("prepare"), "model": self._stage("train"), **self.base}
         inputs |= self._made_here(further)

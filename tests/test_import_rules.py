@@ -47,7 +47,7 @@ RULES = {
     "adapters": _EXTENSION,
     "launchers": Rule(own=("recipe", "cluster.spec"), top=("pydantic",), late=TRAINING),
     "cluster": Rule(own=("autopsy",), late=("submitit",)),
-    "evaluators": Rule(own=("recipe", "judging"), top=("pydantic",), late=TRAINING),
+    "evaluators": Rule(own=("recipe", "judging", "rewards"), top=("pydantic",), late=(*TRAINING, "lm_eval")),
     "judging": Rule(own=("recipe",), late=("numpy",)),
     "rewards": Rule(own=("recipe",), top=("pydantic",), late=(*TRAINING, "jsonschema", "referencing", "regex")),
     "quantizers": Rule(

@@ -19,6 +19,8 @@ class Comparison:
 
     model: Metrics
     baselines: Mapping[str, Metrics] = field(default_factory=dict)
+    pairs: Mapping[str, Metrics] = field(default_factory=dict)
+    """What was measured of the model and one baseline together, by baseline, such as how often it wins."""
     confidence: float = 0.95
 
     def intervals(self) -> dict[str, Interval]:
@@ -30,16 +32,25 @@ class Comparison:
             for name in self.shared(who):
                 compared = of_difference(self.model[name], metrics[name], confidence=self.confidence)
                 found[f"vs_{who}.{name}"] = compared
+        for who, metrics in self.pairs.items():
+            for name, series in metrics.items():
+                found[f"vs_{who}.{name}"] = of_metric(series, confidence=self.confidence)
         return found
 
     def shared(self, baseline: str) -> list[str]:
-        """Return the metrics that a baseline has as well."""
-        return [name for name in self.model if name in self.baselines[baseline]]
+        """Return the metrics that a baseline has as well, over the same rows."""
+        theirs = self.baselines[baseline]
+        return [name for name, series in self.model.items() if name in theirs and series.over == theirs[name].over]
+
+    @property
+    def of_rows(self) -> list[str]:
+        """The model's metrics over the held-out rows."""
+        return [name for name, series in self.model.items() if not series.over]
 
     def sliced(self, slices: Mapping[str, Sequence[int]]) -> list[list[Any]]:
-        """Return for each slice its name, its rows, and each metric of the model within it."""
+        """Return for each slice of the held-out rows its name, its rows, and each metric of `of_rows` within it."""
         return [
-            [name, len(rows), *(_rounded(series.figure(rows)) for series in self.model.values())]
+            [name, len(rows), *(_rounded(self.model[metric].figure(rows)) for metric in self.of_rows)]
             for name, rows in slices.items()
         ]
 

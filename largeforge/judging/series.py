@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-Kind = Literal["mean", "exp_mean", "auc"]
+Kind = Literal["mean", "exp_mean", "auc", "p50", "p95"]
+_QUANTILES = {"p50": 0.5, "p95": 0.95}
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,15 @@ class Series:
     `values` are in the order of the rows, None for a row that does not count. A `mean` is weighted by `weights`
     (equal where they are empty), such as the tokens of a row; an `exp_mean` is exp of that, such as perplexity. An
     `auc` is the share of pairs of a labelled and an unlabelled row in which the labelled one has the higher value,
-    equal ones counting half; `weights` are then the labels, 1 or 0.
+    equal ones counting half; `weights` are then the labels, 1 or 0. `p50` and `p95` are percentiles, such as of
+    latencies.
     """
 
     values: Sequence[float | None]
     weights: Sequence[float] = field(default=())
     kind: Kind = "mean"
+    over: str = ""
+    """What the rows are, where they are not the held-out ones: only series over the same rows can be compared."""
 
     @property
     def rows(self) -> list[int]:
@@ -56,6 +60,9 @@ class Series:
         import numpy as np
 
         values = np.asarray([np.nan if value is None else value for value in self.values], dtype=np.float64)[rows]
+        if self.kind in _QUANTILES:
+            quantiles: Array = np.quantile(values, _QUANTILES[self.kind], axis=-1)
+            return quantiles
         weights = np.asarray(self.weights, dtype=np.float64)[rows] if self.weights else np.ones_like(values)
         if self.kind == "auc":
             return _areas(values, weights > 0)
@@ -67,12 +74,13 @@ class Series:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the series as plain data."""
-        return {"kind": self.kind, "values": list(self.values), "weights": list(self.weights)}
+        plain = {"kind": self.kind, "values": list(self.values), "weights": list(self.weights)}
+        return {**plain, "over": self.over} if self.over else plain
 
 
 def read(plain: Mapping[str, Any]) -> Series:
     """Return a series from plain data."""
-    return Series(tuple(plain["values"]), tuple(plain["weights"]), plain["kind"])
+    return Series(tuple(plain["values"]), tuple(plain["weights"]), plain["kind"], plain.get("over", ""))
 
 
 def _areas(values: Array, labels: Array) -> Array:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
 from largeforge.recipe import (
     environment_checks,
-    extensions,
+    evaluation_checks,
     further_checks,
     host_checks,
     limit_checks,
@@ -17,7 +17,6 @@ from largeforge.recipe import (
     model_ref,
     quantization_checks,
 )
-from largeforge.recipe.evaluation import parse_condition
 from largeforge.recipe.quantization import is_quantized
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def check(recipe: Recipe) -> list[Problem]:
         prefix = "" if single else f"jobs.{name}."
         problems += [
             *_model(f"{prefix}model", job.model, recipe),
-            *_gates(prefix, job),
+            *evaluation_checks.check(prefix, job, recipe),
             *_job(prefix, name, job, recipe),
             *method_checks.check(prefix, job, recipe),
             *limit_checks.check(prefix, job),
@@ -127,41 +126,6 @@ def _job(prefix: str, name: str, job: Job, recipe: Recipe) -> Iterator[Problem]:
             yield Problem(f"{prefix}model.ref", rule)
     if job.adapter.name != "none" and ref.scheme == "tiny":
         yield Problem(f"{prefix}adapter", "an adapter on random weights learns nothing; use adapter=none.")
-
-
-def _gates(prefix: str, job: Job) -> Iterator[Problem]:
-    evaluators = {key: extensions.load("evaluation", evaluator.name) for key, evaluator in job.evaluation.items()}
-    wanted = extensions.load("method", job.method.name).DATA_KIND
-    for name, evaluator in evaluators.items():
-        kinds = evaluator.DATA_KINDS
-        if name != job.evaluation[name].name:
-            rule = f"is keyed by its name: evaluation.{job.evaluation[name].name}."
-            yield Problem(f"{prefix}evaluation.{name}", rule)
-        if wanted not in kinds:
-            rule = f"judges {' and '.join(kinds)} rows, but {job.method.name} has {wanted} rows."
-            yield Problem(f"{prefix}evaluation.{name}", rule)
-    allowed = _metrics(job, evaluators)
-    for metric, condition in job.gates.items():
-        key = f"{prefix}gates.{metric}"
-        if metric not in allowed:
-            rule = f"no evaluation of this job computes it; there is: {listed(allowed)}."
-            yield Problem(key, rule, given=repr(condition), nearest=nearest(metric, allowed))
-        try:
-            parse_condition(condition)
-        except ValueError as error:
-            yield Problem(key, f"{error}.", given=repr(condition))
-
-
-def _metrics(job: Job, evaluators: dict[str, Any]) -> list[str]:
-    """Return the metrics that a job computes, with their differences from each baseline."""
-    metrics = [metric for evaluator in evaluators.values() for metric in evaluator.METRICS]
-    written = [
-        metric for one in evaluators.values() if getattr(one, "JUDGES", "") == "answers" for metric in one.METRICS
-    ]
-    baselines = {"base": metrics} if job.judging.base else {}
-    for name, baseline in job.judging.baselines.items():
-        baselines[name] = metrics if baseline.model else written
-    return [*metrics, *(f"vs_{name}.{metric}" for name, has in baselines.items() for metric in has)]
 
 
 def _topology(topology: Topology, recipe: Recipe) -> Iterator[Problem]:

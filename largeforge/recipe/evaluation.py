@@ -1,4 +1,4 @@
-"""What an evaluator is given, and the conditions that gates may state."""
+"""What an evaluator is given, what it measures under which name, and the conditions that gates may state."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import Field
+
+from largeforge.recipe import extensions
+from largeforge.recipe.base import Extension
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from largeforge.recipe.loaded_model import LoadedModel
 
@@ -25,13 +31,47 @@ BASE = "base"
 """Name of the baseline that is the model which training started from."""
 BASELINE = "vs_base."
 """Prefix of a gate on the difference between the trained model and the one it started from."""
-_DIFFERENCE = re.compile(r"vs_(\w+)\.(.+)")
+_DIFFERENCE = re.compile(r"vs_([\w-]+)\.(.+)")
+
+
+class AnswerEvaluator(Extension):
+    """Settings of evaluators that judge what a model answers."""
+
+    path: str = ""
+    """JSONL file of rows to judge by instead of the held-out ones: `prompt` (text or messages) or `messages`, with
+    `answer` where the evaluator compares; relative to the working directory, or to the recipe with `recipe:`."""
+    max_new_tokens: int = Field(default=256, gt=0)
+    """Longest answer in tokens."""
+    batch_size: int = Field(default=32, gt=0)
+    """Prompts generated for at once in this process; vLLM batches by itself. Scores do not depend on it."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running vLLM server that answers for a model under evaluation."""
+
+    url: str
+    """Address of its OpenAI-compatible API, ending in `/v1`."""
+    model: str
+    """Name under which the server knows the model."""
+    tokenizer: str
+    """Folder, or name on the hub, of the model's tokenizer."""
+    chat_template: str = ""
+    """Text of the chat template, where the recipe gives one."""
 
 
 class Subject(Protocol):
     """A loaded model under evaluation, with its tokenizer and the held-out rows."""
 
     rows: list[dict[str, Any]]
+    device: str
+    """`cpu` or `cuda`: what the evaluation computes on."""
+    work: Path
+    """Folder of this evaluator, the same for all contenders; it outlives an interruption."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server that answers for the model; only what has `JUDGES = "server"` may ask for it."""
 
     def render(
         self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool, tools: Sequence[Any] | None = None
@@ -80,6 +120,56 @@ class Subject(Protocol):
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the evaluator is, in rows."""
+
+    def note(self, text: str) -> None:
+        """Tell people something."""
+
+
+class Pair(Protocol):
+    """The answers of the model and of one baseline to the same rows, for what has `JUDGES = "pairs"`."""
+
+    rows: list[dict[str, Any]]
+    own: list[str]
+    """Answers of the model, in the order of the rows."""
+    other: list[str]
+    """Answers of the baseline."""
+    baseline: str
+    """Its name."""
+    work: Path
+    """Folder of this evaluator, the same for all pairs; it outlives an interruption."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens plain text has for the model."""
+
+    def lost(self, row: int, metric: str, *, expected: str, score: float) -> None:
+        """Keep how a row was decided for the page of examples: 1 for the model, 0 for the baseline."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how far the evaluator is, in rows."""
+
+    def note(self, text: str) -> None:
+        """Tell people something."""
+
+
+def judges(evaluator: Extension) -> str:
+    """Return what an evaluator looks at.
+
+    `model`: a model in this process; `answers`: what was answered, by whatever engine; `pairs`: what the model and
+    a baseline answered; `server`: a model behind a running vLLM.
+    """
+    return str(getattr(extensions.load("evaluation", evaluator.name), "JUDGES", "model"))
+
+
+def metrics(key: str, evaluator: Extension) -> tuple[str, ...]:
+    """Return the metrics of an evaluator as gates know them; `key` is where the recipe has it under `evaluation`."""
+    module = extensions.load("evaluation", evaluator.name)
+    own = module.metrics(evaluator) if hasattr(module, "metrics") else module.METRICS
+    return tuple(named(key, evaluator, metric) for metric in own)
+
+
+def named(key: str, evaluator: Extension, metric: str) -> str:
+    """Return a metric's full name: one of an evaluator that has another key than its name begins with that key."""
+    return metric if key == evaluator.name else f"{key}.{metric}"
 
 
 def asked(row: dict[str, Any]) -> list[dict[str, Any]]:

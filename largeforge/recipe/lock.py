@@ -20,7 +20,7 @@ from largeforge import processor
 from largeforge.artifacts import digest
 from largeforge.errors import RecipeError
 from largeforge.files import content
-from largeforge.recipe import data_paths, origin, sources
+from largeforge.recipe import data_paths, evaluator_files, origin, sources
 from largeforge.recipe.packs import installed
 from largeforge.secrets import without_passwords
 
@@ -150,13 +150,14 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def dataset_hashes(recipe: Recipe) -> dict[str, str]:
-    """Return what identifies the data behind every path of the recipe's datasets, where that is known here.
+    """Return what identifies the data behind every path of the recipe's datasets and evaluators, where that is known.
 
     Of a file its sha256; of a folder or pattern a digest of all files; of what is remote, the version that
     its store tells (`files.content`).
     """
     datasets = [job.dataset.model_dump() for job in recipe.training_jobs.values()]
-    return content.identities(path for dataset in datasets for path in data_paths.named(dataset).values())
+    paths = [path for dataset in datasets for path in data_paths.named(dataset).values()]
+    return content.identities([*paths, *evaluator_files.named(recipe)])
 
 
 def portable(value: Any, recipe_folder: str) -> Any:

@@ -1,4 +1,4 @@
-"""JSON Schemas that rewards name by path: a path in the YAML, the schema itself in the recipe.
+"""JSON Schemas that rewards and evaluators name by path: a path in the YAML, the schema itself in the recipe.
 
 With the schema in the recipe, what is locked, fingerprinted and handed to stages is the schema, and a run can be
 reproduced without the file.
@@ -47,7 +47,7 @@ def inlined(values: dict[str, Any], recipe_folder: str) -> tuple[dict[str, Any],
         )
         if isinstance(found.get("evaluation"), dict):
             judged = {
-                name: with_rewards(evaluator, f"{prefix}evaluation.{name}")
+                name: with_rewards(fix(evaluator, f"{prefix}evaluation.{name}"), f"{prefix}evaluation.{name}")
                 for name, evaluator in found["evaluation"].items()
             }
             found = {**found, "evaluation": judged}

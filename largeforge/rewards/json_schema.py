@@ -48,10 +48,11 @@ def check(config: Config) -> Iterator[Problem]:
 
 def score(config: Config, batch: Batch) -> list[float]:
     """Return 1, `parses` or 0 for each answer."""
-    return [_score(config, text) for text in batch.completions]
+    return [score_of(config, text) for text in batch.completions]
 
 
-def _score(config: Config, text: str) -> float:
+def score_of(config: Config, text: str) -> float:
+    """Return 1, `parses` or 0 for one answer."""
     if config.fenced and (block := _FENCED.search(text)):
         text = block[1]
     try:

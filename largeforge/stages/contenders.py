@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from largeforge.recipe.evaluation import Endpoint
 from largeforge.recipe.made_for import SEQ_CLS
 from largeforge.serving.model_servers import ModelServers
 from largeforge.serving.placement import ServedExpert
+from largeforge.serving.vllm import HOST
 from largeforge.stages.loaded_subject import LoadedSubject
 from largeforge.stages.loading import load_adapter, load_model, load_tokenizer, task_type
 from largeforge.stages.served_subject import ServedSubject
@@ -95,11 +97,16 @@ def served(
         report=lambda text: context.events.emit("note", text=text),
     )
     with servers:
-        yield [
-            (one, ServedSubject(one.name, servers.ports[one.name], servers.watch, one.tokenizer(rows), rows, context,
-                                others=others))
-            for one in group
-        ]  # fmt: skip
+        yield [(one, _behind(one, servers, rows, context, others)) for one in group]
+
+
+def _behind(
+    contender: Contender, servers: ModelServers, rows: list[Row], context: Context, others: OtherModels
+) -> ServedSubject:
+    name, source = contender.name, contender.source
+    endpoint = Endpoint(f"http://{HOST}:{servers.ports[name]}/v1", name, source.location, contender.chat_template)
+    tokenizer = contender.tokenizer(rows)
+    return ServedSubject(endpoint, servers.ports[name], servers.watch, tokenizer, rows, context, others=others)
 
 
 def _expert(contender: Contender, *, on: str = "") -> ServedExpert:

@@ -30,6 +30,8 @@ class Config(Strict):
     device: str
     serving: Serving = Serving()
     """How vLLM is started, where it generates the answers."""
+    own_rows: dict[str, str] = {}
+    """What identifies the content of files that evaluators bring, by path: other content is another evaluation."""
     written: dict[str, str] = {}
     """sha256 of the files of answers, by baseline: other content is another evaluation."""
     chat_template: str = ""
@@ -45,12 +47,13 @@ def run(config: Config, context: Context) -> Result:
     measuring = Measuring(config, context, rows)
     found, samples = measuring.run()
     baselines = {who: metrics for who, metrics in found.items() if who != MODEL}
-    comparison = Comparison(found[MODEL], baselines, config.judging.confidence)
+    comparison = Comparison(found[MODEL], baselines, measuring.pairs, config.judging.confidence)
     intervals = comparison.intervals()
     metrics = {name: interval.value for name, interval in intervals.items() if math.isfinite(interval.value)}
     findings.tell(context, comparison, intervals, rows)
-    worst = findings.worst(rows, samples, most=config.judging.worst)
+    by_file = {"": rows, **measuring.rows_by_file}
+    worst = findings.worst(by_file, samples, most=config.judging.worst)
     findings.show(context, worst)
-    findings.write(context, rows, found, samples)
+    findings.write(context, by_file, {**found, **measuring.found_in_pairs}, samples)
     findings.summarize(context, len(rows), comparison, intervals, metrics=metrics, worst=worst, absent=measuring.absent)
     return Result(metrics=metrics, info={"absent": measuring.absent} if measuring.absent else {})

@@ -36,13 +36,19 @@ def tell(
             own, other, difference = (intervals[key] for key in (name, f"{who}.{name}", f"vs_{who}.{name}"))
             between = _range(difference.low, difference.high)
             table.append([name, other.value, own.value, difference.value, between])
+        for name in comparison.pairs.get(who, {}):
+            both = intervals[f"vs_{who}.{name}"]
+            table.append([f"vs_{who}.{name}", "", both.value, "", _range(both.low, both.high)])
+        for name in comparison.model if who == next(iter(comparison.baselines)) else ():
+            if not any(name in comparison.shared(one) for one in comparison.baselines):
+                table.append([name, "", intervals[name].value, "", _range(intervals[name].low, intervals[name].high)])
         title = f"{context.stage}: {len(rows)} held-out rows"
         columns = ["metric", who, MODEL, "difference", f"{share} of it"]
         context.events.emit("table", title=title, columns=columns, rows=table)
     slices = slices_of(rows)
     if 1 < len(slices) <= _MAX_SLICES:
         title = f"{context.stage}: the model by slices of the rows"
-        columns = ["slice", "rows", *comparison.model]
+        columns = ["slice", "rows", *comparison.of_rows]
         context.events.emit("table", title=title, columns=columns, rows=comparison.sliced(slices))
 
 
@@ -51,9 +57,9 @@ def _range(low: float, high: float) -> str:
 
 
 def worst(
-    rows: list[dict[str, Any]], samples: Mapping[str, list[dict[str, Any]]], *, most: int
+    rows: Mapping[str, list[dict[str, Any]]], samples: Mapping[str, list[dict[str, Any]]], *, most: int
 ) -> list[dict[str, Any]]:
-    """Return the answers that became worst beside each baseline, with both answers."""
+    """Return the answers that became worst beside each baseline, with both answers; `rows` are by their file."""
     found = []
     own = {(sample["metric"], sample["row"]): sample for sample in samples.get(MODEL, [])}
     for who, theirs in samples.items():
@@ -63,9 +69,10 @@ def worst(
             base = {row: sample["score"] for (name, row), sample in other.items() if name == metric}
             for row in regressions(mine, base, most):
                 one, before = own[metric, row], other[metric, row]
+                content = rows[one.get("over", "")][row]
                 found.append({
-                    "metric": metric, "baseline": who, "row": str(rows[row].get("source", row + 1)),
-                    "prompt": str(asked(rows[row])[-1]["content"]), "expected": one["expected"],
+                    "metric": metric, "baseline": who, "row": str(content.get("source", row + 1)),
+                    "prompt": str(asked(content)[-1]["content"]), "expected": one["expected"],
                     "answer": one["answer"], "before": before["answer"],
                     "score": one["score"], "score_before": before["score"],
                 })  # fmt: skip
@@ -98,19 +105,23 @@ def summarize(
 
 def write(
     context: Context,
-    rows: list[dict[str, Any]],
+    rows: Mapping[str, list[dict[str, Any]]],
     found: Mapping[str, Mapping[str, Series]],
     samples: Mapping[str, list[dict[str, Any]]],
 ) -> None:
-    """Write all scores, and a line for each row that was answered: prompt, answers and scores of all contenders."""
+    """Write all scores, and a line for each row that was answered: prompt, answers and scores of all contenders.
+
+    `rows` are by the file that an evaluator brought, "" for the held-out ones.
+    """
     plain = {who: {name: one.as_dict() for name, one in metrics.items()} for who, metrics in found.items()}
     write_json(context.out / "scores.json", plain)
-    lines: dict[int, dict[str, Any]] = {}
+    lines: dict[tuple[str, int], dict[str, Any]] = {}
     for who, kept in samples.items():
         for sample in kept:
-            row = rows[sample["row"]]
+            place = (sample.get("over", ""), sample["row"])
+            row = rows[place[0]][place[1]]
             new = {"source": row.get("source", ""), "prompt": asked(row), "expected": "", "answers": {}, "scores": {}}
-            line = lines.setdefault(sample["row"], new)
+            line = lines.setdefault(place, new)
             line["expected"] = sample["expected"]
             line["answers"][who] = sample["answer"]
             line["scores"].setdefault(who, {})[sample["metric"]] = sample["score"]

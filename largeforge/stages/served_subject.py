@@ -14,6 +14,7 @@ from largeforge.stages.subject import Subject
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from largeforge.recipe.evaluation import Endpoint
     from largeforge.stages.context import Context
     from largeforge.training.other_models import OtherModels
 
@@ -28,7 +29,7 @@ class ServedSubject(Subject):
 
     def __init__(
         self,
-        name: str,
+        endpoint: Endpoint,
         port: int,
         watch: Callable[[], None],
         tokenizer: Any,
@@ -38,7 +39,13 @@ class ServedSubject(Subject):
         others: OtherModels | None = None,
     ):
         super().__init__(tokenizer, rows, context, others=others)
-        self._name, self._port, self._watch = name, port, watch
+        self._endpoint, self._name, self._port, self._watch = endpoint, endpoint.model, port, watch
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server that answers for the model."""
+        self._watch()
+        return self._endpoint
 
     def _answers(self, places: Sequence[int], max_new_tokens: int, batch_size: int) -> list[str]:
         """Ask the server for all answers at once.
@@ -89,6 +96,11 @@ class WrittenSubject(Subject):
     ):
         super().__init__(tokenizer, rows, context)
         self._written, self._title = written, title
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether any of the rows has an answer."""
+        return any(self.key(place) in self._written for place in range(len(self.rows)))
 
     def _answers(self, places: Sequence[int], max_new_tokens: int, batch_size: int) -> list[str]:
         """Look the answers up.

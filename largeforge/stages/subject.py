@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from largeforge.errors import StageError
 from largeforge.recipe.evaluation import asked
 from largeforge.stages.loading import render, text_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from largeforge.recipe.evaluation import Endpoint
     from largeforge.recipe.loaded_model import LoadedModel
     from largeforge.stages.context import Context
     from largeforge.training.other_models import OtherModels
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 class Subject:
     """A model's tokenizer with the held-out rows, and the answers that are kept; how it answers is for subclasses."""
 
+    device = "cpu"
+    work: Path
+
     def __init__(
         self, tokenizer: Any, rows: list[dict[str, Any]], context: Context, *, others: OtherModels | None = None
     ):
@@ -26,6 +33,21 @@ class Subject:
         self.samples: list[dict[str, Any]] = []
         self.label = ""
         self._answered: dict[tuple[int, int], str] = {}
+        self._over = ""
+
+    def over(self, rows: list[dict[str, Any]], title: str) -> Self:
+        """Return the same model with other rows; `title` names them where samples of several stand together."""
+        other = copy.copy(self)
+        other.rows, other.samples, other._answered, other._over = rows, [], {}, title
+        return other
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server that answers for the model.
+
+        Raises StageError for a model that no server answers for.
+        """
+        raise StageError(f"{self.label}: it measures a model behind vLLM, and none runs; set judging.engine=vllm")
 
     def render(
         self, messages: Sequence[dict[str, Any]], *, generation_prompt: bool, tools: Sequence[Any] | None = None
@@ -84,7 +106,14 @@ class Subject:
 
     def sample(self, row: int, metric: str, *, expected: str, answer: str, score: float) -> None:
         """Keep the answer to the prompt of a row for the page of examples."""
-        self.samples.append({"row": row, "metric": metric, "expected": expected, "answer": answer, "score": score})
+        own = {"over": self._over} if self._over else {}
+        self.samples.append(
+            {"row": row, "metric": metric, "expected": expected, "answer": answer, "score": score, **own}
+        )
+
+    def note(self, text: str) -> None:
+        """Tell people something."""
+        self.context.events.emit("note", text=f"{self.label}: {text}")
 
     def progress(self, done: int, total: int) -> None:
         """Tell how far the evaluator is, in rows."""

@@ -11,8 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
-from largeforge.recipe import extensions
-from largeforge.recipe.evaluation import BASELINE
+from largeforge.recipe.evaluation import BASELINE, judges, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +32,7 @@ def metrics_of(recipe: Recipe) -> list[str]:
     found = []
     for name, job in recipe.training_jobs.items():
         prefix = _prefix(recipe, name)
-        judged = [metric for own in job.evaluation.values() for metric in _evaluator_metrics(own.name)]
+        judged = _judged(job)
         found += [f"{prefix}{metric}" for metric in judged]
         found += [f"{prefix}{base}{metric}" for base in (BASELINE, BASE) for metric in judged]
         found += [f"{prefix}train.{metric}" for metric in _TRAIN_METRICS]
@@ -87,12 +86,13 @@ def _default(recipe: Recipe, swept: list[str]) -> str:
 
 
 def _of_job(job: Job) -> str:
-    judged = [metric for own in job.evaluation.values() for metric in _evaluator_metrics(own.name)]
+    judged = _judged(job)
     return next(iter([*job.gates, *judged, "train.loss"]))
 
 
-def _evaluator_metrics(name: str) -> tuple[str, ...]:
-    return tuple(extensions.load("evaluation", name).METRICS)
+def _judged(job: Job) -> list[str]:
+    """Return what evaluators measure of the model alone."""
+    return [metric for key, own in job.evaluation.items() if judges(own) != "pairs" for metric in metrics(key, own)]
 
 
 def _prefix(recipe: Recipe, job: str) -> str:

@@ -86,6 +86,8 @@ _MODEL_KEY = re.compile(r"(.*\.)?(\w+_)?ref|topology\.experts\.[^.]+\.model")
 _MACHINE_KEY = re.compile(
     r"(.*[._])?(python|command|script|plugin|url|uri|host|address|dir|folder|file|root|api_key|trust_remote_code|env)s?"
 )
+_HARM_KEY = re.compile(r"allow_execution|endpoint|include_path|require_isolation")
+"""What lets an evaluator run code, or send data elsewhere."""
 _WORD = re.compile(r"[\w.-]*")
 _MACHINE_PATH = re.compile(r"[/~]|\.{1,2}/|.*/\.\./|[A-Za-z][A-Za-z0-9+.-]*://", re.DOTALL)
 
@@ -205,6 +207,8 @@ def _problem_of(text: str, path: tuple[str, ...]) -> str:
             return "a pack may refer only to what a pack may set"
     if _FREE_TEXT.fullmatch(key):
         return ""
+    if _HARM_KEY.fullmatch(path[-1]):
+        return "a pack cannot have code run or data sent: that is for the command line and your own recipes"
     if (_FILE_KEY.fullmatch(key) or _MODEL_KEY.fullmatch(key)) and reference:
         return "in a pack this is written out, not referred to"
     if _FILE_KEY.fullmatch(key):

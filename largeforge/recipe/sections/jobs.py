@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from largeforge.recipe.base import Strict
+from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.evaluation import CONDITION
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Method, Quantization
 from largeforge.recipe.sections.datasets import Dataset
@@ -20,12 +20,13 @@ def _flat_gates(gates: Any) -> Any:
         return gates
     flat: dict[str, Any] = {}
     for metric, condition in gates.items():
-        nested = isinstance(condition, dict)
-        flat.update({f"{metric}.{name}": value for name, value in condition.items()} if nested else {metric: condition})
+        below = _flat_gates(condition) if isinstance(condition, dict) else None
+        flat.update({metric: condition} if below is None else {f"{metric}.{name}": one for name, one in below.items()})
     return flat
 
 
 _GATE = {"type": "string", "pattern": f"^{CONDITION.pattern}$"}
+_GATES = {"anyOf": [_GATE, {"type": "object", "additionalProperties": _GATE}]}
 
 Gates = Annotated[
     dict[str, str],
@@ -33,7 +34,7 @@ Gates = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "additionalProperties": {"anyOf": [_GATE, {"type": "object", "additionalProperties": _GATE}]},
+            "additionalProperties": {"anyOf": [_GATE, {"type": "object", "additionalProperties": _GATES}]},
         }
     ),
 ]
@@ -52,8 +53,8 @@ class Job(Strict):
     """How the model is trained."""
     adapter: Adapter
     """What is trained: all weights, or additions to them."""
-    evaluation: dict[str, Evaluator] = {}
-    """Evaluators by name."""
+    evaluation: dict[Name, Evaluator] = {}
+    """Evaluators by name; one that has another key than its name gives metrics that begin with the key."""
     judging: Judging = Judging()
     """How it is judged: beside which others, how surely, with which engine."""
     gates: Gates = {}

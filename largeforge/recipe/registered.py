@@ -79,6 +79,8 @@ def _version(connection: sqlite3.Connection, ref: ModelRef) -> Found | None:
             return None
         number = str(row[0])
     key = (ref.target, int(number))
-    row = connection.execute("SELECT run_id, source FROM model_versions WHERE name = ? AND version = ?", key).fetchone()
+    # MLflow keeps the rows of deleted versions, so that their numbers are not given again.
+    there = "SELECT run_id, source FROM model_versions WHERE name = ? AND version = ? AND current_stage <> ?"
+    row = connection.execute(there, (*key, "Deleted_Internal")).fetchone()
     tags = connection.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", key)
     return Found(number, str(row[0]), str(row[1]), {name: str(text) for name, text in tags}) if row else None

@@ -98,7 +98,7 @@ def read(folder: Path, at: str = "") -> Snapshot:
     Raises RegistryError when there is none.
     """
     known = snapshots(folder)
-    found = [name for name in known if name.startswith(at)]
+    found = [at] if at in known else [name for name in known if name.startswith(at)]
     if not known:
         raise RegistryError(f"{folder} is no backup: it has no snapshots")
     if not found:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from largeforge import artifacts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+_Parsed = TypeVar("_Parsed")
 _Record = TypeVar("_Record", "GateResult", "Step", "Lineage")
 
 Kind = Literal["model", "adapter"]
@@ -189,13 +190,13 @@ def from_tags(
     notes: str = "",
     created: float = 0.0,
 ) -> VersionSummary:
-    """Return the version that these tags describe."""
+    """Return the version that these tags describe; what somebody spoilt there is left out, and breaks the seal."""
     return VersionSummary(
         name=name,
         version=version,
-        kind="adapter" if tags[f"{OWN}kind"] == "adapter" else "model",
-        metrics=metrics_from(json.loads(tags[f"{OWN}metrics"])),
-        lineage=lineage_from(json.loads(tags[f"{OWN}lineage"])),
+        kind="adapter" if tags.get(f"{OWN}kind") == "adapter" else "model",
+        metrics=_parsed(tags, "metrics", metrics_from) or {},
+        lineage=_parsed(tags, "lineage", lineage_from) or Lineage("", "", ""),
         aliases=aliases,
         digest=tags[DIGEST_TAG],
         run_id=run_id,
@@ -232,6 +233,13 @@ def lineage_from(found: Mapping[str, Any]) -> Lineage:
     ]
     steps = [_made(Step, step) for step in found.get("steps", [])]
     return _made(Lineage, {**found, "gates": gates, "steps": steps})
+
+
+def _parsed(tags: Mapping[str, str], name: str, made: Callable[[dict[str, Any]], _Parsed]) -> _Parsed | None:
+    try:
+        return made(json.loads(tags[f"{OWN}{name}"]))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def _made(kind: type[_Record], found: Mapping[str, Any]) -> _Record:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from largeforge.errors import RegistryError
-from largeforge.recipe import model_ref
+from largeforge.recipe import model_ref, registered
+from largeforge.recipe.hub import NotFound
 from largeforge.recipe.lock import digest_of
 from largeforge.recipe.schema import Registry
 from largeforge.registry import GateResult, Lineage, ModelRegistry, backup, bundle, restoring, retention
@@ -128,7 +129,7 @@ def test_a_damaged_bundle_is_not_entered(
     assert not list(other.storage.folder.glob("*/artifacts")), "nothing is left of what was refused"
 
 
-def test_what_is_in_use_is_not_deleted(registry: ModelRegistry, make_model: Make) -> None:
+def test_what_is_in_use_is_not_deleted(registry: ModelRegistry, make_model: Make, settings: Registry) -> None:
     for seed in range(1, 6):
         add(registry, make_model(seed), "base")
     add(registry, make_model(11), "m", parents=["registry:base/1"])
@@ -148,6 +149,9 @@ def test_what_is_in_use_is_not_deleted(registry: ModelRegistry, make_model: Make
         retention.delete(registry, version, why="old")
     assert [version.version for version in registry.versions("base")] == [1, 2, 5]
     assert not any(folder.exists() for folder in folders)
+    with pytest.raises(NotFound):  # where MLflow is not imported
+        registered.version(ref("base/3"), settings)
+    assert registered.version(ref("base/5"), settings).number == "5"
     assert [(each.version, each.why) for each in registry.log("base") if each.action == "delete"] == [
         ("3", "old"), ("4", "old"),
     ]  # fmt: skip

@@ -153,9 +153,15 @@ def test_what_a_version_is_cannot_be_changed_and_what_people_say_of_it_can(shelf
     assert (changed.tags, changed.notes) == ({"stage": "canary"}, "second")
     with shelf.registry.database.writing() as client:  # as somebody might in MLflow's pages
         client.set_model_version_tag("m", "1", "largeforge.metrics", '{"exact_match": 1.0}')
+    assert shelf.registry.list_models()[0].aliases == {"champion": 1}
     for use in (lambda: shelf.registry.resolve(model_ref.parse("registry:m")), lambda: shelf.promote(1, alias="x")):
         with pytest.raises(RegistryError, match="lineage, metrics or lock in the database were changed"):
             use()
+    with shelf.registry.database.writing() as client:
+        client.delete_model_version_tag("m", "1", "largeforge.lineage")
+    assert shelf.registry.list_models()[0].aliases == {"champion": 1}, "one spoilt version hides no other"
+    with pytest.raises(RegistryError, match="were changed"):
+        shelf.registry.resolve(model_ref.parse("registry:m"))
 
 
 def test_a_change_that_was_killed_stays_in_the_trail_as_broken_off(shelf: Shelf, settings: Registry) -> None:

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from largeforge import hardware, processor, reaper
 from largeforge.errors import ServingError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from largeforge.recipe.schema import Serving
 
 ORIGINAL, QUANTIZED = "original", "quantized"
-_ROUND_S = 2.0
+_ROUND_S = 1.0
 """About how long one round of generation takes: long beside the time of a request, short beside the noise of a day."""
 _MOST_TOKENS = 256
 _BATCH = 32
@@ -58,10 +59,14 @@ class _Asked:
 
 
 class Measuring:
-    """One comparison; `report` is told of the progress in words."""
+    """Comparisons of one original with what was made of it; `report` is told of the progress in words.
+
+    The original is served once, for all of them: beside the other where both fit, or else before the first.
+    """
 
     def __init__(
         self,
+        original: Path,
         prompts: Sequence[Prompt],
         rules: Acceptance,
         *,
@@ -70,21 +75,46 @@ class Measuring:
         logs: Path,
         report: Callable[[str], None],
     ):
+        self.original = _Asked(ORIGINAL, original)
         self.prompts, self.rules = prompts, rules
         self.serving, self.device = serving, device
         self.logs, self.report = logs, report
+        self._stack = ExitStack()
 
-    def compare(self, original: Path, quantized: Path, *, at_load: bool = False) -> Measured:
-        """Serve both and ask them.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def compare(self, folder: Path, *, at_load: bool = False) -> Measured:
+        """Serve a quantized model and the original, and ask both.
 
         Raises ServingError when one cannot be served, or does not answer.
         """
-        both = [_Asked(ORIGINAL, original), _Asked(QUANTIZED, quantized)]
-        together = self._fit_together(both)
-        for group in [both] if together else [[one] for one in both]:
-            self._ask(group, shared=together)
-        same = sum(one == other for one, other in zip(both[0].answers, both[1].answers, strict=True))
-        return Measured(both[0].side(), both[1].side(), same / max(1, len(self.prompts)), at_load)
+        original, quantized = self.original, _Asked(QUANTIZED, folder)
+        beside = self._fit_together([original, quantized])
+        if not original.answers:
+            self._ask_original(keep=beside)
+        with self._served(quantized, halved=bool(original.port)):
+            self._judge(quantized)
+            if original.port:
+                original.tokens_per_s.clear()
+            self._speeds([original, quantized] if original.port else [quantized])
+            quantized.memory_bytes = self._memory(quantized)
+        same = sum(one == other for one, other in zip(original.answers, quantized.answers, strict=True))
+        return Measured(original.side(), quantized.side(), same / max(1, len(self.prompts)), at_load)
+
+    def _ask_original(self, *, keep: bool) -> None:
+        """Ask the original; its server stays where another one fits beside it."""
+        stack = self._stack if keep else ExitStack()
+        with nullcontext() if keep else stack:
+            stack.enter_context(self._served(self.original, halved=keep))
+            self._judge(self.original)
+            if not keep:
+                self._speeds([self.original])
+            self.original.memory_bytes = self._memory(self.original)
+        self.original.port = self.original.port if keep else 0
 
     def _fit_together(self, both: Sequence[_Asked]) -> bool:
         """Whether both servers fit beside each other; otherwise they are measured one after the other."""
@@ -96,25 +126,21 @@ class Measuring:
         half = self.serving.gpu_memory_utilization / 2 * (found[0].memory_gib if found else 0.0) * 2**30
         return max(sizes) * 1.3 < half * self.serving.tensor_parallel_size
 
-    def _ask(self, group: Sequence[_Asked], *, shared: bool) -> None:
+    @contextmanager
+    def _served(self, one: _Asked, *, halved: bool) -> Iterator[None]:
+        """Serve a model; with half of the GPU's memory where another one is beside it."""
         serving = self.serving
-        if shared and self.device != "cpu":
-            half = serving.gpu_memory_utilization / len(group)
-            serving = serving.model_copy(update={"gpu_memory_utilization": half})
-        experts = [ServedExpert(one.name, str(one.folder.absolute()), str(one.folder)) for one in group]
-        cores = max(1, (os.cpu_count() or 2) - 1) * len(group) + 1  # asked in turns, each may use them all
-        with ModelServers(
-            experts, serving=serving, device=self.device, logs=self.logs, report=self.report, cores=cores
-        ) as servers:
-            for one in group:
-                one.port = servers.ports[one.name]
-                self.report(f"{one.name}: judging on {len(self.prompts)} rows")
-                one.answers = self._answers(one)
-            for one in group:
-                one.scores = self._scores(one)
-            self._speeds(group)
-            for one in group:
-                one.memory_bytes = self._memory(one)
+        if halved and self.device != "cpu":
+            serving = serving.model_copy(update={"gpu_memory_utilization": serving.gpu_memory_utilization / 2})
+        expert = ServedExpert(one.name, str(one.folder.absolute()), str(one.folder))
+        with ModelServers([expert], serving=serving, device=self.device, logs=self.logs, report=self.report) as servers:
+            one.port = servers.ports[one.name]
+            yield
+
+    def _judge(self, one: _Asked) -> None:
+        self.report(f"{one.name}: judging on {len(self.prompts)} rows")
+        one.answers = self._answers(one)
+        one.scores = self._scores(one)
 
     def _answers(self, one: _Asked) -> list[str]:
         wanted = {"max_tokens": self.rules.max_new_tokens, "temperature": 0}

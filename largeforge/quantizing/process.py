@@ -45,6 +45,17 @@ def environment(name: str, requirements: Sequence[str], note: Callable[[str], No
     return build.ensure(spec.Spec(name, tuple(requirements)), note) if name else None
 
 
+def spec_of(
+    name: str, config: Mapping[str, Any], job: Mapping[str, Any], there: Environment | None, *, stage: str
+) -> dict[str, Any]:
+    """Return what the process is given."""
+    return {
+        "stage": stage, "name": name, "config": dict(config), "job": dict(job),
+        "own": spec.Spec("", there.requirements).pins if there else {},
+        "expected": there.packages if there else {}, "folder": str(there.folder) if there else "",
+    }  # fmt: skip
+
+
 def quantize(
     name: str, config: Mapping[str, Any], job: Mapping[str, Any], there: Environment | None, told: events.Events
 ) -> Quantized:
@@ -53,14 +64,7 @@ def quantize(
     Raises StageError with what it says when it fails.
     """
     path = Path(job["out"]).with_suffix(".json")
-    own = spec.Spec("", there.requirements).pins if there else {}
-    artifacts.write_json(
-        path,
-        {
-            "stage": told.stage, "name": name, "config": dict(config), "job": dict(job), "own": own,
-            "expected": there.packages if there else {}, "folder": str(there.folder) if there else "",
-        },
-    )  # fmt: skip
+    artifacts.write_json(path, spec_of(name, config, job, there, stage=told.stage))
     python = there.python if there else sys.executable
     result: dict[str, Any] = {}
     failed: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -58,7 +59,9 @@ def run(config: Config, context: Context) -> Result:
 
     Raises GateError with why when none was accepted.
     """
-    return _Quantizing(config, context).run()
+    quantizing = _Quantizing(config, context)
+    with quantizing.stack:
+        return quantizing.run()
 
 
 class _Quantizing:
@@ -68,6 +71,8 @@ class _Quantizing:
         self.config, self.context = config, context
         self.original = checked_folder(context.inputs["model"])
         self.refused: list[dict[str, Any]] = []
+        self.stack = ExitStack()
+        self.measuring: Measuring | None = None
         context.events.emit("note", text="loading the tokenizer and drawing rows")
         self.tokenizer = load_tokenizer(
             ResolvedModel(str(self.original), context.stage), renders=False, chat_template=config.chat_template
@@ -133,16 +138,20 @@ class _Quantizing:
         path = work / MEASURED
         if path.is_file():
             return _read(path)
-        measuring = Measuring(
-            self._prompts(),
-            self.config.acceptance,
-            serving=self.config.serving,
-            device=self.config.device,
-            logs=work / "logs",
-            report=self._note,
-        )
+        if self.measuring is None:
+            self.measuring = self.stack.enter_context(
+                Measuring(
+                    self.original,
+                    self._prompts(),
+                    self.config.acceptance,
+                    serving=self.config.serving,
+                    device=self.config.device,
+                    logs=work.parent / "logs",
+                    report=self._note,
+                )
+            )
         at_load = getattr(extensions.load("quantization", name), "AT_LOAD", False)
-        found = measuring.compare(self.original, work / "model", at_load=at_load)
+        found = self.measuring.compare(work / "model", at_load=at_load)
         write_json(path, asdict(found))
         return found
 

@@ -26,7 +26,9 @@ class Hub:
     """What the hub holds, and what it is asked to do wrong."""
 
     commits: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
-    """Repository to commit to the files of that commit; the last one is `main`."""
+    """Repository to commit to the files of that commit."""
+    heads: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Repository to branch to commit."""
     uploads: dict[str, bytes] = field(default_factory=dict)
     """LFS objects by sha256."""
     messages: list[str] = field(default_factory=list)
@@ -36,17 +38,17 @@ class Hub:
     loses: bool = False
     """Whether it forgets weights that were pushed."""
 
-    def commit(self, repo: str, files: dict[str, bytes]) -> str:
+    def commit(self, repo: str, files: dict[str, bytes], branch: str = "main") -> str:
         """Make a commit with these files and return its id."""
         oid = hashlib.sha1(json.dumps([repo, len(self.commits.get(repo, {})), sorted(files)]).encode()).hexdigest()
         self.commits.setdefault(repo, {})[oid] = files
+        self.heads.setdefault(repo, {})[branch] = oid
         return oid
 
     def at(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]]:
-        """Return the id and the files of a revision."""
-        commits = self.commits[repo]
-        oid = list(commits)[-1] if revision == "main" else revision
-        return oid, commits[oid]
+        """Return the id and the files of a branch or a commit."""
+        oid = self.heads[repo].get(revision, revision)
+        return oid, self.commits[repo][oid]
 
 
 @contextmanager
@@ -111,6 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             whole = len(self.hub.uploads.get(asked["oid"], b"")) == asked["size"]
             return self._send({}, status=200 if whole else 404)
+        if "/branch/" in path:
+            repo, _, branch = path.removeprefix("/api/models/").partition("/branch/")
+            self.hub.heads[repo][branch] = self.hub.heads[repo]["main"]
+            return self._send({})
         if "/preupload/" in path:
             modes = [
                 {"path": each["path"], "uploadMode": "lfs" if each["path"].endswith(_LFS) else "regular",
@@ -137,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             _, files = self.hub.at(repo, rest.partition("/")[0])
             return self._send([_entry(name, content) for name, content in files.items()])
         repo, _, revision = path.partition("/revision/")
-        if repo not in self.hub.commits or revision not in ("", "main", *self.hub.commits[repo]):
+        if repo not in self.hub.commits or revision not in ("", *self.hub.heads[repo], *self.hub.commits[repo]):
             return self._refuse(404, "RepoNotFound" if repo not in self.hub.commits else "RevisionNotFound")
         oid, files = self.hub.at(repo, revision or "main")
         self._send({"id": repo, "sha": oid, "siblings": [{"rfilename": name} for name in files], "tags": []})
@@ -148,8 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         verify = {"href": f"{self.hub.address}/lfs/verify", "header": {}}
         return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}}
 
-    def _commit(self, repo: str, lines: list[dict[str, Any]]) -> None:
-        files = dict(self.hub.at(repo, "main")[1])
+    def _commit(self, repo: str, branch: str, lines: list[dict[str, Any]]) -> None:
+        files = dict(self.hub.at(repo, branch)[1])
         for line in lines:
             value = line["value"]
             if line["key"] == "header":
@@ -160,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = b"" if self.hub.loses else self.hub.uploads[value["oid"]]
             elif line["key"] == "deletedFile":
                 files.pop(value["path"])
-        oid = self.hub.commit(repo, files)
+        oid = self.hub.commit(repo, files, branch)
         url = f"{self.hub.address}/{repo}/commit/{oid}"
         self._send({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
 

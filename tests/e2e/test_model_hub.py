@@ -64,7 +64,7 @@ def test_a_version_goes_to_the_hub_and_comes_back_verified(workspace: Workspace)
         told = say(
             workspace, hub,
             ["push", "m", "acme/m", "--why", "first release"],
-            ["push", "m", "acme/new", "--private"],
+            ["push", "m", "acme/new", "--private", "--revision", "v2"],
             ["pull", "acme/m", "--as", "ours", "--alias", "candidate", "--why", "try it"],
             ["pull", f"acme/theirs@{first}", "--as", "stranger"],
             ["pull", "acme/pickled", "--as", "no"],
@@ -75,6 +75,8 @@ def test_a_version_goes_to_the_hub_and_comes_back_verified(workspace: Workspace)
         assert f"is at {hub.address}/acme/m, commit {commit}" in told[0][1]
         assert files["model.safetensors"] == weights
         assert set(files) == {".gitattributes", "README.md", "config.json", "largeforge.json", "model.safetensors"}
+        assert "model.safetensors" in hub.at("acme/new", "v2")[1]
+        assert set(hub.at("acme/new", "main")[1]) == {".gitattributes"}
         assert hub.messages == ["registry:m/1: first release", "registry:m/1"]
         assert "has no *.safetensors" in told[4][1]
         assert "acme/nothing" in told[5][1]

@@ -124,10 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
                 for each in json.loads(body)["files"]
             ]  # fmt: skip
             return self._send({"files": modes})
-        self._commit(
-            path.removeprefix("/api/models/").rpartition("/commit/")[0],
-            [json.loads(line) for line in body.splitlines()],
-        )
+        repo, _, branch = path.removeprefix("/api/models/").rpartition("/commit/")
+        self._commit(repo, branch, [json.loads(line) for line in body.splitlines()])
 
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers.get("content-length", 0)))

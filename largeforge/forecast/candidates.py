@@ -60,6 +60,14 @@ def merging_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
     return [list(_smaller_ranks(prefix, recipe.training_jobs[name])), [unmerged]]
 
 
+def quantizing_candidates(recipe: Recipe, name: str) -> list[Change]:
+    """Return what makes quantizing need less: fewer rows to calibrate with."""
+    prefix = f"jobs.{name}." if recipe.jobs else ""
+    rows = getattr(recipe.training_jobs[name].quantization, "calibration_rows", 0)
+    fewer = [count for count in (rows // 2, rows // 4) if count]
+    return [Change(((f"{prefix}quantization.calibration_rows", count),), "calibrated less well") for count in fewer]
+
+
 def _smaller_batches(prefix: str, job: Job) -> Iterator[Change]:
     """Yield smaller batches with as much more accumulation, so that a step still sees as many rows."""
     rows, accumulated = job.method.per_device_train_batch_size, job.method.gradient_accumulation_steps

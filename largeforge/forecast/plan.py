@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from largeforge.errors import FitError
 from largeforge.forecast import serving, training
-from largeforge.forecast.candidates import evaluation_candidates, merging_candidates, training_candidates
+from largeforge.forecast.candidates import (
+    evaluation_candidates,
+    merging_candidates,
+    quantizing_candidates,
+    training_candidates,
+)
 from largeforge.forecast.fixes import Change, changed, ranked
 from largeforge.forecast.models import Models
 from largeforge.forecast.text import fixes_text, gib
@@ -26,6 +31,8 @@ SERVER = "/"
 """Between `serve` and the expert in the name of one server's forecast."""
 
 
+IN_HOST_MEMORY = ("merge", "quantize")
+"""Kinds of stages whose need is of the host's memory, also where there is a GPU."""
 MOST_EXPLAINED = 8
 """Stages for which fixes are worked out; more are only named."""
 
@@ -135,7 +142,7 @@ def _reason(plan: Plan, stage: Stage, forecast: Forecast) -> str:
         return forecast.refusal
     parts = ", ".join(f"{part.replace('_', ' ')} {gib(size)}" for part, size in forecast.memory.parts.items())
     what = f"{gib(forecast.memory.total)} GiB at its peak ({parts})"
-    where = "this machine" if plan.machine.device == "cpu" or stage.kind == "merge" else plan.machine.gpu
+    where = "this machine" if plan.machine.device == "cpu" or stage.kind in IN_HOST_MEMORY else plan.machine.gpu
     return f"it needs {what}, and {where} has {gib(forecast.usable_bytes)} GiB that can be used"
 
 
@@ -147,12 +154,14 @@ def candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Change
         return evaluation_candidates(plan.recipe, stage.job)
     if stage.kind == "merge":
         return merging_candidates(plan.recipe, stage.job)
+    if stage.kind == "quantize":
+        return [quantizing_candidates(plan.recipe, stage.job)]
     return training_candidates(plan.recipe, stage.job, plan.machine)
 
 
 def _larger_hardware(plan: Plan, stage: Stage, name: str, models: Models) -> str:
     """Return the smallest profiles on which the stage would fit unchanged, as overrides; empty when none is known."""
-    if plan.machine.device == "cpu" or stage.kind == "merge":
+    if plan.machine.device == "cpu" or stage.kind in IN_HOST_MEMORY:
         return ""
     fitting = []
     for profile in profiles():

@@ -18,7 +18,7 @@ from largeforge.estimate.memory import Memory
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
 from largeforge.estimate.stored import BASES
 from largeforge.estimate.training import training_memory
-from largeforge.forecast import further
+from largeforge.forecast import further, quantizing
 from largeforge.forecast.stage import Forecast, TrainingForecast
 from largeforge.rates import Achieved
 from largeforge.recipe import extensions, launching, method_extra
@@ -289,5 +289,5 @@ def merging(recipe: Recipe, name: str, machine: Machine, models: Models) -> Fore
     return Forecast(memory=memory, usable_bytes=processor.memory_limit_gib() * 2**30)
 
 
-BY_KIND = {"train": forecast, "evaluate": evaluation, "merge": merging}
+BY_KIND = {"train": forecast, "evaluate": evaluation, "merge": merging, "quantize": quantizing.forecast}
 """Kind of stage to what forecasts it."""

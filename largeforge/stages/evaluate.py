@@ -39,7 +39,10 @@ class Config(Strict):
 
 
 def run(config: Config, context: Context) -> Result:
-    """Write `evaluation.json` (metrics and intervals), `scores.json` (row by row) and `answers.jsonl`."""
+    """Write `evaluation.json` (metrics and intervals), `scores.json` (row by row) and `answers.jsonl`.
+
+    What judges were asked and replied stands in `judged-<evaluator>.jsonl`.
+    """
     rows = read_rows(context.inputs["data"] / "heldout.jsonl")
     if not rows:
         raise StageError("there are no held-out rows to judge with; give dataset.heldout_path or heldout_fraction")
@@ -55,5 +58,8 @@ def run(config: Config, context: Context) -> Result:
     worst = findings.worst(by_file, samples, most=config.judging.worst)
     findings.show(context, worst)
     findings.write(context, by_file, {**found, **measuring.found_in_pairs}, samples)
-    findings.summarize(context, len(rows), comparison, intervals, metrics=metrics, worst=worst, absent=measuring.absent)
+    costs = findings.costs(context)
+    findings.summarize(
+        context, len(rows), comparison, intervals, metrics=metrics, worst=worst, absent=measuring.absent, costs=costs
+    )
     return Result(metrics=metrics, info={"absent": measuring.absent} if measuring.absent else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,19 @@ def show(context: Context, worst: Sequence[dict[str, Any]]) -> None:
         context.events.emit("regression", **regression)
 
 
+def costs(context: Context) -> dict[str, dict[str, Any]]:
+    """Tell what judges have cost, by evaluator, and keep what they were asked and replied with the findings."""
+    found = {}
+    for path in sorted(context.work.glob("evaluators/*/spent.json")):
+        found[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+        shutil.copyfile(path.with_name("judged.jsonl"), context.out / f"judged-{path.parent.name}.jsonl")
+    if found:
+        columns = ["evaluator", "requests", "reused", "prompt_tokens", "answer_tokens", "usd"]
+        table = [[name, *(spent[column] for column in columns[1:])] for name, spent in found.items()]
+        context.events.emit("table", title=f"{context.stage}: what judges cost", columns=columns, rows=table)
+    return found
+
+
 def summarize(
     context: Context,
     num_rows: int,
@@ -94,11 +108,13 @@ def summarize(
     metrics: Mapping[str, float],
     worst: Sequence[dict[str, Any]],
     absent: Sequence[str],
+    costs: Mapping[str, Any],
 ) -> None:
     """Write `evaluation.json`, which gates and the registry read."""
     report = {
         "rows": num_rows, "metrics": dict(metrics), "confidence": comparison.confidence, "absent": list(absent),
         "intervals": {name: interval.as_dict() for name, interval in intervals.items()}, "regressions": list(worst),
+        "costs": dict(costs),
     }  # fmt: skip
     write_json(context.out / "evaluation.json", _finite(report))
 

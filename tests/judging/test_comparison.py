@@ -21,6 +21,20 @@ def test_metrics_of_a_model_of_its_baselines_and_between_them():
     assert found["vs_base.exact_match"].low > 0 > found["vs_old.exact_match"].value
 
 
+def test_what_was_measured_of_two_models_together_stands_under_the_baseline():
+    alone, pairs = {"exact_match": Series([1.0] * 6)}, {"base": {"win_rate": Series([1.0, 0.5, 0.0, 1.0, None, 1.0])}}
+    found = Comparison(alone, {"base": alone}, pairs).intervals()
+    assert set(found) == {"exact_match", "base.exact_match", "vs_base.exact_match", "vs_base.win_rate"}
+    assert (found["vs_base.win_rate"].value, found["vs_base.win_rate"].rows) == (0.7, 5)
+
+
+def test_only_metrics_over_the_same_rows_are_compared_and_sliced():
+    own = {"loss": Series([1.0, 3.0]), "refusal_rate": Series([1.0], over="unsafe.jsonl")}
+    comparison = Comparison(own, {"old": {"refusal_rate": Series([1.0, 0.0])}})
+    assert comparison.shared("old") == []
+    assert comparison.sliced({"all": [0, 1]}) == [["all", 2, 2.0]]
+
+
 def test_a_higher_confidence_is_a_wider_interval():
     series = {"exact_match": Series([1.0] * 30 + [0.0] * 20)}
     wide, narrow = (Comparison(series, confidence=level).intervals()["exact_match"] for level in (0.99, 0.8))

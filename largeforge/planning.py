@@ -24,6 +24,7 @@ from largeforge.recipe import (
     extensions,
     further_models,
     launching,
+    method_checks,
     model_ref,
     profiles,
     quantization_checks,
@@ -113,6 +114,8 @@ class _Job:
             stages.append(self._merge())
         if self._is_quantized:
             stages.append(self._quantize())
+        if self._compares:
+            stages.append(self._parity())
         if self.job.register_as and not self.recipe.sweep.trial:
             stages.append(self._register())
         return stages
@@ -271,6 +274,44 @@ class _Job:
             produces="quantized model",
         )  # fmt: skip
 
+    @property
+    def _made(self) -> str:
+        """The kind of stage whose model is registered."""
+        return "quantize" if self._is_quantized else "merge" if self.job.merge else "train"
+
+    @property
+    def _compares(self) -> bool:
+        check = self.job.parity.check
+        if check != "auto" or self.recipe.sweep.trial:
+            return check == "always" and not self.recipe.sweep.trial
+        answers = extensions.load("method", self.job.method.name).DATA_KIND != "text" and not self._scores
+        served_here = self.machine.device == "cuda" or self._is_quantized
+        return bool(self.job.register_as) and answers and served_here
+
+    @property
+    def _scores(self) -> bool:
+        return method_checks.scores("method", self.job.method.name)
+
+    def _parity(self) -> Stage:
+        job, recipe = self.job, self.recipe
+        least, most = (">= 0.5", "<= 0.5") if self._is_quantized else (">= 0.9", "<= 0.1")
+        config = {
+            "reference": self._reference, "registry": recipe.registry.model_dump(), "adapter": job.adapter.model_dump(),
+            "parity": job.parity.model_dump(), "same_answers": job.parity.same_answers or least,
+            "logprob_difference": job.parity.logprob_difference or most, "device": self.machine.device,
+            "serving": recipe.serving.model_dump(), **self._template,
+        }  # fmt: skip
+        inputs = {
+            "data": self._stage("prepare"), "trained": self._stage("train"), "model": self._stage(self._made),
+            **self.base,
+        }  # fmt: skip
+        return Stage(
+            name=self._stage("parity"), kind="parity", job=self.name, title="serve it as it was trained", config=config,
+            inputs=inputs, after=(self._judged,) if job.evaluation else (), threads=self.machine.cores,
+            uses=f"{job.parity.prompts} prompts, trained model, vLLM", produces="go or no go",
+            reusable=self._is_fixed([]),
+        )  # fmt: skip
+
     def _register(self) -> Stage:
         job, recipe = self.job, self.recipe
         config = {
@@ -278,8 +319,9 @@ class _Job:
             "recipe": recipe.name, "recipe_digest": self.recipe_digest,
             "parent": "" if self.ref.scheme == "tiny" else job.model.ref,
         }  # fmt: skip
-        made = "quantize" if self._is_quantized else "merge" if job.merge else "train"
-        inputs = {"model": self._stage(made), "data": self._stage("prepare")}
+        inputs = {"model": self._stage(self._made), "data": self._stage("prepare")}
+        if self._compares:
+            inputs["parity"] = self._stage("parity")
         if job.evaluation:
             inputs["evaluation"] = self._judged
         if self.ref.scheme == "job" and recipe.training_jobs[self.ref.target].register_as:
@@ -319,7 +361,7 @@ def _serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     assert recipe.topology is not None and recipe.router is not None
     inputs: dict[str, str] = {}
     registered = {job.register_as: name for name, job in recipe.training_jobs.items() if job.register_as}
-    after = [stage.name for stage in before if stage.kind in ("gate", "merge", "quantize", "register")]
+    after = [stage.name for stage in before if stage.kind in ("gate", "merge", "quantize", "parity", "register")]
     for expert in recipe.topology.experts.values():
         text = expert.model if ":" in expert.model else recipe.models[expert.model].ref
         ref = model_ref.parse(text)

@@ -117,7 +117,17 @@ def test_the_content_of_the_data_counts(tmp_path, monkeypatch):
 
 def test_stages_of_a_single_job_have_plain_names():
     found = plan("+recipe=sft_qwen7b", "hardware.cores=4")
-    assert [stage.name for stage in found.stages] == ["prepare", "train", "evaluate", "gate", "merge", "register"]
+    assert [stage.name for stage in found.stages] == ["prepare", "train", "evaluate", "gate", "merge", "parity", "register"]
+
+
+def test_what_is_registered_is_compared_with_what_was_trained_where_it_is_served():
+    def compared(*words):
+        return [stage.inputs for stage in plan("+recipe=sft_qwen7b", *words).stages if stage.kind == "parity"]
+
+    [inputs] = compared()
+    assert (inputs["trained"], inputs["model"]) == ("train", "merge")
+    assert compared("parity.check=never") == compared("hardware=cpu") == compared("register_as=''") == []
+    assert compared("hardware=cpu", "parity.check=always") == [inputs]
 
 
 def test_serving_waits_for_gates_and_reads_what_jobs_make():
@@ -126,7 +136,7 @@ def test_serving_waits_for_gates_and_reads_what_jobs_make():
     )
     serve = found.stages[-1]
     assert serve.inputs == {"job:main/merge": "merge"}
-    assert set(serve.after) == {"gate", "merge", "register"}
+    assert set(serve.after) == {"gate", "merge", "parity", "register"}
     assert not serve.reusable
 
 

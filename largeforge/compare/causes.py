@@ -25,7 +25,7 @@ _RECIPE = (
     (r"(model|models)(\..*)?", "model"),
     (r"method\.(logging_steps|save_steps|save_total_limit)", "cosmetic"),
     (r"(method|adapter|launcher|quantization|merge)(\..*)?", "method"),
-    (r"(evaluation|judging|gates)(\..*)?", "evaluation"),
+    (r"(evaluation|judging|gates|parity)(\..*)?", "evaluation"),
     (r"seed", "seed"),
     (r"(topology|router|serving|gateway|verify|serve)(\..*)?", "serving"),
 )

@@ -66,6 +66,14 @@ class Context:
         """Whether the plan still starts servers."""
         return any(stage.kind == "serve" for stage in self.pending)
 
+    @property
+    def starts_vllm(self) -> bool:
+        """Whether a pending stage serves models with vLLM, to whomever."""
+        return self.serves or any(
+            stage.kind in ("parity", "quantize") or stage.config.get("judging", {}).get("engine") == "vllm"
+            for stage in self.pending
+        )
+
     def forecasts(self, stage: Stage) -> list[Forecast]:
         """Return what the plan foresees for a stage; of a serving stage one for each server."""
         found = self.plan.forecasts if self.plan else {}

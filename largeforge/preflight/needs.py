@@ -97,7 +97,7 @@ def peak(context: Context) -> tuple[float, str]:
 
 def serving_share(context: Context) -> float:
     """Return the share of a GPU's memory that vLLM takes at its start; 0 when nothing is served on one."""
-    if context.recipe is None or not (context.serves and context.wants_gpu):
+    if context.recipe is None or not (context.starts_vllm and context.wants_gpu):
         return 0.0
     return context.recipe.serving.gpu_memory_utilization
 

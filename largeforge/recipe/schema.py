@@ -15,7 +15,7 @@ from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Quantization, Router, Tracker
 from largeforge.recipe.sections.datasets import Dataset, Source
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
-from largeforge.recipe.sections.judging import Baseline, Judging
+from largeforge.recipe.sections.judging import Baseline, Judging, Parity
 from largeforge.recipe.sections.machines import Environment, Hardware, Host, Hosts, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
@@ -39,6 +39,7 @@ __all__ = [
     "Launcher",
     "Method",
     "Model",
+    "Parity",
     "Quantization",
     "Question",
     "Recipe",
@@ -89,6 +90,8 @@ class Recipe(Strict):
     """As in a job: beside which others the model is judged, how surely, with which engine."""
     gates: Gates = {}
     """As in a job: metric to condition."""
+    parity: Parity = Parity()
+    """As in a job: comparison of what would be served with what was trained."""
     merge: bool = False
     """As in a job: whether the adapter is merged into the base after the gates."""
     quantization: Quantization | None = None

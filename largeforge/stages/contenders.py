@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from largeforge.recipe.schema import Serving
     from largeforge.stages.context import Context
     from largeforge.stages.models import ResolvedModel
-    from largeforge.stages.subject import Subject
     from largeforge.training.other_models import OtherModels
 
 Row = dict[str, Any]
@@ -84,7 +83,7 @@ def loaded(
 @contextmanager
 def served(
     group: Sequence[Contender], rows: list[Row], context: Context, *, device: str, serving: Serving, others: OtherModels
-) -> Iterator[list[tuple[Contender, Subject]]]:
+) -> Iterator[list[tuple[Contender, ServedSubject]]]:
     """Give each contender of a group as a model that one vLLM server answers for."""
     first = group[0]
     base = _expert(first) if first.stands_on is None else _expert(Contender("base-of-adapters", first.whole))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-EVALUATION = "evaluation.json"
+EVALUATION, PARITY = "evaluation.json", "parity.json"
 REGISTERED = "registered.json"
 
 
@@ -109,10 +109,14 @@ def run(config: Config, context: Context) -> Result:
 
 def _evaluation(context: Context) -> _Evaluation:
     """Read the verdict; an evaluation that cannot be read is not taken for a good one."""
-    if "evaluation" not in context.inputs:
-        return _Evaluation()
-    path = context.inputs["evaluation"] / EVALUATION
-    evaluation = _read(path, _Evaluation)
+    evaluation, path = _Evaluation(), context.out
+    if "evaluation" in context.inputs:
+        path = context.inputs["evaluation"] / EVALUATION
+        evaluation = _read(path, _Evaluation)
+    if "parity" in context.inputs:
+        served = _read(context.inputs["parity"] / PARITY, _Evaluation)
+        metrics = {**evaluation.metrics, **served.metrics}
+        evaluation = _Evaluation(metrics=metrics, gates=[*evaluation.gates, *served.gates])
     refused = [gate for gate in evaluation.gates if not gate.passed]
     if refused:
         told = "; ".join(f"{gate.metric} is {gate.value}, must be {gate.condition}" for gate in refused)

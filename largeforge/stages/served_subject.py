@@ -39,7 +39,7 @@ class ServedSubject(Subject):
         others: OtherModels | None = None,
     ):
         super().__init__(tokenizer, rows, context, others=others)
-        self._endpoint, self._name, self._port, self._watch = endpoint, endpoint.model, port, watch
+        self._endpoint, self._name, self.port, self._watch = endpoint, endpoint.model, port, watch
 
     @property
     def endpoint(self) -> Endpoint:
@@ -69,7 +69,7 @@ class ServedSubject(Subject):
 
     def _answer(self, ids: list[int], max_new_tokens: int) -> str:
         request = {"model": self._name, "prompt": ids, "max_tokens": max_new_tokens, "temperature": 0.0}
-        answer = server.post(self._port, "/v1/completions", request, timeout_s=ANSWER_TIMEOUT_S)
+        answer = server.post(self.port, "/v1/completions", request, timeout_s=ANSWER_TIMEOUT_S)
         if answer is None:
             self._watch()
             raise StageError(f"{self._name}: the server did not answer within {ANSWER_TIMEOUT_S:.0f} s")

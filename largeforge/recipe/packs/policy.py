@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _JOB = (
     "model.**", "dataset.**", "method.*.**", "adapter.**", "evaluation.**", "judging.base",
     "judging.engine", "judging.confidence", "judging.gates", "judging.worst", "judging.baselines.*.model", "gates.**",
-    "merge", "quantization.**", "register_as", "register_alias",
+    "parity.**", "merge", "quantization.**", "register_as", "register_alias",
 )  # fmt: skip
 _SERVING = (
     "name", "dtype", "max_model_len", "max_num_seqs", "gpu_memory_utilization", "tensor_parallel_size",

@@ -10,7 +10,7 @@ from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.evaluation import CONDITION
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Method, Quantization
 from largeforge.recipe.sections.datasets import Dataset
-from largeforge.recipe.sections.judging import Judging
+from largeforge.recipe.sections.judging import Judging, Parity
 from largeforge.recipe.sections.models import Model
 
 
@@ -59,6 +59,8 @@ class Job(Strict):
     """How it is judged: beside which others, how surely, with which engine."""
     gates: Gates = {}
     """Metric to condition, for example `exact_match: ">= 0.85"` or `vs_base.exact_match: "> 0"`."""
+    parity: Parity = Parity()
+    """Comparison of what would be served with what was trained."""
     merge: bool = False
     """Whether the adapter is merged into the base after the gates."""
     quantization: Quantization | None = None

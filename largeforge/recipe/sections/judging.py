@@ -1,4 +1,4 @@
-"""How a trained model is judged: beside which others, how surely, and with which engine it answers."""
+"""How a trained model is judged: beside which others, how surely, with which engine; and before it is served."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from largeforge.recipe import model_ref
 from largeforge.recipe.base import Name, Strict
+from largeforge.recipe.evaluation import CONDITION, parse_condition
 from largeforge.recipe.sections.models import Refers
 
 
@@ -25,6 +26,17 @@ _Compared = Annotated[
 ]
 
 
+def _valid_condition(text: str) -> str:
+    if text:
+        parse_condition(text)
+    return text
+
+
+Condition = Annotated[
+    str, AfterValidator(_valid_condition), WithJsonSchema({"type": "string", "pattern": f"^$|^{CONDITION.pattern}$"})
+]
+
+
 class Baseline(Strict):
     """What a trained model is compared with: another model, or answers that are written down."""
 
@@ -38,6 +50,22 @@ class Baseline(Strict):
         if bool(self.model) == bool(self.answers):
             raise ValueError("a baseline is either a model or a file of answers: set model or answers")
         return self
+
+
+class Parity(Strict):
+    """Whether what would be served is compared with what was trained, and how much of it must be the same."""
+
+    check: Literal["auto", "always", "never"] = "auto"
+    """`auto` compares on a GPU, and wherever the model was quantized, before a model is registered."""
+    prompts: int = Field(default=32, gt=0)
+    """Prompts to compare on, at most."""
+    answer_tokens: int = Field(default=32, gt=0)
+    """Longest greedy answer in tokens."""
+    same_answers: Condition = ""
+    """Condition on the share of prompts with the same greedy answer; empty: `>= 0.9`, of a quantized model `>= 0.5`."""
+    logprob_difference: Condition = ""
+    """Condition on the mean difference of log-probabilities in nats per token; empty: `<= 0.1`, of a quantized model
+    `<= 0.5`."""
 
 
 class Judging(Strict):

@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             made.add_argument("--json", action="store_true", help="print JSON for programs")
         return made
 
-    command("list", "show all versions, or those of one model", json=True).add_argument("name", nargs="?", default="")
+    listing = command("list", "show all versions, or those of one model", json=True)
+    listing.add_argument("name", nargs="?", default="", metavar="NAME", help="only this model")
     command("show", "show all that is known of a version", "VERSION", json=True)
     promote = command("promote", "point an alias at a version; the one that it had becomes @previous", "VERSION")
     _alias(promote)
@@ -69,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     note = command("note", "change the tags and notes of a version", "VERSION")
     note.add_argument("--notes", default="", metavar="TEXT", help="text for people; - for none")
     note.add_argument("--tag", action="append", default=[], metavar="KEY=TEXT", help="KEY= removes it; may be repeated")
-    command("log", "show the audit trail of a model, or of all", json=True).add_argument("name", nargs="?", default="")
+    log = command("log", "show the audit trail of a model, or of all", json=True)
+    log.add_argument("name", nargs="?", default="", metavar="NAME", help="only this model")
     command("diff", "compare two versions: lineage, data, metrics, gates, files, locks", "A", "B", json=True)
     trace = command("trace", "show what a version was made from, and how", "VERSION", json=True)
     trace.add_argument("--runs", default="runs", metavar="FOLDER", help="folder of all runs (default: runs)")

@@ -45,6 +45,8 @@ def delete(registry: ModelRegistry, arguments: argparse.Namespace) -> int:
     ref = reference(arguments.version)
     if ref.is_version == (arguments.keep is not None) or (ref.selector and not ref.is_version):
         raise RecipeError(f"{arguments.version}: give one version as NAME/NUMBER, or NAME and --keep N")
+    if arguments.yes and not arguments.why:
+        raise RecipeError("--yes deletes for good: say --why TEXT, for the audit trail")
     if ref.is_version:
         decided = retention.plan_one(registry, ref)
     else:
@@ -58,7 +60,7 @@ def delete(registry: ModelRegistry, arguments: argparse.Namespace) -> int:
     if not decided.doomed:
         print("There is nothing to delete.")
     elif not arguments.yes:
-        print("Nothing was deleted; the same command with --yes deletes.")
+        print("Nothing was deleted; the same command with --yes --why TEXT deletes.")
     return 0
 
 

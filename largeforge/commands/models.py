@@ -13,7 +13,7 @@ do, and every change of an alias, import and deletion stands in an audit trail t
   python -m largeforge models verify --all                        every byte against its hash
   python -m largeforge models export support-bot support-bot.tar
   python -m largeforge models import support-bot.tar --why "from the lab"
-  python -m largeforge models delete support-bot --keep 3         says what would go; --yes deletes
+  python -m largeforge models delete support-bot --keep 3         says what would go; --yes --why TEXT deletes
   python -m largeforge models backup /mnt/backup                  and: models restore /mnt/backup
   python -m largeforge models push support-bot acme/support-bot   and: models pull acme/support-bot --as support-bot
 
@@ -41,6 +41,7 @@ _HELP = {
     "VERSION": _REF, "A": _REF, "B": _REF, "NAME": "a registered model", "TARGET": "folder or file.tar to write",
     "SOURCE": "folder or file.tar", "FOLDER": "folder of the backups", "REPO": "repository on the hub",
 }  # fmt: skip
+_CHOOSE = "registry.uri=URI and registry.artifacts=FOLDER choose another registry than the local one."
 _WHY = "the reason, for the audit trail"
 
 
@@ -50,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, text: str, *positionals: str, json: bool = False) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        about = f"{text[0].upper()}{text[1:]}."
+        made = commands.add_parser(name, help=text, description=about, epilog=_CHOOSE, allow_abbrev=False)
         for positional in positionals:
             made.add_argument(positional.lower(), metavar=positional, help=_HELP[positional])
         if json:

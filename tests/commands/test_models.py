@@ -204,7 +204,8 @@ def test_delete_backup_restore_export_and_import(say: Say, registry: ModelRegist
     told = say("delete", "support", "--keep", "0")
     assert "There is nothing to delete" in told and "registry:support/2  it is @previous-candidate" in told
     assert "give one version as NAME/NUMBER, or NAME and --keep N" in say("delete", "support", code=2)
-    assert "it is @champion" in say("delete", "base/1", "--yes", code=1)
+    assert "it is @champion" in say("delete", "base/1", "--yes", "--why", "x", code=1)
+    assert "say --why TEXT" in say("delete", "base/1", "--yes", code=2)
     assert "1 new files" not in say("backup", str(tmp_path / "b"))
     assert "every file verified" in say("backup", str(tmp_path / "b"), "--check")
     say("export", "support", str(tmp_path / "support.tar"))

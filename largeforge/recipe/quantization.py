@@ -5,6 +5,7 @@ A quantizer is one module in `largeforge/quantizers/` with
     Config(Quantizer)                its settings
     ENVIRONMENT                      name of the environment that it runs in; empty when it needs no packages
     BITS                             bits of a quantized weight, scales not counted
+    calibrated(config)               whether it reads training rows
     unservable(config, target)       yields why vLLM could not serve the result there; pure, without torch
     quantize(config, job)            writes config.json and weights; runs in a process of that environment
 """

@@ -117,7 +117,8 @@ def test_the_content_of_the_data_counts(tmp_path, monkeypatch):
 
 def test_stages_of_a_single_job_have_plain_names():
     found = plan("+recipe=sft_qwen7b", "hardware.cores=4")
-    assert [stage.name for stage in found.stages] == ["prepare", "train", "evaluate", "gate", "merge", "parity", "register"]
+    names = [stage.name for stage in found.stages]
+    assert names == ["prepare", "train", "evaluate", "gate", "merge", "parity", "register"]
 
 
 def test_what_is_registered_is_compared_with_what_was_trained_where_it_is_served():

@@ -96,7 +96,8 @@ class _CheckedFile:
         self._lines = readers.read(path)
         self._sample = list(islice(self._lines, min(SAMPLE_ROWS, source.max_rows or SAMPLE_ROWS)))
         good = [row for _, row in self._sample if isinstance(row, dict)]
-        check_columns(path, good, source.columns)
+        check_columns(path, good, {f"columns.{key}": column for key, column in source.columns.items()})
+        check_columns(path, good, {f"slices.{place}": column for place, column in enumerate(source.slices)})
         known = source.format if source.format != "auto" else ""
         renamed = (formats.renamed(row, source.columns) for row in good)
         self.form = known or formats.recognise(renamed, kind) or formats.forms_for(kind)[0]
@@ -122,21 +123,20 @@ class _CheckedFile:
                 continue
             try:
                 given = formats.renamed(row, columns) if columns else row
-                yield line, formats.normalise(given, form, kind, system=system), None
+                found = formats.normalise(given, form, kind, system=system)
+                yield line, formats.sliced(found, row, self._source.slices) if self._source.slices else found, None
             except RowError as error:
                 yield line, row, str(error)
 
 
 def check_columns(path: Path, rows: Sequence[Row], columns: dict[str, str]) -> None:
-    """Raise DataError when none of some rows has a column that the recipe names."""
+    """Raise DataError when none of some rows has a column that a key of the dataset names."""
     for key, column in columns.items():
         if rows and not any(column in row for row in rows):
             there = dict.fromkeys(name for row in rows for name in row)
             close = nearest(column, there)
             hint = f" Did you mean {close!r}?" if close else ""
-            raise DataError(
-                f"{path}: dataset.columns.{key} = {column!r}: no such column; there is: {listed(there)}.{hint}"
-            )
+            raise DataError(f"{path}: dataset.{key} = {column!r}: no such column; there is: {listed(there)}.{hint}")
 
 
 def allowed(kind: Kind) -> str:

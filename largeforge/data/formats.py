@@ -22,7 +22,7 @@ from largeforge.data.messages import text
 from largeforge.data.tool_calls import as_text, tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from largeforge.data.messages import Messages
 
@@ -133,6 +133,12 @@ def normalise(row: Row, form: str, kind: Kind, *, system: str = "") -> Row:
         raise
     described = tools(row["tools"], "tools") if row.get("tools") else []
     return {**found, "tools": described} if described else found
+
+
+def sliced(row: Row, given: Row, columns: Sequence[str]) -> Row:
+    """Return a normalised row with the values that the row as it was given has in some columns, as text."""
+    kept = {column: str(given[column]) for column in columns if given.get(column) is not None}
+    return {**row, "slices": kept} if kept else row
 
 
 def sequences(row: Row) -> Iterator[list[str]]:

@@ -122,3 +122,17 @@ def test_any_bytes_are_rows_or_a_data_error(
         return
     assert rows
     json.dumps(rows, ensure_ascii=False).encode()
+
+
+def test_columns_to_slice_by_are_kept_beside_the_row(file: Path) -> None:
+    lines = [
+        {"question": "Hi", "reply": "Hello", "language": "en", "score": 3, "other": 1},
+        {"question": "Hallo", "reply": "Guten Tag", "language": "de", "score": None},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    columns = {"prompt": "question", "response": "reply"}
+    rows = [row for _, row in checked(file, columns=columns, slices=["language", "score"]).rows()]
+    assert [row["slices"] for row in rows] == [{"language": "en", "score": "3"}, {"language": "de"}]
+    assert set(rows[0]) == {"messages", "slices"}
+    said = refusal(file, columns=columns, slices=["langauge"])
+    assert "dataset.slices.0 = 'langauge': no such column" in said and "Did you mean 'language'?" in said

@@ -60,6 +60,9 @@ Columns = Annotated[
 ]
 
 
+Column = Annotated[str, Field(min_length=1)]
+
+
 class Source(Strict):
     """Rows of one name in a mixture."""
 
@@ -71,6 +74,8 @@ class Source(Strict):
     """Form of its rows."""
     columns: Columns = {}
     """As `columns` of a dataset."""
+    slices: list[Column] = []
+    """As `slices` of a dataset."""
     system: str = ""
     """System prompt for its rows that have none; empty means that of the dataset."""
     max_rows: int = Field(default=0, ge=0)
@@ -102,6 +107,8 @@ class Dataset(Strict):
     """Form of the rows (docs/datasets.md); `auto` recognises it in each file."""
     columns: Columns = {}
     """Key that a form needs to the column that holds it, for example `{prompt: question, response: reply}`."""
+    slices: list[Column] = []
+    """Further columns, such as a language or a product, by whose values results are also shown (docs/evaluation.md)."""
     heldout_path: Paths = ""
     """Rows that are never trained on; empty means a part of the rows by `heldout_fraction`."""
     heldout_fraction: float = Field(default=0.05, ge=0, lt=1)
@@ -135,11 +142,18 @@ class Dataset(Strict):
         if not self.mix:
             return {
                 "": Source(
-                    path=self.path, format=self.format, columns=self.columns, system=self.system, max_rows=self.max_rows
+                    path=self.path,
+                    format=self.format,
+                    columns=self.columns,
+                    slices=self.slices,
+                    system=self.system,
+                    max_rows=self.max_rows,
                 )
             }
         return {
-            name: source.model_copy(update={"system": source.system or self.system})
+            name: source.model_copy(
+                update={"system": source.system or self.system, "slices": source.slices or self.slices}
+            )
             for name, source in self.mix.items()
         }
 
@@ -148,7 +162,9 @@ class Dataset(Strict):
         """What `heldout_path` says; None where held-out rows are a part of the others."""
         if not self.heldout_path:
             return None
-        return Source(path=self.heldout_path, format=self.format, columns=self.columns, system=self.system)
+        return Source(
+            path=self.heldout_path, format=self.format, columns=self.columns, slices=self.slices, system=self.system
+        )
 
     @property
     def titles(self) -> list[str]:

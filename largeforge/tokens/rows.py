@@ -97,5 +97,5 @@ def length(tokens: Sequence[Tokens]) -> int:
 
 
 def plain(row: Row) -> dict[str, Any]:
-    """Return a row as a trainer takes it, without where it came from."""
-    return {key: value for key, value in row.items() if key != "source"}
+    """Return a row as a trainer takes it, without where it came from and what kind of row it is."""
+    return {key: value for key, value in row.items() if key not in ("source", "slices")}

@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 
 from largeforge.errors import DataError, StageError
-from largeforge.tokens import engine, pool, store, tokenized
+from largeforge.tokens import engine, pool, rows, store, tokenized
 from largeforge.tokens.parts import Wanted
 from tests.tokens.tokenizers import SPECIAL, STYLES, byte_level
 
@@ -204,3 +204,8 @@ def test_memory_does_not_grow_with_the_file(here: Path) -> None:
     grown, tokens = map(int, done.stdout.split())
     assert tokens > 700_000  # 25 MB as lists of numbers in Python for the ids alone, and as much for the labels
     assert grown < 12
+
+
+def test_a_trainer_is_not_given_where_a_row_came_from_nor_its_slices() -> None:
+    row = {"prompt": [], "chosen": [], "source": "a.jsonl:1", "slices": {"language": "de"}}
+    assert rows.plain(row) == {"prompt": [], "chosen": []}

@@ -1,8 +1,8 @@
 """From a served answer back to how its model was made: run, recipe, commit, data, gate report, registered versions.
 
-What is traced is always the lock of a run. A clue leads to it: so far the digest of the lock, or its beginning, as
-answers carry it (`x-largeforge-lock`), or a registered version. Another kind of clue, such as the id of a request,
-is one more function in `CLUES`.
+What is traced is always the lock of a run. A clue leads to it: the digest of the lock, or its beginning, as answers
+carry it (`x-largeforge-lock`), a registered version, or the id of a request (`x-request-id`). Another kind of clue is
+one more function in `CLUES`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from largeforge.registry.records import VersionSummary
 
 _DIGEST = re.compile("[0-9a-f]{8,64}")
+_REQUEST = re.compile("[A-Za-z0-9._-]{1,128}")
+_GATEWAY_LOGS = "*/*/serve/work/logs/gateway*.log"
 _REPORTS = ("report.html", "*gate/out/evaluation.json", "*evaluate/out/evaluation.json")
 """What a run directory holds of how its models were judged."""
 
@@ -88,7 +90,7 @@ def trace(text: str, places: Places) -> Trace:
         for digest in look(text, places):
             found.setdefault(digest, what)
     if not found:
-        kinds = "the digest of a lock (8 characters or more), or a registered version as registry:NAME/3"
+        kinds = "the digest of a lock (8 characters or more), registry:NAME/3, or the x-request-id of an answer"
         raise RecipeError(f"{text}: no run in {places.root} and no registered version leads there; give {kinds}.")
     if len(found) > 1:
         raise RecipeError(f"{text}: several locks begin so: {listed(each[:16] for each in found)}. Give more of it.")
@@ -137,7 +139,30 @@ def _by_model(text: str, places: Places) -> Iterable[str]:
     return [version.lock]
 
 
-CLUES: dict[str, Callable[[str, Places], Iterable[str]]] = {"lock digest": _by_lock, "registered version": _by_model}
+def _by_request(text: str, places: Places) -> Iterable[str]:
+    """Look for the id of a request in what the gateways of runs on this machine have logged, the newest first.
+
+    Raises RecipeError when the model that answered was not made by LargeForge.
+    """
+    if not _REQUEST.fullmatch(text):
+        return []
+    wanted = f'"request_id": "{text}"'
+    for log in sorted(places.root.glob(_GATEWAY_LOGS), key=lambda path: path.stat().st_mtime, reverse=True):
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            line = next((line for line in lines if wanted in line), "")
+        if not line:
+            continue
+        told = json.loads(line)
+        if told.get("lock"):
+            return [str(told["lock"])]
+        answered = f"by {told['model']}" if told.get("model") else f"with status {told.get('status')}"
+        raise RecipeError(f"request {text} ({told.get('time')}) was answered {answered}, which has no lock ({log})")
+    return []
+
+
+CLUES: dict[str, Callable[[str, Places], Iterable[str]]] = {
+    "lock digest": _by_lock, "registered version": _by_model, "request": _by_request,
+}  # fmt: skip
 """What a text may be, to a function that returns the digests of the locks that it leads to."""
 
 

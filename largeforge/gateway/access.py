@@ -70,11 +70,14 @@ class AccessLog:
     def _log(self, scope: Scope, exchange: Exchange) -> None:
         if scope["path"] in _QUIET and exchange.status == 200:
             return
+        served = dict(exchange.headers)
         fields = {
             "request_id": exchange.request_id,
             "method": scope["method"],
             "path": scope["path"][:200],
             "expert": exchange.expert,
+            "model": served.get(b"x-largeforge-model", b"").decode(),
+            "lock": served.get(b"x-largeforge-lock", b"").decode(),
             "status": exchange.status,
             "duration_ms": round((self._clock() - exchange.started) * 1000, 3),
         }

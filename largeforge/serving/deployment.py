@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 GATEWAY_GRACE_S = 6.0
 """A little more than the gateway gives to running answers."""
 GATEWAY_TIMEOUT_S = 60.0
+GATEWAY_LOG = "gateway.log"
+"""Has a line for each request, from its id to the lock of the model that answered"""
+KEPT_LOGS = 20
 
 
 class Deployment:
@@ -90,10 +93,11 @@ class Deployment:
             self._servers.stop()
 
     def _start_gateway(self) -> None:
+        keep_log(self._logs / GATEWAY_LOG)
         path = self._logs / "gateway.json"
         path.write_text(json.dumps(self._gateway_file(), indent=2), encoding="utf-8")
         argv = [sys.executable, "-m", "largeforge.gateway", "--config", str(path)]
-        process = Server("gateway", argv, log=self._logs / "gateway.log", environment={}, grace_s=GATEWAY_GRACE_S)
+        process = Server("gateway", argv, log=self._logs / GATEWAY_LOG, environment={}, grace_s=GATEWAY_GRACE_S)
         self._front.append(process)
         process.start()
         server.wait(
@@ -126,6 +130,14 @@ class Deployment:
         host, _, port = self.url.removeprefix("http://").rpartition(":")
         answer = server.get(int(port), "/ready", host=host.strip("[]"))
         return answer is not None and answer[0] == 200
+
+
+def keep_log(log: Path) -> None:
+    """Put the log of an earlier gateway aside, so that its requests can still be traced; the oldest are removed."""
+    if log.is_file() and log.stat().st_size:
+        log.rename(log.with_name(f"{log.stem}-{int(log.stat().st_mtime * 1000)}{log.suffix}"))
+    for old in sorted(log.parent.glob(f"{log.stem}-*{log.suffix}"))[:-KEPT_LOGS]:
+        old.unlink()
 
 
 def _listening_url(log: str) -> str:

@@ -62,12 +62,34 @@ def test_from_a_lock_to_everything_it_led_to(
         assert part in told
 
 
+def test_from_a_request_to_the_lock_of_the_model_that_answered(desk: Desk, capsys: Any) -> None:
+    run = desk.record(loss=2.0)
+    lock = json.loads((run / "lock.json").read_text())["digest"]
+    logs = desk.path / "runs" / "serving" / "20260101T000000-12345678" / "serve" / "work" / "logs"
+    logs.mkdir(parents=True)
+    lines = [
+        {"time": "t1", "message": "request", "request_id": "ab-1", "model": "registry:small/1", "lock": lock},
+        {"time": "t2", "message": "request", "request_id": "ab-2", "model": "hub:acme/base", "lock": "", "status": 200},
+        {"time": "t3", "message": "request", "request_id": "ab-3", "model": "", "lock": "", "status": 503},
+    ]
+    (logs / "gateway.log").write_text("no JSON\n" + "".join(json.dumps(line) + "\n" for line in lines[1:]))
+    (logs / "gateway-1767225600000.log").write_text(json.dumps(lines[0]) + "\n")
+    assert main(["trace", "ab-1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["clue"], found["lock"], found["runs"]) == ("request", lock, [f"runs/small/{run.name}"])
+    assert main(["trace", "ab-2"]) == 2
+    assert "request ab-2 (t2) was answered by hub:acme/base, which has no lock" in capsys.readouterr().err
+    assert main(["trace", "ab-3"]) == 2
+    assert "was answered with status 503" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["00000000"], "no run in runs and no registered version leads there"),
         (["1234567"], "the digest of a lock (8 characters or more)"),
         (["a" * 8, "b" * 8], "give one lock digest"),
+        (["1234567"], "the x-request-id of an answer"),
     ],
 )
 def test_what_leads_nowhere_is_one_message(desk: Desk, capsys: Any, words: list[str], message: str) -> None:

@@ -94,8 +94,13 @@ def test_serving_goes_on_until_interrupted(quickstart: Quickstart) -> None:
             assert answer.headers["x-largeforge-expert"] == "general"
             assert answer.headers["x-largeforge-model"] == "registry:quickstart-general/1"
             assert answer.headers["x-largeforge-lock"]
+            request_id = answer.headers["x-request-id"]
             assert json.load(answer)["choices"][0]["message"]["content"].strip()
-        assert "general, mapper, support: chat template verified" in workspace.output
+        served = workspace.output
+        traced = workspace.run("trace", request_id)
+        for part in ("quickstart-general/1", "request", "general.gate/out/evaluation.json", "general.jsonl"):
+            assert part in traced.stdout, traced.stdout + traced.stderr
+        assert "general, mapper, support: chat template verified" in served
         with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as listed:
             templates = {model.get("chat_template_sha256", "") for model in json.load(listed)["data"]}
         assert templates == {"", hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()}  # auto has none

@@ -17,6 +17,7 @@ import pytest
 from largeforge import reaper
 from largeforge.errors import ServingError
 from largeforge.serving import server
+from largeforge.serving.deployment import keep_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,3 +180,15 @@ def test_loading_is_reported_now_and_then(tmp_path: Path, notes: list[str]) -> N
     finally:
         server.stop([process])
     assert notes == ["vLLM for general: loading (6 s)", "vLLM for general: ready after 7 s"]
+
+
+def test_logs_of_earlier_gateways_are_kept_for_tracing(tmp_path, monkeypatch):
+    monkeypatch.setattr("largeforge.serving.deployment.KEPT_LOGS", 2)
+    log = tmp_path / "gateway.log"
+    for number in range(4):
+        log.write_text(f"gateway {number}")
+        os.utime(log, (number + 1, number + 1))
+        keep_log(log)
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["gateway 2", "gateway 3"]
+    keep_log(log)
+    assert not log.exists()

@@ -10,25 +10,19 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
+from largeforge.errors import Problem
 from largeforge.evaluators._judge import Judge, JudgedEvaluator, Messages, check_judge
 from largeforge.judging.series import Series
 from largeforge.recipe.base import Name  # noqa: TC001 (Pydantic reads it)
 from largeforge.recipe.evaluation import asked
 
 if TYPE_CHECKING:
-    from largeforge.errors import Problem
     from largeforge.recipe.evaluation import Subject
 
 DATA_KINDS = ("sft", "prompt")
 METRICS = ("rubric",)
 JUDGES = "answers"
 
-CRITERIA = {
-    "correct": "Is what the answer says true, and does it agree with the reference where there is one?",
-    "helpful": "Does the answer do what the user asked, completely and without what is beside the point?",
-}
 INSTRUCTIONS = (
     "You grade the answer of an assistant. Give each criterion a grade from 1 (not at all) to 5 (fully). First say in "
     "one or two sentences what is good and bad about the answer, then end with one line for each criterion, such as "
@@ -40,8 +34,8 @@ class Config(JudgedEvaluator):
     """Settings of grades."""
 
     name: Literal["rubric"] = "rubric"
-    criteria: dict[Name, str] = Field(default=CRITERIA, min_length=1)
-    """What is graded: a name, and the question that it stands for."""
+    criteria: dict[Name, str] = {}
+    """What is graded: a name, and the question that it stands for, such as `correct: Is what the answer says true?`."""
     instructions: str = INSTRUCTIONS
     """What the judge is told before the criteria; its reply must end with lines such as `correct: 4`."""
     show_reference: bool = True
@@ -56,6 +50,8 @@ def metrics(config: Config) -> tuple[str, ...]:
 def check(config: Config) -> Iterator[Problem]:
     """Yield what is wrong between the settings, with keys below the evaluator."""
     yield from check_judge(config)
+    if not config.criteria:
+        yield Problem("criteria", "is required: what to grade, such as `correct: Is what the answer says true?`.")
 
 
 def run(config: Config, subject: Subject) -> dict[str, Series]:

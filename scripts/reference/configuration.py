@@ -121,7 +121,8 @@ def _kind(kind: str) -> Iterator[str]:
         if issubclass(base, Extension) and base not in (Extension, config)
     }
     for base in bases:
-        yield f"### Every {kind}\n"
+        every = all(issubclass(config, base) for config in configs.values())
+        yield f"### {'Every' if every else 'Several of'} {kind}\n"
         yield f"{first_line(base)}\n"
         yield _fields(base, [name for name in base.__annotations__ if name in base.model_fields])
     for name, config in configs.items():

@@ -156,7 +156,8 @@ def test_nobody_at_the_address_is_said(tmp_path):
 
 def test_answers_are_graded_by_each_criterion(answering):
     with judging() as server:
-        settings = rubric.Config(endpoint=server.url, model="wise")
+        criteria = {"correct": "Is it true?", "helpful": "Does it help?"}
+        settings = rubric.Config(endpoint=server.url, model="wise", criteria=criteria)
         subject = answering({"1": ("abc", "right"), "2": ("mumble", "")})
         found = rubric.run(settings, subject)
     assert {name: series.values for name, series in found.items()} == {
@@ -173,5 +174,6 @@ def test_what_is_no_grade_is_none(reply):
 
 def test_what_is_missing_is_said_before_a_run():
     assert [problem.key for problem in judge.check(judge.Config())] == ["endpoint", "model"]
+    assert [problem.key for problem in rubric.check(rubric.Config())] == ["endpoint", "model", "criteria"]
     priceless = judge.Config(endpoint="http://x/v1", model="m", max_cost_usd=1)
     assert [problem.key for problem in judge.check(priceless)] == ["max_cost_usd"]

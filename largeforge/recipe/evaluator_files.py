@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from largeforge.artifacts import digest
+from largeforge.cache import cached_sha256
 from largeforge.errors import Problem
 from largeforge.recipe.templates import path_of
 
@@ -43,13 +46,26 @@ def absolute(values: dict[str, Any], recipe_folder: str) -> tuple[dict[str, Any]
     return found, problems
 
 
-def named(recipe: Recipe) -> Iterator[str]:
-    """Yield the files and folders that the evaluators of a recipe name."""
-    for job in recipe.training_jobs.values():
-        yield from of_job(job)
+def identities(recipe: Recipe) -> dict[str, str]:
+    """Return what identifies each file and folder that evaluators name; those that are missing are left out.
+
+    Of a file it is its sha256, of a folder a digest of the names and sha256 of all its files.
+    """
+    paths = {path for job in recipe.training_jobs.values() for path in of_job(job)}
+    return {path: found for path in sorted(paths) if (found := _identity(Path(path)))}
 
 
 def of_job(job: Job) -> Iterator[str]:
     """Yield the files and folders that the evaluators of a job name."""
     for evaluator in job.evaluation.values():
         yield from (path for name in KEYS if (path := getattr(evaluator, name, "")))
+
+
+def _identity(path: Path) -> str:
+    try:
+        if path.is_file():
+            return cached_sha256(path)
+        files = sorted(one for one in path.rglob("*") if one.is_file() and "__pycache__" not in one.parts)
+        return digest([[one.relative_to(path).as_posix(), cached_sha256(one)] for one in files]) if files else ""
+    except OSError:
+        return ""  # the check before the run, and the stage, say why

@@ -156,8 +156,8 @@ def dataset_hashes(recipe: Recipe) -> dict[str, str]:
     its store tells (`files.content`).
     """
     datasets = [job.dataset.model_dump() for job in recipe.training_jobs.values()]
-    paths = [path for dataset in datasets for path in data_paths.named(dataset).values()]
-    return content.identities([*paths, *evaluator_files.named(recipe)])
+    of_data = content.identities(path for dataset in datasets for path in data_paths.named(dataset).values())
+    return of_data | evaluator_files.identities(recipe)
 
 
 def portable(value: Any, recipe_folder: str) -> Any:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 ORIGINAL, QUANTIZED = "original", "quantized"
 _ROUND_S = 1.0
 """About how long one round of generation takes: long beside the time of a request, short beside the noise of a day."""
-_MOST_TOKENS = 256
+_LEAST_TOKENS, _MOST_TOKENS = 16, 256
+_WARMING = 4
+"""Times that a server generates before it is measured: kernels are made for each new shape, seconds for some."""
 _BATCH = 32
 """Prompts in one request."""
 _TIMEOUT_S = 600.0
@@ -170,13 +172,12 @@ class Measuring:
 
     def _tokens_of_a_round(self, group: Sequence[_Asked], prompts: list[list[int]]) -> int:
         """Return how many tokens to generate for a prompt; both models are warm afterwards."""
-        least = 8
+        slowest = 0.0
         for one in group:
-            self._seconds(one, prompts, least)
-        slowest = max(self._seconds(one, prompts, least) for one in group)
+            slowest = max(slowest, min(self._seconds(one, prompts, _LEAST_TOKENS) for _ in range(_WARMING)))
         room = min(map(self._longest, group)) - max(map(len, prompts)) - 1
-        most = max(least, min(_MOST_TOKENS, room))
-        return max(least, min(most, int(_ROUND_S / slowest * least)))
+        most = max(_LEAST_TOKENS, min(_MOST_TOKENS, room))
+        return max(_LEAST_TOKENS, min(most, int(_ROUND_S / slowest * _LEAST_TOKENS)))
 
     def _longest(self, one: _Asked) -> int:
         """Return the longest sequence that a server takes, in tokens."""

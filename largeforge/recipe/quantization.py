@@ -53,8 +53,8 @@ class Acceptance(Strict):
     process on a CPU."""
     min_speed_ratio: float = Field(default=1.0, ge=0)
     """Generated tokens a second, as a multiple of the original's, that it must be above."""
-    rounds: int = Field(default=5, ge=3)
-    """Rounds of generation of each, in turns."""
+    rounds: int = Field(default=11, ge=3)
+    """Rounds of generation of each, in turns; of eleven, two that something else disturbed change nothing."""
     concurrency: int = Field(default=16, gt=0)
     """Requests in flight while the speed is measured."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)

@@ -37,7 +37,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A working directory in which the recipe has run, with environments built from nothing."""
     workspace = Workspace(tmp_path_factory.mktemp("quantize"))
     os.environ["XDG_CACHE_HOME"] = str(workspace.path / "cache")
-    result = workspace.run(f"+recipe={RECIPE}", "method.max_steps=150", timeout_s=900)
+    result = workspace.run(
+        f"+recipe={RECIPE}",
+        "method.max_steps=150",
+        "quantization.acceptance.rounds=5",
+        "parity.check=never",
+        timeout_s=900,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "w8a8 beside the original" in result.stdout
     return workspace
@@ -97,7 +103,7 @@ def test_corrupted_scales_and_a_slower_model_are_refused_and_the_original_is_kep
     write_json(attempt / quantize.DONE, {"method": "w8a8", "seconds": 1.0})
     _corrupt_scales(attempt / "model" / "model.safetensors")
     out.mkdir()
-    rules = Acceptance(max_memory_ratio=2.0, min_speed_ratio=20.0, judged_rows=50, max_new_tokens=4)
+    rules = Acceptance(max_memory_ratio=2.0, min_speed_ratio=20.0, judged_rows=50, max_new_tokens=4, rounds=5)
     first = extensions.load("quantization", "w8a8").Config(fallback=["none"], acceptance=rules)
     config = quantize.Config(
         choices=settings_of(first), calibration_rows=8, calibration_length=64, acceptance=rules,

@@ -21,7 +21,10 @@ def plan(*words: str):
     [
         (["environment.requirements=['torch==2.9.0']"], "is always that of the running environment"),
         (["environment.requirements=['trl']"], "environment.requirements"),
-        (["environment.requirements=['trl==1.15.0']", "environment.python=/usr/bin/python3"], "leave environment.python"),
+        (
+            ["environment.requirements=['trl==1.15.0']", "environment.python=/usr/bin/python3"],
+            "leave environment.python",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused(given: list[str], said: str) -> None:

@@ -55,6 +55,7 @@ RULES = {
     ),
     "quantizing": Rule(
         own=(
+            "judging",
             "recipe",
             "environments",
             "serving",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, median, stdev
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
+
+from largeforge.judging.intervals import LEAST_ROWS, of_difference
+from largeforge.judging.series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +16,6 @@ if TYPE_CHECKING:
     from largeforge.recipe.quantization import Acceptance
 
 COLUMNS = ("what", "original", "quantized", "found", "must be", "verdict")
-LEAST_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,11 @@ def accepts(measured: Measured, rules: Acceptance) -> Verdict:
 
 
 def difference(original: Sequence[float], quantized: Sequence[float], confidence: float) -> tuple[float, float]:
-    """Return how much the paired scores rose on average, and the lower end of the interval of that."""
-    changes = [after - before for before, after in zip(original, quantized, strict=True)]
-    if len(changes) < LEAST_ROWS:
-        return (fmean(changes) if changes else math.nan), -math.inf
-    if not all(map(math.isfinite, changes)):
+    """Return how much the paired scores rose on average, and what that rise is at least, at a confidence."""
+    if not all(map(math.isfinite, (*original, *quantized))):
         return -math.inf, -math.inf
-    z = NormalDist().inv_cdf(confidence)
-    return fmean(changes), fmean(changes) - z * stdev(changes) / math.sqrt(len(changes))
+    found = of_difference(Series(quantized), Series(original), confidence=2 * confidence - 1)  # only one end counts
+    return found.value, found.low
 
 
 def surely_above(values: Sequence[float], confidence: float) -> float:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import cache
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+STAT = Path("/proc/stat")
+SAMPLE_S = 0.1
 CLOCK_GHZ = 2.5
 """Clock of a core under full vector load; inside a virtual machine the kernel knows none that holds."""
 
@@ -17,6 +20,22 @@ def cores() -> int:
     allowed = len(os.sched_getaffinity(0))
     quotas = [text.split() for text in _limits("cpu.max")]
     return min([allowed, *(max(1, -(-int(quota) // int(period))) for quota, period in quotas)])
+
+
+def busy_cores() -> float:
+    """Return how many of the cores that this process may use are busy now, on average over a tenth of a second."""
+    before = _core_times()
+    time.sleep(SAMPLE_S)
+    pairs = [(before[core], after) for core, after in _core_times().items() if core in before]
+    spent = [(sum(after) - sum(old), after[3] + after[4] - old[3] - old[4]) for old, after in pairs]
+    return sum(1 - idle / total for total, idle in spent if total > 0)
+
+
+def _core_times() -> dict[int, list[int]]:
+    """Return, for each core that this process may use, its time in user, nice, system, idle, iowait, ... (proc(5))."""
+    rows = [line.split() for line in _read(STAT).splitlines() if line.startswith("cpu") and line[3:4].isdigit()]
+    times = {int(row[0][3:]): [int(part) for part in row[1:]] for row in rows}
+    return {core: spent for core, spent in times.items() if core in os.sched_getaffinity(0)}
 
 
 def memory_gib() -> float:

@@ -62,3 +62,18 @@ def test_the_peak_rate_follows_from_the_widest_vectors(
 ) -> None:
     monkeypatch.setattr(processor, "_cpuinfo", lambda key: flags if key == "flags" else "")
     assert processor.gflops_per_core() == processor.CLOCK_GHZ * per_cycle
+
+
+def test_cores_that_others_keep_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [
+        "cpu  0 0 0 0 0\ncpu0 100 0 0 900 0 0 0\ncpu1 10 0 0 90 0 0 0\ncpu7 0 0 0 5 0 0 0\nintr 1\n",
+        "cpu  0 0 0 0 0\ncpu0 104 1 3 900 2 0 0\ncpu1 12 0 0 96 2 0 0\ncpu7 9 0 0 5 0 0 0\nintr 1\n",
+    ]
+    stat = tmp_path / "stat"
+    stat.write_text(told[0])
+    monkeypatch.setattr(processor, "STAT", stat)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr("time.sleep", lambda _s: stat.write_text(told[1]))
+    assert processor.busy_cores() == pytest.approx(0.8 + 0.2)  # 8 of 10 ticks, and 2 of 10; core 7 is not ours
+    stat.unlink()
+    assert processor.busy_cores() == 0

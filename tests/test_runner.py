@@ -356,3 +356,21 @@ def test_a_password_reaches_the_stage_and_no_file_of_the_run(tmp_path: Path) -> 
     assert json.loads((path / "register" / "stage.json").read_text())["config"]["write"] == "postgresql://db/mlflow"
     told = [file for file in path.rglob("*") if file.is_file() and "s3cret" in file.read_text()]
     assert [file.name for file in told] == ["artifact.txt"]
+
+
+@pytest.mark.parametrize(("busy", "policy"), [(0.0, None), (0.9, "passive")])
+def test_threads_do_not_spin_where_other_programs_want_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: float, policy: str | None
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr("largeforge.processor.busy_cores", lambda: busy)
+    given: list[dict[str, str]] = []
+    started = subprocess.Popen
+
+    def start(*words: Any, **options: Any) -> Any:
+        given.append(options["env"])
+        return started(*words, **options)
+
+    monkeypatch.setattr("largeforge.runner.subprocess.Popen", start)
+    go(plan(tmp_path, stage("one", threads=2), stage("two", "one", threads=1)))
+    assert [environment.get("OMP_WAIT_POLICY") for environment in given] == [policy, None]

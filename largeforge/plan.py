@@ -1,4 +1,4 @@
-"""What a plan is: the stages of a recipe, what each reads and makes, and their identity. `planning.py` makes one."""
+"""What a plan is: the stages of a recipe, what each reads and makes, and their identity. `planning/` makes one."""
 
 from __future__ import annotations
 

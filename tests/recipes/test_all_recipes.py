@@ -50,11 +50,25 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 """A row of each kind."""
 
+_JUDGE = {"endpoint": "http://judge:8000/v1", "model": "judge"}
+_OWN: dict[str, dict[str, Any]] = {
+    "code": {"path": "prompt.jsonl", "allow_execution": True},
+    "json_schema": {"definition": {"type": "object"}},
+    "judge": _JUDGE,
+    "lm_eval": {"tasks": ["arc_easy"]},
+    "multiple_choice": {"path": "prompt.jsonl"},
+    "refusal": {"path": "prompt.jsonl"},
+    "regex": {"pattern": "^[0-9]+$"},
+    "rubric": {**_JUDGE, "criteria": {"correct": "Is it right?"}},
+    "teacher_agreement": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"},
+}
+"""Settings of evaluators that have to be given."""
+
 MANDATORY = {"model": "hub:Qwen/Qwen2.5-7B-Instruct"}
 """Values for keys that a file leaves open with `???`, by their last part."""
 REQUIRED: dict[str, dict[str, Any]] = {
     "method/distill": {"method": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}},
-    "evaluation/teacher_agreement": {"evaluation": {"teacher_agreement": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}}},
+    **{f"evaluation/{name}": {"evaluation": {name: given}} for name, given in _OWN.items()},
     "quantization/nf4": {"serving": {"python": "/opt/another-vllm/bin/python"}},
     "reward/json_schema": {"method": {"rewards": {"json_schema": {"definition": {"type": "object"}}}}},
     "reward/length": {"method": {"rewards": {"length": {"maximum": 100}}}},

@@ -26,6 +26,9 @@ LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 FOLDER_TIERS = ("recipes", "golden", "hosts", "gpu")
 """Folders of tests/ whose tests form a tier of `scripts/test`; the other tiers are marks."""
 
+LONGEST = ("test_quickstart", "test_quantize", "test_methods", "test_distill_grpo", "test_training", "test_launchers")
+"""Files that take minutes: they are begun first, so that at the end no core waits for one of them."""
+
 _addresses: dict[str, set[str]] = {}
 
 
@@ -41,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
         if folder in FOLDER_TIERS:
             item.add_marker(folder)
+    longest = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: longest.get(item.path.stem, len(longest)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 _STYLES = {"failed": "red", "broken off": "yellow", "under way": "yellow"}
 _SHORT = 12
+_WIDE = 1000
+
+
+def console() -> Console:
+    """Return the console to print on; in a file or a pipe nothing is folded: names there are searched for."""
+    found = Console()
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDE)
 
 
 def listing(models: Sequence[RegisteredModel]) -> Table:

@@ -266,9 +266,9 @@ def _find(registry: Any, text: str) -> Any:
 
 
 def _print(shown: Any) -> int:
-    from rich.console import Console
+    from largeforge.catalog import tables
 
-    Console().print(shown, highlight=False)
+    tables.console().print(shown, highlight=False)
     return 0
 
 

@@ -51,5 +51,5 @@ def pytest_arguments(tier: Tier, given: list[str], *, has_paths: bool) -> list[s
     """
     own = [] if has_paths else [tier.folder]
     side_by_side = tier.spread and workers() > 1 and not has_paths and "--pdb" not in given
-    spread = ["-n", str(workers()), "--dist", "loadfile"] if side_by_side else []
+    spread = ["-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"] if side_by_side else []
     return ["-m", tier.marks, *spread, *own, *given]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from largeforge.stages.init import CHAT_TEMPLATE
+from tests.e2e.test_training import rows
 from tests.e2e.workspace import Workspace, processes
 
 Quickstart = tuple[Workspace, subprocess.CompletedProcess[str]]
@@ -98,7 +99,7 @@ def test_serving_goes_on_until_interrupted(quickstart: Quickstart) -> None:
             assert json.load(answer)["choices"][0]["message"]["content"].strip()
         served = workspace.output
         traced = workspace.run("trace", request_id)
-        for part in ("quickstart-general/1", "request", "general.gate/out/evaluation.json", "general.jsonl"):
+        for part in ("registry:quickstart-general/1", "general.gate/out/evaluation.json", "quickstart/general.jsonl"):
             assert part in traced.stdout, traced.stdout + traced.stderr
         assert "general, mapper, support: chat template verified" in served
         with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as listed:
@@ -130,6 +131,35 @@ def test_interrupting_again_and_again_during_start_up_leaves_nothing(quickstart:
         process.kill()
     assert "Traceback" not in workspace.output
     assert not processes("vllm.entrypoints", str(workspace.path))
+
+
+def test_the_7b_recipes_train_judge_merge_and_register_on_a_small_base(quickstart: Quickstart) -> None:
+    workspace, _ = quickstart
+    common = [
+        "hardware=cpu", "model.ref=registry:quickstart-general@champion", "method.max_steps=60",
+        "method.per_device_train_batch_size=16", "method.gradient_accumulation_steps=1", "method.max_length=256",
+        "method.logging_steps=20",
+    ]  # fmt: skip
+    sft = workspace.run("+recipe=sft_qwen7b", "method.learning_rate=5e-3", *common)
+    assert sft.returncode == 0, sft.stdout + sft.stderr
+    merged = workspace.manifest("sft_qwen7b", "merge")["files"]
+    assert "model.safetensors" in merged
+    assert "adapter_model.safetensors" not in merged
+    assert workspace.manifest("sft_qwen7b", "register")["info"]["reference"] == "registry:sft-qwen7b/1"
+    dpo = workspace.run("+recipe=dpo_qwen7b", "method.learning_rate=1e-3", "judging.gates=value", *common)
+    assert dpo.returncode == 0, dpo.stdout + dpo.stderr
+    metrics = workspace.manifest("dpo_qwen7b", "evaluate")["metrics"]
+    assert metrics["preference_accuracy"] >= 0.75
+    assert metrics["preference_accuracy"] > metrics["base.preference_accuracy"]
+
+
+def test_an_expert_on_own_data_is_one_command(quickstart: Quickstart) -> None:
+    workspace, _ = quickstart
+    workspace.write("my.jsonl", rows(400))
+    result = workspace.run("+recipe=my_expert", "dataset.path=my.jsonl", "method.max_steps=60")
+    assert result.returncode == 0, result.stdout + result.stderr
+    metrics = workspace.manifest("my_expert", "evaluate")["metrics"]
+    assert metrics["loss"] < metrics["base.loss"]
 
 
 def _readme_snippet(url: str) -> str:

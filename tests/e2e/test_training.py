@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 
 from tests.e2e.workspace import Workspace, processes
@@ -98,36 +97,3 @@ def test_too_long_a_row_is_refused_by_file_and_line_before_training(workspace: W
     assert result.returncode == 2, result.stdout + result.stderr
     assert "words.jsonl:201" in result.stderr
     assert "max_length" in result.stderr
-
-
-def test_the_7b_recipes_train_judge_merge_and_register_on_a_small_base(
-    quickstart: tuple[Workspace, subprocess.CompletedProcess[str]],
-) -> None:
-    workspace, _ = quickstart
-    common = [
-        "hardware=cpu", "model.ref=registry:quickstart-general@champion", "method.max_steps=60",
-        "method.per_device_train_batch_size=16", "method.gradient_accumulation_steps=1", "method.max_length=256",
-        "method.logging_steps=20",
-    ]  # fmt: skip
-    sft = workspace.run("+recipe=sft_qwen7b", "method.learning_rate=5e-3", *common)
-    assert sft.returncode == 0, sft.stdout + sft.stderr
-    merged = workspace.manifest("sft_qwen7b", "merge")["files"]
-    assert "model.safetensors" in merged
-    assert "adapter_model.safetensors" not in merged
-    assert workspace.manifest("sft_qwen7b", "register")["info"]["reference"] == "registry:sft-qwen7b/1"
-    dpo = workspace.run("+recipe=dpo_qwen7b", "method.learning_rate=1e-3", *common)
-    assert dpo.returncode == 0, dpo.stdout + dpo.stderr
-    metrics = workspace.manifest("dpo_qwen7b", "evaluate")["metrics"]
-    assert metrics["preference_accuracy"] >= 0.75
-    assert metrics["preference_accuracy"] > metrics["base.preference_accuracy"]
-
-
-def test_an_expert_on_own_data_is_one_command(
-    quickstart: tuple[Workspace, subprocess.CompletedProcess[str]],
-) -> None:
-    workspace, _ = quickstart
-    workspace.write("my.jsonl", rows(400))
-    result = workspace.run("+recipe=my_expert", "dataset.path=my.jsonl", "method.max_steps=60")
-    assert result.returncode == 0, result.stdout + result.stderr
-    metrics = workspace.manifest("my_expert", "evaluate")["metrics"]
-    assert metrics["loss"] < metrics["base.loss"]

@@ -67,7 +67,7 @@ def test_files_run_side_by_side_as_far_as_cores_and_memory_go(monkeypatch: pytes
     unit, system = (next(tier for tier in TIERS if tier.name == name) for name in ("unit", "system"))
     monkeypatch.setattr("largeforge.processor.cores", lambda: 16)
     monkeypatch.setattr("largeforge.processor.memory_limit_gib", lambda: 25.0)
-    spread = ["-n", "4", "--dist", "loadfile"]
+    spread = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     assert pytest_arguments(unit, ["-x"], has_paths=False) == ["-m", unit.marks, *spread, "tests", "-x"]
     for words, has_paths in ((["--pdb"], False), (["tests/data"], True)):
         assert "-n" not in pytest_arguments(unit, words, has_paths=has_paths)

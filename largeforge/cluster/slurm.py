@@ -33,6 +33,10 @@ ALIVE = (*WAITING, "RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"
 DONE = ("COMPLETED", "GONE")
 REQUEUE_S = 10.0
 """How long a job that is put back into the queue may look as if it had failed."""
+REQUEUED_S = 120.0
+"""The same, once its log says that it was put back: a busy controller takes its time."""
+_PUT_BACK = "DUE TO JOB REQUEUE"
+"""What slurmstepd writes into the log of such a job."""
 _WHY = {
     "TIMEOUT": "reached its time limit (launcher.timeout_min); run the same command again to continue",
     "PREEMPTED": "was preempted; run the same command again to continue",
@@ -105,7 +109,7 @@ class Following:
             self._take(output)
             if state in ALIVE:
                 ended_at = 0.0
-            elif state in DONE or self._spec.cluster != "slurm" or _has_passed(ended_at):
+            elif state in DONE or self._spec.cluster != "slurm" or self._has_failed(ended_at):
                 self._take(output, last=True)
                 return self._end(job, state)
             else:
@@ -155,6 +159,11 @@ class Following:
         while state() in ALIVE and time.monotonic() < deadline:
             time.sleep(0.2)
 
+    def _has_failed(self, since: float) -> bool:
+        """Whether a job that looks as if it had failed, since a moment, will not come back from the queue."""
+        put_back = any(_PUT_BACK in line for lines in self._last.values() for line in lines)
+        return bool(since) and time.monotonic() - since > (REQUEUED_S if put_back else REQUEUE_S)
+
     def _look(self, job: Job) -> str:
         """Return the job's state, and tell about it when it changed."""
         if self._spec.cluster == "slurm":
@@ -163,6 +172,7 @@ class Following:
             state, detail = str(getattr(job, "state", "")), ""
         if state in WAITING and self._state not in WAITING and self._state:
             self._failed.clear()  # put back into the queue: what was said as it ended is no failure
+            self._last.clear()
         if state in ALIVE and (state, detail) != self._told:
             self._told = (state, detail)
             self._out.emit("note", text=f"job {job.job_id} is {state.lower()}{f' ({detail})' if detail else ''}")
@@ -213,10 +223,6 @@ class Following:
     def _fail(self, message: str, *, exit_code: int = 1, reason: str = "") -> int:
         self._out.emit("failed", error=message, exit_code=exit_code, reason=reason)
         return exit_code
-
-
-def _has_passed(ended_at: float) -> bool:
-    return bool(ended_at) and time.monotonic() - ended_at > REQUEUE_S
 
 
 def slurm_state(job_id: str) -> tuple[str, str]:

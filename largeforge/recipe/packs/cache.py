@@ -40,13 +40,25 @@ def workspace() -> Iterator[Path]:
     """Give an empty folder beside the packs, and remove it, and those that killed processes left."""
     root().mkdir(parents=True, exist_ok=True)
     _clean()
-    work = Path(tempfile.mkdtemp(prefix=_WORK, dir=root()))
-    descriptor = os.open(work, os.O_RDONLY)
+    work, descriptor = _locked()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _locked() -> tuple[Path, int]:
+    """Return a new folder and its lock; before it is locked, another process may take it for a leftover."""
+    while True:
+        work = Path(tempfile.mkdtemp(prefix=_WORK, dir=root()))
+        try:
+            descriptor = os.open(work, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if work.is_dir():
+            return work, descriptor
         os.close(descriptor)
 
 

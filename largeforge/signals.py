@@ -1,9 +1,12 @@
-"""Notice SIGINT and SIGTERM instead of dying of them."""
+"""Notice SIGINT and SIGTERM instead of dying of them, and leave a process quickly."""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 STOP_GRACE_S = 20.0
 """Seconds between telling a stage to stop and killing it: a training saves a checkpoint meanwhile."""
@@ -27,3 +30,11 @@ class Signals:
 
     def _note(self, number: int, frame: object) -> None:
         self.count += 1
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once: Python would take a second to take torch apart."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 import traceback
@@ -20,6 +19,7 @@ from largeforge.errors import LargeForgeError
 from largeforge.quantizers import _imported, _progress
 from largeforge.recipe import extensions
 from largeforge.recipe.quantization import QuantizingJob
+from largeforge.signals import leave
 
 if TYPE_CHECKING:
     from largeforge.events import Events
@@ -69,13 +69,5 @@ def _peaks() -> dict[str, float]:
     return found
 
 
-def _leave(code: int) -> None:
-    """End this process at once: Python would take a second to take torch apart."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
-    _leave(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

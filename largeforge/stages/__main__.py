@@ -20,6 +20,7 @@ from typing import Any
 from largeforge import events, os_errors
 from largeforge.errors import LargeForgeError, StageError
 from largeforge.secrets import restored
+from largeforge.signals import leave
 from largeforge.stages.alone import alone
 from largeforge.stages.context import Context, Result
 from largeforge.training import failures
@@ -82,13 +83,5 @@ def _terminated(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _leave(code: int) -> None:
-    """End this process at once: Python would take a second to take torch apart."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
-    _leave(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -93,7 +93,7 @@ def test_exact_match_takes_the_last_turn_and_compares_calls_as_the_template_writ
     row = {"messages": [says("user", "a"), says("assistant", "b"), says("user", "c"), call], "tools": tools}
     subject = Written([row], answers={"abc": "add(1,1)"})
     assert figures(exact_match, exact_match.Config(), subject) == {"exact_match": 1.0}
-    assert ("abc", tools) in subject.seen
+    assert subject.seen[-1] == ("abc", tools)  # the prompt that is answered
     assert subject.samples == [
         {"row": 0, "metric": "exact_match", "expected": "add(1,1)", "answer": "add(1,1)", "score": 1.0}
     ]

@@ -123,7 +123,9 @@ RULES = {
     "autopsy": Rule(),
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),
-    "preflight": Rule(own=("plan", "recipe", "runs", "data", "environments", "files", "stages"), late=("packaging",)),
+    "preflight": Rule(
+        own=("plan", "recipe", "runs", "data", "environments", "files", "forecast", "stages"), late=("packaging",)
+    ),
     "execute": Rule(
         own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast", "progress", "tracking")
     ),

@@ -134,6 +134,7 @@ def trace(found: Trace) -> RenderableType:
     commit = f"{git.get('commit', '')}{' with changes that were not committed' if git.get('dirty') else ''}"
     facts = {
         "lock": found.lock,
+        "found by": found.clue,
         "recipe": found.recipe or "unknown",
         "commit": commit or "unknown: the recipe was in no git repository",
         "run": relative(found.runs[0]) if found.runs else "not on this machine",
@@ -195,14 +196,16 @@ def _day(version: VersionSummary) -> str:
     return describe.moment(version.created).replace("T", " ")[:16]
 
 
-def _facts(facts: dict[str, str]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, text in facts.items():
-        if text or key == "none":
-            table.add_row(Text(key), Text(text))
-    return table
+def _facts(facts: dict[str, str]) -> Text:
+    """Return names with their values; paths and digests are never folded, so that they can be searched and copied."""
+    said = {key: text for key, text in facts.items() if text or key == "none"}
+    width = max(map(len, said), default=0) + 2
+    lines = Text(no_wrap=True, overflow="ignore")
+    for key, text in said.items():
+        for head, line in zip((key, *[""] * text.count("\n")), text.split("\n"), strict=True):
+            lines.append(head.ljust(width), "dim").append(f"{line}\n")
+    lines.rstrip()
+    return lines
 
 
 def _table(*columns: str) -> Table:

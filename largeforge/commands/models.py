@@ -268,7 +268,7 @@ def _find(registry: Any, text: str) -> Any:
 def _print(shown: Any) -> int:
     from largeforge.catalog import tables
 
-    tables.console().print(shown, highlight=False)
+    tables.console().print(shown, highlight=False, crop=False)
     return 0
 
 

@@ -45,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(tracing.as_dict(found), indent=2, ensure_ascii=False))
     else:
-        tables.console().print(tables.trace(found), highlight=False)
+        tables.console().print(tables.trace(found), highlight=False, crop=False)
     return 0

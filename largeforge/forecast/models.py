@@ -26,10 +26,10 @@ class KnownModel:
 
 
 class Models:
-    """Looks up the models of one recipe."""
+    """Looks up the models of one recipe; `online` allows to ask the hub."""
 
-    def __init__(self, recipe: Recipe):
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, *, online: bool = True):
+        self._recipe, self._online = recipe, online
         self._found: dict[str, KnownModel] = {}
 
     def of(self, model: Model | str) -> KnownModel:
@@ -41,7 +41,7 @@ class Models:
 
     def _look_up(self, model: Model | str) -> KnownModel:
         title = model if isinstance(model, str) else model.ref
-        found = config_of(model, self._recipe)
+        found = config_of(model, self._recipe, online=self._online)
         if found.fields is None:
             return KnownModel(None, note=f"memory and time of {title} are not known: {found.problem}")
         try:

@@ -13,6 +13,7 @@ from largeforge import runs
 from largeforge.preflight import nvidia
 
 if TYPE_CHECKING:
+    from largeforge.forecast.models import Models
     from largeforge.forecast.stage import Forecast
     from largeforge.plan import Plan, Stage
     from largeforge.preflight.web import Web
@@ -43,6 +44,13 @@ class Context:
             return ()
         finished = runs.statuses(self.plan)
         return tuple(stage for stage in self.plan.stages if stage.name not in finished)
+
+    @cached_property
+    def models(self) -> Models | None:
+        """The shapes of the recipe's models; no server is asked for them."""
+        from largeforge.forecast.models import Models
+
+        return Models(self.recipe, online=False) if self.recipe else None
 
     @cached_property
     def web(self) -> Web:

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from largeforge.errors import DataError
-from largeforge.estimate.decoders import shape
 from largeforge.files import content
 from largeforge.recipe import data_paths, model_ref
-from largeforge.recipe.model_config import config_of
 
 if TYPE_CHECKING:
     from largeforge.estimate.shape import Shape
@@ -114,26 +112,9 @@ def written(context: Context) -> Iterator[Written]:
         elif size:
             yield Written(context.runs_root, size, stage.name)
     for ref in missing_hub_models(context):
-        size = stored_bytes(_model_of(context, ref)) or _further_bytes(context, ref)
+        size = _stored_bytes(context, _model_of(context, ref) or str(ref))
         if size:
             yield Written(context.hub_cache, size, f"download of {ref.target}")
-
-
-def stored_bytes(model: Model | None) -> float:
-    """Return the size of a model's published weights; 0 when its shape is not known."""
-    found = _shape(model)
-    return found.stored_bytes(model.weights or "bf16") if model and found else 0.0
-
-
-def _further_bytes(context: Context, ref: ModelRef) -> float:
-    """Return the size of a model that only a method, a reward or an evaluator names; 0 when it is not known."""
-    found = config_of(str(ref), context.recipe, online=False) if context.recipe else None
-    if found is None or found.fields is None:
-        return 0.0
-    try:
-        return shape(found.fields).stored_bytes(found.weights)
-    except (KeyError, ValueError):
-        return 0.0
 
 
 def training_bytes(job: Job, model: Shape, *, device: str) -> float:
@@ -173,14 +154,14 @@ def _own_estimate(context: Context, stage: Stage) -> float:
     origin = job
     while (ref := model_ref.parse(origin.model.ref)).scheme == "job":
         origin = jobs[ref.target]
-    model = _shape(origin.model)
+    model = context.models.of(origin.model).shape if context.models else None
     if model is None:
         return 0.0
     if stage.kind == "train":
         return training_bytes(job, model, device=context.plan.machine.device)
     whole = job.merge or job.adapter.name == "none"
     if stage.kind == "merge" or (stage.kind == "register" and whole):
-        return model.parameters * 4.0 if ref.scheme == "tiny" else stored_bytes(origin.model)
+        return model.parameters * 4.0 if ref.scheme == "tiny" else _stored_bytes(context, origin.model)
     if stage.kind == "register":
         return training_bytes(job, model, device=context.plan.machine.device) / 4
     return model.parameters * 4.0 if stage.kind == "init" else 0.0
@@ -208,15 +189,10 @@ def _model_of(context: Context, ref: ModelRef) -> Model | None:
     return next((model for model in models if model_ref.parse(model.ref) == ref), None)
 
 
-def _shape(model: Model | None) -> Shape | None:
-    if model is None or model.architecture is None:
-        return None
-    vocab_size = model.tokenizer.vocab_size if model.tokenizer else 0
-    config = model.architecture.model_dump(exclude_defaults=True)  # a default of ours is not in its config.json
-    try:
-        return shape(config, vocab_size=vocab_size)
-    except (KeyError, ValueError):
-        return None
+def _stored_bytes(context: Context, model: Model | str) -> float:
+    """Return the size of a model's published weights; 0 when its shape is not known."""
+    known = context.models.of(model) if context.models else None
+    return known.shape.stored_bytes(known.weights) if known and known.shape else 0.0
 
 
 def _artifacts(text: str) -> Path | None:

@@ -52,6 +52,12 @@ def test_from_a_lock_to_everything_it_led_to(
     assert main(["trace", "registry:small", *words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["lock"], found["recipe"], found["clue"]) == (lock["digest"], "small", "registered version")
+    with pytest.MonkeyPatch.context() as narrow:
+        narrow.setenv("COLUMNS", "40")  # what one may want to copy is on one line all the same
+        assert main(["trace", lock["digest"][:8], *words]) == 0
+        told = capsys.readouterr().out
+        assert f"runs/small/{run.name}/gate/out/evaluation.json" in told, told
+        assert lock["digest"] in told
     assert found["data"]["words.jsonl"] == artifacts.file_sha256(desk.path / "words.jsonl")
 
     for path in sorted(run.rglob("*"), reverse=True):  # the run is gone; the registry still knows

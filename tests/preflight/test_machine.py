@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -64,6 +65,20 @@ def test_full_training_keeps_the_checkpoints_that_the_recipe_asks_for(look, monk
     assert "train 198.6 GiB" in few
     watched = ("method.save_total_limit=4", "method.load_best_model_at_end=true", "method.eval_steps=10")
     assert "train 539.0 GiB" in only(look("disk", *words, *watched)).text, "the best checkpoint is kept, too"
+
+
+def test_what_a_model_on_this_machine_needs_is_read_from_its_files(look, folder, monkeypatch):
+    """The recipe's architecture is that of its 7 B model; `model.ref` was given another, much smaller one."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100 * GIB, 0, 20 * GIB))
+    small = {
+        "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
+    }  # fmt: skip
+    (folder / "small").mkdir()
+    (folder / "small" / "config.json").write_text(json.dumps(small))
+    finding = only(look("disk", *TRAIN, f"model.ref=path:{folder}/small"))
+    assert finding.level == "ok", finding.text
+    assert "merge 0 MiB, register 0 MiB" in finding.text
 
 
 def test_a_file_system_without_inodes_is_an_error_and_with_few_a_warning(look, monkeypatch):

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from largeforge.estimate.memory import GIB, PARTS
+from largeforge.forecast.plan import SERVER
 from largeforge.forecast.text import count, dollars, duration, gib, span
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _memory(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
 
 def _serving(forecasts: Mapping[str, Forecast]) -> RenderableType | None:
     """Return a table of what each server has room for and how fast it will be, and whether targets are met."""
-    servers = {name: found.serving for name, found in forecasts.items() if found.serving}
+    servers = {name: found.serving for name, found in forecasts.items() if found.serving and SERVER in name}
     if not servers:
         return None
     table = _table("serving")

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from largeforge.catalog import describe
 from largeforge.compare.differences import Comparison, compare
 from largeforge.compare.view import as_dict as lock_dict
 from largeforge.recorded import Recorded, StageResult
@@ -95,11 +96,11 @@ def _lineage(version: VersionSummary) -> dict[str, Any]:
 
 
 def _gates(version: VersionSummary) -> dict[str, Any]:
-    def told(value: float | None, passed: bool, outcome: str) -> str:
-        return f"{'passed' if passed else outcome or 'failed'} ({'unknown' if value is None else f'{value:.6g}'})"
-
     return {
-        f"{gate.metric} {gate.condition}": told(gate.value, gate.passed, gate.outcome) for gate in version.lineage.gates
+        f"{gate.metric} {gate.condition}": " ".join(
+            ([] if gate.value is None else [f"{gate.value:.6g}"]) + [describe.gate(gate)]
+        )
+        for gate in version.lineage.gates
     }
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from largeforge.registry.audit import Entry
     from largeforge.registry.chain import Link
-    from largeforge.registry.records import VersionSummary
+    from largeforge.registry.records import GateResult, VersionSummary
 
 
 def version(found: VersionSummary) -> dict[str, Any]:
@@ -62,6 +62,12 @@ def gates(found: VersionSummary) -> str:
     """Return in words how many gates passed."""
     passed = sum(gate.passed for gate in found.lineage.gates)
     return f"{passed} of {len(found.lineage.gates)}" if found.lineage.gates else "none"
+
+
+def gate(found: GateResult) -> str:
+    """Return in words how one gate ended."""
+    ended = "passed" if found.passed else "failed"
+    return f"{ended}: {found.note}" if found.note else ended
 
 
 def metrics(found: Mapping[str, float], most: int = 3) -> str:

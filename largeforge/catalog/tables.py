@@ -79,9 +79,9 @@ def sheet(version: VersionSummary, where: str) -> RenderableType:
     if lineage.gates:
         table = _table("gate", "must be", "is", "")
         for gate in lineage.gates:
-            outcome = "passed" if gate.passed else gate.outcome or "failed"
             value = "unknown" if gate.value is None else f"{gate.value:.6g}"
-            table.add_row(Text(gate.metric), Text(gate.condition), value, Text(outcome, "" if gate.passed else "red"))
+            ended = Text(describe.gate(gate), "" if gate.passed else "red")
+            table.add_row(Text(gate.metric), Text(gate.condition), value, ended)
         parts += [Text(""), table]
     return Group(*parts)
 

@@ -53,6 +53,14 @@ def evaluation_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
     ]
 
 
+def judging_candidates(recipe: Recipe, name: str, kind: str) -> list[list[Change]]:
+    """Return how to judge without a vLLM server."""
+    prefix = f"jobs.{name}." if recipe.jobs else ""
+    if kind == "evaluate":
+        return [[Change(((f"{prefix}judging.engine", "transformers"),), "answers take longer")]]
+    return [[Change(((f"{prefix}parity.check", "never"),), "nothing compares what is served with what was trained")]]
+
+
 def merging_candidates(recipe: Recipe, name: str) -> list[list[Change]]:
     """Return what makes merging need less: an adapter of lower rank, or not to merge."""
     prefix = f"jobs.{name}." if recipe.jobs else ""

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from largeforge.errors import FitError
-from largeforge.forecast import serving, training
+from largeforge.forecast import judging, quantizing, serving, training
 from largeforge.forecast.candidates import (
     evaluation_candidates,
+    judging_candidates,
     merging_candidates,
     quantizing_candidates,
     training_candidates,
@@ -31,6 +32,11 @@ SERVER = "/"
 """Between `serve` and the expert in the name of one server's forecast."""
 
 
+BY_KIND = {
+    "train": training.forecast, "evaluate": judging.evaluation, "merge": training.merging,
+    "quantize": quantizing.forecast, "parity": judging.parity,
+}  # fmt: skip
+"""Kind of stage to what forecasts it; servers are forecast together."""
 IN_HOST_MEMORY = ("merge", "quantize")
 """Kinds of stages whose need is of the host's memory, also where there is a GPU."""
 MOST_EXPLAINED = 8
@@ -81,7 +87,7 @@ class Forecaster:
         if stage.kind == "serve":
             found = serving.servers(self.recipe, self.machine, self.models)
             return {f"{stage.name}{SERVER}{expert}": forecast for expert, forecast in found.items()}
-        compute = training.BY_KIND.get(stage.kind)
+        compute = BY_KIND.get(stage.kind)
         share = self.machine.share(stage.threads)
         return {stage.name: compute(self.recipe, stage.job, share, self.models)} if compute else {}
 
@@ -150,8 +156,12 @@ def candidates(plan: Plan, stage: Stage, forecast: Forecast) -> list[list[Change
     """Return kinds of changes that may make a stage fit."""
     if stage.kind == "serve":
         return serving.candidates(plan.recipe, plan.machine, forecast)
-    if stage.kind == "evaluate":
-        return evaluation_candidates(plan.recipe, stage.job)
+    if stage.kind in ("evaluate", "parity"):
+        own = evaluation_candidates(plan.recipe, stage.job)
+        if not forecast.serving:
+            return own
+        without = judging_candidates(plan.recipe, stage.job, stage.kind)
+        return [*serving.candidates(plan.recipe, plan.machine, forecast), *without, *own]
     if stage.kind == "merge":
         return merging_candidates(plan.recipe, stage.job)
     if stage.kind == "quantize":

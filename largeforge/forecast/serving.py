@@ -45,11 +45,27 @@ def servers(recipe: Recipe, machine: Machine, models: Models) -> dict[str, Forec
         elif weights not in BASES and weights not in BITS:
             found[name] = Forecast(assumptions=(*notes, f"memory of {name} is not known: its weights are {weights}"))
         else:
-            planned[name] = Server(_shape(recipe, known.shape), weights=weights, **_options(recipe, machine, adapters))
+            planned[name] = Server(
+                _shape(recipe, known.shape), weights=weights, **_options_with(recipe, machine, adapters)
+            )
             found[name] = _forecast(recipe, machine, planned[name], notes)
     if together := refuses_together(list(planned.items())):
         found = {name: replace(forecast, refusal=together) for name, forecast in found.items()}
     return found
+
+
+def of_job(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
+    """Return what a server of a job's model needs while it is judged: the whole model that training started from,
+    with room for the adapter where there is one."""
+    job = recipe.training_jobs[name]
+    known = models.of(job.model)
+    weights = _weights(recipe, machine, known.weights)
+    notes = (known.note,) if known.note else ()
+    if known.shape is None or (weights not in BASES and weights not in BITS):
+        return Forecast(assumptions=notes)
+    rank = getattr(job.adapter, "lora_r", 0)
+    options = _options(recipe, machine, max_loras=1 if rank else 0, max_lora_rank=rank)
+    return _forecast(recipe, machine, Server(_shape(recipe, known.shape), weights=weights, **options), notes)
 
 
 def candidates(recipe: Recipe, machine: Machine, forecast: Forecast) -> list[list[Change]]:
@@ -91,8 +107,8 @@ def candidates(recipe: Recipe, machine: Machine, forecast: Forecast) -> list[lis
 
 def _shares(recipe: Recipe) -> list[Change]:
     """Return the share of a GPU that is left for each of several servers that want more than all of it."""
-    assert recipe.topology is not None
-    servers = sum(not expert.adapter_on for expert in recipe.topology.experts.values())
+    experts = recipe.topology.experts.values() if recipe.topology else ()
+    servers = sum(not expert.adapter_on for expert in experts)
     if servers < 2 or servers * recipe.serving.gpu_memory_utilization <= 1:
         return []
     return [Change((("serving.gpu_memory_utilization", int(95 / servers) / 100),), "for each server")]
@@ -133,7 +149,12 @@ def _weights(recipe: Recipe, machine: Machine, stored: str) -> str:
     )  # vLLM's `auto` halves fp32 (vllm/config/model.py, `_get_and_verify_dtype`)
 
 
-def _options(recipe: Recipe, machine: Machine, adapters: list[Expert]) -> dict[str, Any]:
+def _options_with(recipe: Recipe, machine: Machine, adapters: list[Expert]) -> dict[str, Any]:
+    rank = _rank(recipe, adapters) if adapters else 0
+    return _options(recipe, machine, max_loras=len(adapters), max_lora_rank=rank)
+
+
+def _options(recipe: Recipe, machine: Machine, *, max_loras: int, max_lora_rank: int) -> dict[str, Any]:
     serving = recipe.serving
     kv = str(serving.extra.get("kv-cache-dtype", "auto"))
     batched = serving.extra.get("max-num-batched-tokens", 0)
@@ -144,8 +165,8 @@ def _options(recipe: Recipe, machine: Machine, adapters: list[Expert]) -> dict[s
         "max_num_batched_tokens": batched if isinstance(batched, int) else 0,
         "tensor_parallel_size": serving.tensor_parallel_size,
         "gpu_memory_utilization": serving.gpu_memory_utilization,
-        "max_loras": len(adapters),
-        "max_lora_rank": _rank(recipe, adapters) if adapters else 0,
+        "max_loras": max_loras,
+        "max_lora_rank": max_lora_rank,
         "enforce_eager": serving.enforce_eager,
         "device": machine.device,
         "cpu_kvcache_bytes": serving.cpu_kvcache_gib * GIB,

@@ -1,4 +1,4 @@
-"""What training a job, judging its model and merging its adapter need, and how long the training takes."""
+"""What training a job and merging its adapter need, and how long the training takes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from largeforge import processor, rates
 from largeforge.data import token_counts
 from largeforge.errors import DataError, nearest
 from largeforge.estimate.duration import cost, shape_key, training_flops, training_hours
-from largeforge.estimate.inference import evaluation_memory, merge_memory
+from largeforge.estimate.inference import merge_memory
 from largeforge.estimate.load import TrainingLoad
 from largeforge.estimate.memory import Memory
 from largeforge.estimate.schedule import RowLengths, Schedule, schedule
 from largeforge.estimate.stored import BASES
 from largeforge.estimate.training import training_memory
-from largeforge.forecast import further, quantizing
+from largeforge.forecast import further
 from largeforge.forecast.stage import Forecast, TrainingForecast
 from largeforge.rates import Achieved
 from largeforge.recipe import extensions, launching, method_extra
@@ -52,14 +52,14 @@ def forecast(recipe: Recipe, name: str, machine: Machine, models: Models) -> For
     notes = [known.note] if known.note else []
     if method_extra.is_unchecked(job.method, job.method.extra):
         notes.append(EXTRA_UNCHECKED)
-    counts, reason = _counts(recipe, job)
+    counts, reason = counts_of(recipe, job)
     if reason:
         notes.append(reason)
     if known.shape is None:
         return Forecast(usable_bytes=machine.usable_bytes, assumptions=tuple(notes))
     beside = further.of_training(job, models)
     notes += beside.notes
-    load = training_load(recipe, job, machine, known.shape, longest=_longest(counts), beside=beside)
+    load = training_load(recipe, job, machine, known.shape, longest=longest_row(counts), beside=beside)
     if known.weights not in BASES:
         notes.append(f"{job.model.ref} is stored as {known.weights}; its training is counted in {load.weights}")
     done = _schedule(job, load, counts) if counts else None
@@ -185,7 +185,7 @@ def _runs(recipe: Recipe) -> Path:
     return Path(recipe.runs.root).expanduser().absolute()
 
 
-def _counts(recipe: Recipe, job: Job, *, held_out: bool = False) -> tuple[TokenCounts | None, str]:
+def counts_of(recipe: Recipe, job: Job, *, held_out: bool = False) -> tuple[TokenCounts | None, str]:
     """Return what the training data or the file of held-out rows holds, or why that is not known."""
     kind = extensions.load("method", job.method.name).DATA_KIND
     try:
@@ -196,7 +196,7 @@ def _counts(recipe: Recipe, job: Job, *, held_out: bool = False) -> tuple[TokenC
         return None, f"how long training takes is not known: {error}"
 
 
-def _longest(counts: TokenCounts | None) -> int:
+def longest_row(counts: TokenCounts | None) -> int:
     """Return a bound of the longest row in tokens; 0 where not all rows were looked at.
 
     Without a tokenizer it is the bytes of the longest row: no token is shorter than a byte.
@@ -248,31 +248,6 @@ def _basis(found: rates.Known | None, machine: Machine) -> str:
     return f"{runs} of {found.of} on this kind of machine"
 
 
-def evaluation(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
-    """Return what judging a job's model beside its base needs, by the evaluation that needs most."""
-    job = recipe.training_jobs[name]
-    shape = models.of(job.model).shape
-    if shape is None:
-        return Forecast(usable_bytes=machine.usable_bytes)
-    counts, _ = _counts(recipe, job, held_out=True)
-    longest = min(_longest(counts) or job.method.max_length, job.method.max_length)
-    memories = [
-        evaluation_memory(
-            shape,
-            adapter=extensions.load("adapter", job.adapter.name).footprint(job.adapter),
-            batch=getattr(evaluator, "batch_size", 1),
-            prompt=longest,
-            new_tokens=getattr(evaluator, "max_new_tokens", 0),
-            weights="fp32" if machine.device == "cpu" else "bf16",
-            device=machine.device,
-        )
-        for evaluator in job.evaluation.values()
-    ]
-    beside, weights = further.of_evaluation(job, models), "fp32" if machine.device == "cpu" else "bf16"
-    memory = further.beside(max(memories, key=lambda memory: memory.total), beside, weights)
-    return Forecast(memory=memory, usable_bytes=machine.usable_bytes, assumptions=beside.notes)
-
-
 def merging(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
     """Return what merging a job's adapter into its base needs of the host's memory."""
     job = recipe.training_jobs[name]
@@ -287,7 +262,3 @@ def merging(recipe: Recipe, name: str, machine: Machine, models: Models) -> Fore
     if not machine.is_here:
         return Forecast(memory=memory, assumptions=(HOST_UNKNOWN,))
     return Forecast(memory=memory, usable_bytes=processor.memory_limit_gib() * 2**30)
-
-
-BY_KIND = {"train": forecast, "evaluate": evaluation, "merge": merging, "quantize": quantizing.forecast}
-"""Kind of stage to what forecasts it."""

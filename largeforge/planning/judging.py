@@ -9,6 +9,7 @@ from largeforge.artifacts import file_sha256
 from largeforge.plan import Stage
 from largeforge.planning.job import outside
 from largeforge.recipe import evaluator_files, further_models
+from largeforge.recipe.evaluation import answered_by_vllm
 
 if TYPE_CHECKING:
     from largeforge.planning.job import PlannedJob
@@ -22,8 +23,7 @@ def evaluate(planned: PlannedJob) -> Stage:
         "judging": planned.job.judging.model_dump(exclude={"gates"}),
         "adapter": planned.job.adapter.model_dump(), "device": planned.machine.device, **planned.template,
     }  # fmt: skip
-    engine = planned.job.judging.engine
-    if engine == "vllm" or (engine == "auto" and planned.machine.device == "cuda"):
+    if answered_by_vllm(planned.job, planned.machine.device):
         config["serving"] = planned.recipe.serving.model_dump()
     written = {name: Path(one.answers) for name, one in planned.job.judging.baselines.items() if one.answers}
     if written:

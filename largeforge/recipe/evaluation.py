@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from largeforge.recipe.loaded_model import LoadedModel
+    from largeforge.recipe.schema import Job
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -149,6 +150,13 @@ class Pair(Protocol):
 
     def note(self, text: str) -> None:
         """Tell people something."""
+
+
+def answered_by_vllm(job: Job, device: str) -> bool:
+    """Whether a vLLM server answers while a job's model is judged; on a GPU it is taken to be installed."""
+    if all(judges(evaluator) == "model" for evaluator in job.evaluation.values()):
+        return False
+    return job.judging.engine == "vllm" or (job.judging.engine == "auto" and device == "cuda")
 
 
 def judges(evaluator: Extension) -> str:

@@ -44,8 +44,8 @@ class GateResult:
     condition: str
     value: float | None
     passed: bool
-    outcome: str = ""
-    """What it came to where that is more than yes or no, such as too little data to tell."""
+    note: str = ""
+    """What there is to say beyond yes or no, such as that there was no champion to compare with."""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class _Gate(BaseModel):
     condition: str
     value: float | None
     passed: bool
+    note: str = ""
 
 
 class _Evaluation(BaseModel):
@@ -81,7 +82,7 @@ def run(config: Config, context: Context) -> Result:
         context,
         results=made.metrics if made else {},
         metrics=evaluation.metrics,
-        gates=[Gate(**gate.model_dump()) for gate in evaluation.gates],
+        gates=[Gate(gate.metric, gate.condition, gate.value, gate.passed) for gate in evaluation.gates],
         merged=made is not None and made.kind == "merge",
         registered=f"{config.name}@{config.alias}",
     )
@@ -143,7 +144,7 @@ def _lineage(config: Config, context: Context, gates: list[_Gate]) -> Lineage:
         stage=manifest.stage if manifest else context.stage,
         fingerprint=manifest.fingerprint if manifest else "",
         chat_template=parts(context.inputs["model"]).get("chat_template", ""),
-        gates=[GateResult(**gate.model_dump()) for gate in gates],
+        gates=[GateResult(gate.metric, gate.condition, gate.value, gate.passed, gate.note) for gate in gates],
     )
 
 

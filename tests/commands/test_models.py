@@ -109,7 +109,7 @@ def test_promote_refuses_insists_and_goes_back(say: Say) -> None:
 
 def test_diff_says_what_differs(say: Say) -> None:
     told = say("diff", "support", "support@candidate", code=1)
-    for part in ("other files", "exact_match", "passed (0.9)", "failed (0.4)", "model.safetensors"):
+    for part in ("other files", "exact_match", "0.9 passed", "0.4 failed", "model.safetensors"):
         assert part in told
     rows = json.loads(say("diff", "support", "support/2", "--json", code=1))["differences"]
     assert {row["section"] for row in rows} == {"lineage", "metrics", "gates", "files"}

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GATE = {"metric": "exact_match", "condition": ">= 0.85", "value": 0.92, "passed": True}
+NEW = {
+    "metric": "vs_champion.f1", "condition": ">= 0", "value": None, "passed": True,
+    "note": "there is no champion yet to compare with",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def context(tmp_path: Path) -> Context:
     artifacts.Manifest("mapper.train", "train", "f1", "l1", files={}).write(run / "train")
     (stages["prepare"] / "train.jsonl").write_text('{"prompt": "a"}\n')
     (stages["prepare"] / "heldout.jsonl").write_text('{"prompt": "b"}\n')
-    judge(stages["gate"], GATE)
+    judge(stages["gate"], GATE, {**NEW, "outcome": "pass"})
     inputs = {"model": stages["train"], "data": stages["prepare"], "evaluation": stages["gate"]}
     events = Events("mapper.register", io.StringIO())
     return Context("mapper.register", inputs, out=stages["register"], work=run, events=events, lock="l1")
@@ -73,7 +77,7 @@ def test_the_model_is_registered_with_its_lineage(settings: Registry, context: C
     lineage = version.lineage
     assert (lineage.recipe, lineage.recipe_digest, lineage.fingerprint) == ("quickstart", "d1", "f1")
     assert (lineage.stage, lineage.run_dir) == ("mapper.train", str(context.out.parents[1]))
-    assert lineage.gates == [GateResult("exact_match", ">= 0.85", 0.92, True)]
+    assert lineage.gates == [GateResult("exact_match", ">= 0.85", 0.92, True), GateResult(**NEW)]
     rows = (context.inputs["data"] / "train.jsonl").read_bytes()
     assert lineage.data_sha256["train.jsonl"] == hashlib.sha256(rows).hexdigest()
     assert set(lineage.data_sha256) == {"train.jsonl", "heldout.jsonl"}

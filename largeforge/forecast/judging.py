@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from largeforge.estimate.inference import evaluation_memory
 from largeforge.estimate.memory import Memory
 from largeforge.forecast import further, serving
-from largeforge.forecast.further import Further
 from largeforge.forecast.stage import Forecast
 from largeforge.forecast.training import counts_of, longest_row
 from largeforge.recipe import extensions
@@ -16,6 +15,7 @@ from largeforge.recipe.evaluation import answered_by_vllm, judges
 
 if TYPE_CHECKING:
     from largeforge.estimate.shape import Shape
+    from largeforge.forecast.further import Further
     from largeforge.forecast.models import Models
     from largeforge.hardware import Machine
     from largeforge.recipe.schema import Job, Recipe

@@ -147,5 +147,6 @@ def describe(failure: UpstreamFailed) -> str:
         "refused": "refuses connections",
         "connect-timeout": "does not accept connections",
         "reset": "closed the connection",
+        "broken": "answers with what is no HTTP",
     }
     return words[failure.kind]

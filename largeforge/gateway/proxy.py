@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 CLIENT_CLOSED = 499
 """Status in logs and metrics when the client left before its answer; nginx's convention."""
 
-_FORWARDED = {b"content-type": "Content-Type", b"accept": "Accept"}
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -54,7 +52,8 @@ class _Call:
     route: Route
     exchange: Exchange
     out: Outbox
-    upstream_headers: dict[str, str]
+    upstream_head: bytes
+    """Header lines for the upstream."""
     failures: list[str] = field(default_factory=list)
 
 
@@ -94,7 +93,7 @@ class Proxy:
         parts = self._parts
         request = parse(await read_body(scope, receive, self._max_bytes), self._kind)
         route = resolve(request, experts=parts.targets, fallback=parts.fallback, router=parts.router)
-        call = _Call(request, route, exchange, out, _upstream_headers(scope, exchange.request_id))
+        call = _Call(request, route, exchange, out, _upstream_head(scope, exchange.request_id))
         await while_connected(receive, self._answer(call))
 
     async def _answer(self, call: _Call) -> None:
@@ -136,11 +135,11 @@ class Proxy:
             if parts.health.is_down(expert):
                 raise UpstreamFailed("down")
             body = call.request.body_for(target.served_model)
-            return await parts.session.post(target, call.request.kind, body, call.upstream_headers)
+            return await parts.session.post(target, call.request.kind, body, call.upstream_head)
         except UpstreamFailed as failure:
             reason = parts.health.reason(expert) if failure.kind == "down" else describe(failure)
             call.failures.append(f"'{expert}' {reason}")
-            if failure.kind in ("refused", "connect-timeout", "reset"):
+            if failure.kind in ("refused", "connect-timeout", "reset", "broken"):
                 parts.health.mark_down(expert, reason)
             raise
 
@@ -189,13 +188,14 @@ async def _relay_lines(reply: Reply, out: Outbox) -> None:
     await out.end(held)
 
 
-def _upstream_headers(scope: Scope, request_id: str) -> dict[str, str]:
+def _upstream_head(scope: Scope, request_id: str) -> bytes:
     """Return the few headers that an upstream may see; credentials and hop-by-hop headers never do."""
-    headers = {"Content-Type": "application/json", "X-Request-Id": request_id}
-    for name, value in scope["headers"]:
-        if name in _FORWARDED:
-            headers[_FORWARDED[name]] = value.decode("latin-1")
-    return headers
+    lines = [b"x-request-id: %b\r\n" % request_id.encode()]
+    given = dict(scope["headers"])
+    lines.append(b"content-type: %b\r\n" % given.get(b"content-type", b"application/json"))
+    if accept := given.get(b"accept"):
+        lines.append(b"accept: %b\r\n" % accept)
+    return b"".join(lines)
 
 
 def _route_headers(route: Route) -> Headers:

@@ -1,33 +1,32 @@
-"""Speak to the experts' servers: one pooled HTTP session, one request, one typed failure.
+"""Speak to the experts' servers: one request, one answer or one typed failure.
 
 It does not choose the expert, does not retry and does not know what the client has seen.
 """
 
 from __future__ import annotations
 
-import io
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-import aiohttp
+from largeforge.gateway.connection import ConnectionFailed, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from types import TracebackType
 
     from largeforge.gateway.config import GatewayFile
+    from largeforge.gateway.connection import Answer
     from largeforge.gateway.request import Kind
 
 PATHS: dict[Kind, str] = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 
-KEEPALIVE_S = 4.0
-"""Idle connections are dropped before vLLM drops them (VLLM_HTTP_TIMEOUT_KEEP_ALIVE is 5 s)."""
-
 PROBE_TIMEOUT_S = 5.0
-_LARGE_BODY = 2**20
+MOST_ANSWER_BYTES = 256 * 2**20
+"""Largest answer that is not streamed."""
 
-FailureKind = Literal["down", "refused", "connect-timeout", "reset", "status"]
+FailureKind = Literal["down", "refused", "connect-timeout", "reset", "broken", "status"]
 
 
 class UpstreamFailed(Exception):
@@ -77,13 +76,13 @@ def header_value(text: str) -> bytes:
 class Reply:
     """An expert's answer: all of it in `body`, or for a stream its first bytes, with the rest to come."""
 
-    def __init__(self, response: aiohttp.ClientResponse, body: bytes, *, is_stream: bool):
-        self.status = response.status
-        self.content_type = response.headers.get("content-type", "application/json").encode("latin-1", "replace")
-        self.retry_after = response.headers.get("retry-after", "").encode("latin-1", "replace")
+    def __init__(self, answer: Answer, body: bytes, *, is_stream: bool):
+        self.status = answer.status
+        self.content_type = answer.headers.get(b"content-type", b"application/json")
+        self.retry_after = answer.headers.get(b"retry-after", b"")
         self.body = body
         self.is_stream = is_stream
-        self._response = response
+        self._answer = answer
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield a stream's bytes as they arrive, the first ones included.
@@ -92,61 +91,47 @@ class Reply:
         """
         yield self.body
         try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
-        except (aiohttp.ClientError, OSError) as error:
+            while piece := await self._answer.piece():
+                yield piece
+        except ConnectionFailed as error:
             raise UpstreamDied from error
 
     def close(self) -> None:
         """Drop the connection unless the answer was read to its end, which tells the server to stop."""
-        if not self._response.content.at_eof():
-            self._response.close()
+        self._answer.close()
 
 
 class Session:
     """The connections to all servers; enter it on the event loop that uses it."""
 
     def __init__(self, *, connect_timeout_s: float):
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s)
-        self._probe_timeout = aiohttp.ClientTimeout(total=max(connect_timeout_s, PROBE_TIMEOUT_S))
-        self._client: aiohttp.ClientSession
+        self._connect_timeout_s = connect_timeout_s
+        self._pools: dict[str, Pool] = {}
 
     async def __aenter__(self) -> Session:
-        self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
-            auto_decompress=False,
-            timeout=self._timeout,
-        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.close()
+        for pool in self._pools.values():
+            pool.close()
 
-    async def post(self, target: Target, kind: Kind, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def post(self, target: Target, kind: Kind, body: bytes, head: bytes) -> Reply:
         """Send a request and wait for the whole answer, or for the first bytes of a stream.
 
-        Raises UpstreamFailed when there is none, or it is a 5xx or a redirect.
+        `head` are header lines, each ended by CRLF. Raises UpstreamFailed when there is no answer, or it is a 5xx or a
+        redirect.
         """
-        data = body if len(body) <= _LARGE_BODY else io.BytesIO(body)
         try:
-            response = await self._client.post(
-                target.url + PATHS[kind], data=data, headers=headers, allow_redirects=False
-            )
+            answer = await self._pool(target.url).request(b"POST", PATHS[kind].encode(), head, body)
             try:
-                return await _reply(response)
+                return await _reply(answer)
             except BaseException:
-                response.close()
+                answer.close()
                 raise
-        except aiohttp.ConnectionTimeoutError as error:
-            raise UpstreamFailed("connect-timeout") from error
-        except aiohttp.ClientConnectorError as error:
-            raise UpstreamFailed("refused") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamFailed("reset") from error
+        except ConnectionFailed as failed:
+            raise UpstreamFailed(failed.why) from failed
 
     async def probe(self, url: str) -> None:
         """Ask a server whether it is healthy.
@@ -154,24 +139,32 @@ class Session:
         Raises UpstreamFailed when it is not, and TimeoutError when it does not say.
         """
         try:
-            async with self._client.get(
-                f"{url}/health", timeout=self._probe_timeout, allow_redirects=False
-            ) as response:
-                if response.status != 200:
-                    raise UpstreamFailed("status", status=response.status)
-        except aiohttp.ServerTimeoutError:
-            raise
-        except aiohttp.ClientConnectorError as error:
-            raise UpstreamFailed("refused") from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamFailed("reset") from error
+            async with asyncio.timeout(max(self._connect_timeout_s, PROBE_TIMEOUT_S)):
+                answer = await self._pool(url).request(b"GET", b"/health")
+                try:
+                    await answer.read(MOST_ANSWER_BYTES)
+                finally:
+                    answer.close()
+        except ConnectionFailed as failed:
+            if failed.why == "connect-timeout":
+                raise TimeoutError from failed
+            raise UpstreamFailed(failed.why) from failed
+        if answer.status != 200:
+            raise UpstreamFailed("status", status=answer.status)
+
+    def _pool(self, url: str) -> Pool:
+        pool = self._pools.get(url)
+        if pool is None:
+            pool = self._pools[url] = Pool(url, connect_timeout_s=self._connect_timeout_s)
+        return pool
 
 
-async def _reply(response: aiohttp.ClientResponse) -> Reply:
-    if response.status >= 500 or 300 <= response.status < 400:
-        raise UpstreamFailed("status", status=response.status, retry_after=response.headers.get("retry-after", ""))
-    is_stream = response.content_type == "text/event-stream"
-    body = await (response.content.readany() if is_stream else response.read())
+async def _reply(answer: Answer) -> Reply:
+    if answer.status >= 500 or 300 <= answer.status < 400:
+        retry_after = answer.headers.get(b"retry-after", b"").decode("latin-1")
+        raise UpstreamFailed("status", status=answer.status, retry_after=retry_after)
+    is_stream = answer.headers.get(b"content-type", b"").startswith(b"text/event-stream")
+    body = await (answer.piece() if is_stream else answer.read(MOST_ANSWER_BYTES))
     if is_stream and not body:
         raise UpstreamFailed("reset")
-    return Reply(response, body, is_stream=is_stream)
+    return Reply(answer, body, is_stream=is_stream)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MANIFEST = "manifest.json"
 
@@ -51,9 +51,34 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file that grows, such as a log."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
+    """Add a line to a file that grows, such as a log; one before it that a kill cut short stays a line of its own."""
+    with path.open("ab+") as stream:
+        end = "" if _ends_a_line(stream) else "\n"
+        stream.write(f"{end}{line}\n".encode())
+
+
+def drop_unfinished_line(path: Path) -> None:
+    """Remove what a kill left of a last line, so that the next does not become a part of it."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as stream:
+        if _ends_a_line(stream):
+            return
+        end, piece = stream.seek(0, os.SEEK_END), b""
+        while end and b"\n" not in piece:
+            start = max(0, end - 65_536)
+            stream.seek(start)
+            piece = stream.read(end - start)
+            end = start + piece.rfind(b"\n") + 1 if b"\n" in piece else start
+        stream.truncate(end)
+
+
+def _ends_a_line(stream: IO[bytes]) -> bool:
+    size = stream.seek(0, os.SEEK_END)
+    if not size:
+        return True
+    stream.seek(size - 1)
+    return stream.read(1) == b"\n"
 
 
 def write_json(path: Path, value: Any) -> None:

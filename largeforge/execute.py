@@ -36,7 +36,7 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
     warnings = preflight.require(plan)
     with (
         runs.opened(plan) as run,
-        (run.path / EVENTS).open("a", encoding="utf-8") as stream,
+        _growing(run.path / EVENTS) as stream,
         tracking.following(run.path, plan.recipe) as trackers,
     ):
         earlier = progress.earlier_seconds(run.path / EVENTS)
@@ -64,6 +64,12 @@ def execute(plan: Plan, command: str, show: Sink) -> Path:
         report.write(run.path)
         _tell(sink, trackers.close())
         return run.path
+
+
+def _growing(path: Path) -> IO[str]:
+    """Open the events of a run that may have been killed before."""
+    artifacts.drop_unfinished_line(path)
+    return path.open("a", encoding="utf-8")
 
 
 def next_commands(plan: Plan, command: str) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from largeforge import cache
-from largeforge.artifacts import digest, write_json
+from largeforge.artifacts import append_line, digest, write_json
 from largeforge.errors import Problem, StageError
 from largeforge.recipe.evaluation import AnswerEvaluator
 
@@ -144,7 +144,7 @@ class Judge:
         """Take in what was asked before this run was interrupted; a line that was cut off is asked again."""
         if not self.ledger.is_file():
             return
-        for line in self.ledger.read_text(encoding="utf-8").splitlines():
+        for line in self.ledger.read_text(encoding="utf-8").split("\n"):
             try:
                 entry = json.loads(line)
                 key, reply = str(entry["key"]), entry["reply"]
@@ -174,8 +174,7 @@ class Judge:
 
     def _enter(self, entry: dict[str, Any]) -> None:
         with self._lock:
-            with self.ledger.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            append_line(self.ledger, json.dumps(entry, ensure_ascii=False))
             self._known[entry["key"]] = entry["reply"]
             self._count(entry)
 

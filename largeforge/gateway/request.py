@@ -1,4 +1,4 @@
-"""Read a completion request from bytes: just enough to route it, the rest is the upstream's to judge.
+"""Read a request for an expert from bytes: just enough to route it, the rest is the upstream's to judge.
 
 One JSON parse and no copies; what is valid here may still be refused by vLLM, whose 4xx answer
 reaches the client unchanged.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from largeforge.gateway import request_checks
 from largeforge.gateway.errors import ApiError, bad_request
+from largeforge.gateway.kinds import Kind as Kind
+from largeforge.gateway.request_checks import json_type
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope
+    from collections.abc import Sequence
 
-Kind = Literal["chat", "completion"]
+    from starlette.types import Receive, Scope
 
 MAX_DEPTH = 100
 """Deepest nesting of lists and objects; more would exhaust the recursion limit of the upstream."""
@@ -30,6 +33,14 @@ class ClientGone(Exception):
 AUTO = "auto"
 """The model name that asks the router to choose."""
 
+_TEXTS: dict[Kind, tuple[str, ...]] = {
+    "chat": (),
+    "completion": ("prompt",),
+    "embedding": ("input",),
+    "rerank": ("query",),
+    "score": ("text_1", "queries", "data_1"),
+}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -39,17 +50,19 @@ class Request:
     model: str
     payload: dict[str, Any]
     body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """As ASGI has them: names in lower case."""
 
     @cached_property
     def text(self) -> str:
-        """The last user message of a chat, or the prompt of a completion; empty when there is no text."""
-        if self.kind == "completion":
-            prompt = self.payload["prompt"]
-            return prompt if isinstance(prompt, str) else _joined(prompt, separator="\n")
-        for message in reversed(self.payload["messages"]):
+        """The last user message of a chat, the prompt of a completion, or what is embedded or compared; empty when
+        there is no text."""
+        payload = self.payload
+        for message in reversed(payload["messages"] if self.kind == "chat" else ()):
             if message.get("role") == "user":
                 return _content_text(message.get("content"))
-        return ""
+        names = _TEXTS[self.kind]
+        return next((_content_text(payload[name]) for name in names if name in payload), "")
 
     def body_for(self, served_model: str) -> bytes:
         """Return the body for an upstream that knows the model as `served_model`: the bytes as they
@@ -59,8 +72,8 @@ class Request:
         return orjson.dumps({**self.payload, "model": served_model})
 
 
-def parse(body: bytes, kind: Kind) -> Request:
-    """Parse the body of a request.
+def parse(body: bytes, kind: Kind, headers: Sequence[tuple[bytes, bytes]] = ()) -> Request:
+    """Parse the body of a request; its headers are kept for routers.
 
     Raises ApiError (400) that names the parameter when it is not one.
     """
@@ -69,14 +82,14 @@ def parse(body: bytes, kind: Kind) -> Request:
     except orjson.JSONDecodeError as error:
         bad_request(f"The body is not valid JSON: {_position(error)}.", code="invalid_json")
     if not isinstance(payload, dict):
-        bad_request(f"The body must be a JSON object, not {_json_type(payload)}.", code="invalid_json")
+        bad_request(f"The body must be a JSON object, not {json_type(payload)}.", code="invalid_json")
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deeper(payload, MAX_DEPTH):
         bad_request(f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_json")
     model = payload.get("model", AUTO)
     if not isinstance(model, str):
-        bad_request(f"'model' must be a string, not {_json_type(model)}.", "model", "invalid_type")
-    (_check_messages if kind == "chat" else _check_prompt)(payload)
-    return Request(kind, model, payload, body)
+        bad_request(f"'model' must be a string, not {json_type(model)}.", "model", "invalid_type")
+    request_checks.check(payload, kind)
+    return Request(kind, model, payload, body, headers)
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
@@ -102,38 +115,13 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _check_messages(payload: dict[str, Any]) -> None:
-    messages = payload.get("messages")
-    if "messages" not in payload:
-        bad_request("'messages' is missing.", "messages", "missing_required_parameter")
-    if not isinstance(messages, list):
-        bad_request(f"'messages' must be a list, not {_json_type(messages)}.", "messages", "invalid_type")
-    if not messages:
-        bad_request("'messages' is empty; there must be at least one message.", "messages", "empty_array")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict):
-            given = _json_type(message)
-            bad_request(f"'messages[{index}]' must be an object, not {given}.", f"messages[{index}]", "invalid_type")
-
-
-def _check_prompt(payload: dict[str, Any]) -> None:
-    if "prompt" not in payload:
-        bad_request("'prompt' is missing.", "prompt", "missing_required_parameter")
-    if not isinstance(payload["prompt"], str | list):
-        given = _json_type(payload["prompt"])
-        bad_request(f"'prompt' must be a string or a list, not {given}.", "prompt", "invalid_type")
-
-
 def _content_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return ""
-    return _joined([part.get("text") for part in content if isinstance(part, dict)], separator="\n")
-
-
-def _joined(parts: list[Any], *, separator: str) -> str:
-    return separator.join(part for part in parts if isinstance(part, str))
+    parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+    return "\n".join(part for part in parts if isinstance(part, str))
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
@@ -158,10 +146,3 @@ def _position(error: orjson.JSONDecodeError) -> str:
 def _too_large(max_bytes: int) -> ApiError:
     limit = f"{max_bytes / 2**20:g} MiB"
     return ApiError(413, f"The body is larger than {limit}, the limit of this gateway.", code="request_too_large")
-
-
-def _json_type(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names[type(value)]

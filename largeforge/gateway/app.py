@@ -17,10 +17,11 @@ from largeforge.gateway import docs
 from largeforge.gateway.access import AccessLog, exchange_of
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.health import Health
+from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.proxy import Parts, Proxy
 from largeforge.gateway.request import AUTO
-from largeforge.gateway.upstream import PATHS, Session, targets
+from largeforge.gateway.upstream import Session, targets
 from largeforge.recipe import extensions
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def create_app(
             yield
 
     completions: list[BaseRoute] = [
-        Route(path, Proxy(kind, parts), methods=["POST"], name=kind) for kind, path in PATHS.items()
+        Route(path, Proxy(kind, parts), methods=["POST"], name=kind) for path, kind in PATHS.items()
     ]
     app = Starlette(
         routes=[*completions, *_pages(file, health, metrics, created=int(wall_clock())), *docs.routes()],

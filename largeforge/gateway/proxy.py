@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from largeforge.gateway.access import Exchange, exchange_of
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.health import Health, describe
-from largeforge.gateway.request import ClientGone, Kind, Request, parse, read_body
+from largeforge.gateway.request import ClientGone, Request, parse, read_body
 from largeforge.gateway.respond import Headers, Outbox, while_connected
 from largeforge.gateway.routing import Route, Router, resolve
 from largeforge.gateway.upstream import Reply, Session, Target, UpstreamDied, UpstreamFailed, header_value
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from largeforge.gateway.kinds import Kind
     from largeforge.gateway.metrics import Metrics
     from largeforge.recipe.schema import Gateway
 

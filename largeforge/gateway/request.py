@@ -14,13 +14,14 @@ import orjson
 
 from largeforge.gateway import request_checks
 from largeforge.gateway.errors import ApiError, bad_request
-from largeforge.gateway.kinds import Kind as Kind
 from largeforge.gateway.request_checks import json_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.types import Receive, Scope
+
+    from largeforge.gateway.kinds import Kind
 
 MAX_DEPTH = 100
 """Deepest nesting of lists and objects; more would exhaust the recursion limit of the upstream."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from largeforge.gateway.connection import ConnectionFailed, Pool
+from largeforge.gateway.kinds import UPSTREAM_PATHS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.config import GatewayFile
     from largeforge.gateway.connection import Answer
-    from largeforge.gateway.request import Kind
-
-PATHS: dict[Kind, str] = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
+    from largeforge.gateway.kinds import Kind
 
 PROBE_TIMEOUT_S = 5.0
 MOST_ANSWER_BYTES = 256 * 2**20
@@ -124,7 +123,7 @@ class Session:
         redirect.
         """
         try:
-            answer = await self._pool(target.url).request(b"POST", PATHS[kind].encode(), head, body)
+            answer = await self._pool(target.url).request(b"POST", UPSTREAM_PATHS[kind].encode(), head, body)
             try:
                 return await _reply(answer)
             except BaseException:

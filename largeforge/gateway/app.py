@@ -21,8 +21,9 @@ from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.proxy import Parts, Proxy
 from largeforge.gateway.request import AUTO
+from largeforge.gateway.routing import routing_of
+from largeforge.gateway.services import Servers, services
 from largeforge.gateway.upstream import Session, targets
-from largeforge.recipe import extensions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -43,7 +44,8 @@ def create_app(
 ) -> ASGIApp:
     """Return the gateway for a file; its connections and probes live as long as its lifespan."""
     settings = file.gateway
-    metrics = Metrics(registry or CollectorRegistry())
+    registry = registry or CollectorRegistry()
+    metrics = Metrics(registry)
     experts = targets(file)
     session = Session(connect_timeout_s=settings.connect_timeout_s)
     health = Health(
@@ -54,13 +56,18 @@ def create_app(
         metrics=metrics,
         wall_clock=wall_clock,
     )
-    router = extensions.load("router", file.router.name).build(file.router, file.topology)
-    parts = Parts(settings, experts, file.topology.fallback, router, health, session, metrics, clock)
+    servers = Servers(experts, connect_timeout_s=settings.connect_timeout_s)
+    routing = routing_of(file.router, file.topology, services(servers, registry=registry, clock=clock))
+    parts = Parts(settings, experts, file.topology.fallback, routing, health, session, metrics, clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with session, health:
-            yield
+            await routing.start()
+            try:
+                yield
+            finally:
+                servers.close()
 
     completions: list[BaseRoute] = [
         Route(path, Proxy(kind, parts), methods=["POST"], name=kind) for path, kind in PATHS.items()

@@ -15,7 +15,7 @@ from largeforge.gateway.errors import ApiError
 from largeforge.gateway.health import Health, describe
 from largeforge.gateway.request import ClientGone, Request, parse, read_body
 from largeforge.gateway.respond import Headers, Outbox, while_connected
-from largeforge.gateway.routing import Route, Router, resolve
+from largeforge.gateway.routing import Route, Routing
 from largeforge.gateway.upstream import Reply, Session, Target, UpstreamDied, UpstreamFailed, header_value
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Parts:
     settings: Gateway
     targets: Mapping[str, Target]
     fallback: str
-    router: Router
+    routing: Routing
     health: Health
     session: Session
     metrics: Metrics
@@ -92,8 +92,8 @@ class Proxy:
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: Exchange, out: Outbox) -> None:
         parts = self._parts
-        request = parse(await read_body(scope, receive, self._max_bytes), self._kind)
-        route = resolve(request, experts=parts.targets, fallback=parts.fallback, router=parts.router)
+        request = parse(await read_body(scope, receive, self._max_bytes), self._kind, scope["headers"])
+        route = await parts.routing.route(request)
         call = _Call(request, route, exchange, out, _upstream_head(scope, exchange.request_id))
         await while_connected(receive, self._answer(call))
 

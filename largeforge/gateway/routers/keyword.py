@@ -3,7 +3,7 @@
 A keyword of letters matches as a whole word; one with any other character (`c++`, `#42`) or in
 a script that writes no spaces (Chinese, Japanese, Thai, ...) matches anywhere. Case is ignored.
 The expert with the most distinct keywords in the message wins, ties go to the first in the
-topology, and no match goes to the fallback. The cost depends on the length of the message, not
+topology, and no match is no opinion. The cost depends on the length of the message, not
 on how many experts there are: words are looked up in a dict, the rest is one prefix-tree regex.
 """
 
@@ -13,13 +13,14 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, Literal
 
-from largeforge.gateway.routing import Decision
+from largeforge.gateway.routing import Decision, Router
 from largeforge.recipe.base import Extension
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from largeforge.gateway.request import Request
+    from largeforge.gateway.routing import Services
     from largeforge.recipe.schema import Topology
 
 MAX_CHARS = 32_768
@@ -37,11 +38,10 @@ class Config(Extension):
     name: Literal["keyword"] = "keyword"
 
 
-class KeywordRouter:
+class KeywordRouter(Router):
     """The keywords of a topology, compiled once."""
 
-    def __init__(self, keywords: dict[str, list[str]], fallback: str):
-        self._fallback = Decision(fallback, "default")
+    def __init__(self, keywords: dict[str, list[str]]):
         self._experts = list(keywords)
         self._reasons = [
             {_normal(keyword.strip()): f"keyword:{keyword.strip()}" for keyword in keywords[expert] if keyword.strip()}
@@ -57,11 +57,11 @@ class KeywordRouter:
             fragment: [other for other in fragments if fragment.startswith(other)] for fragment in fragments
         }
 
-    def choose(self, request: Request) -> Decision:
-        """Return the expert with the most keywords in the last user message."""
+    def choose(self, request: Request) -> Decision | None:
+        """Return the expert with the most keywords in the last user message; no opinion where there are none."""
         found = set(self._matches(_normal(request.text[:MAX_CHARS])))
         if not found:
-            return self._fallback
+            return None
         counts: dict[int, int] = {}
         for keyword in found:
             for index in self._owners[keyword]:
@@ -77,9 +77,9 @@ class KeywordRouter:
                 yield from self._prefixes[longest]
 
 
-def build(config: Config, topology: Topology) -> KeywordRouter:
+def build(config: Config, topology: Topology, services: Services) -> KeywordRouter:
     """Return the router for a topology."""
-    return KeywordRouter({name: expert.keywords for name, expert in topology.experts.items()}, topology.fallback)
+    return KeywordRouter({name: expert.keywords for name, expert in topology.experts.items()})
 
 
 def _normal(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from largeforge.recipe.base import Name, Port, Strict
+from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
 
 
 class Expert(Strict):
@@ -20,6 +21,14 @@ class Expert(Strict):
     """What the expert is for, shown by `/v1/models`."""
     keywords: list[str] = []
     """Words in the last user message that choose this expert (router `keyword`)."""
+    examples: list[str] = []
+    """Messages that are for this expert (router `embedding`)."""
+    weight: float = Field(default=1.0, ge=0)
+    """Part of the traffic beside the weights of the others (router `weighted`)."""
+    variants: dict[Name, Share] = {}
+    """Experts that answer in its place, with the share of its requests; the rest stays (A/B)."""
+    shadow: Shadow | None = None
+    """Expert that is asked the same, and whose answer is thrown away."""
 
 
 class Topology(Strict):
@@ -31,6 +40,12 @@ class Topology(Strict):
     """Experts by name."""
     fallback: str = "general"
     """Expert that answers when the chosen one is down or unknown."""
+    flags: dict[Name, Flag] = {}
+    """Named switches that rules can ask for."""
+    sticky: Sticky = "user"
+    """Who always gets the same variant, shadow and flags."""
+    salt: str = ""
+    """Another text divides everybody anew among variants, shadows and flags."""
 
 
 class Targets(Strict):

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from largeforge.gateway.request import parse
 from largeforge.gateway.routers.keyword import MAX_CHARS, Config, KeywordRouter, build
+from largeforge.gateway.routing import Services
 from largeforge.recipe.schema import Topology
 
 
 def choose(keywords: dict[str, list[str]], text: str) -> tuple[str, str]:
     request = parse(orjson.dumps({"prompt": text}), "completion")
-    decision = KeywordRouter(keywords, "general").choose(request)
-    return decision.expert, decision.reason
+    decision = KeywordRouter(keywords).choose(request)
+    return (decision.expert, decision.reason) if decision else ("general", "default")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_overlapping_and_nested_fragments_all_count():
     assert choose(keywords, "see #42x#") == ("b", "keyword:#4")
 
 
-def test_no_match_is_the_fallback():
+def test_no_match_is_no_opinion():
     assert choose({"a": ["order"]}, "hello") == ("general", "default")
     assert choose({"a": []}, "hello") == ("general", "default")
 
@@ -96,4 +97,4 @@ def test_build_reads_the_topology():
         {"experts": {"general": {"model": "x"}, "a": {"model": "y", "keywords": ["order"]}}, "fallback": "general"}
     )
     request = parse(b'{"prompt": "order"}', "completion")
-    assert build(Config(), topology).choose(request).expert == "a"
+    assert build(Config(), topology, Services()).choose(request).expert == "a"

@@ -1,0 +1,73 @@
+"""What routers may use of a running gateway: its servers, its clock, and a count of what became of their work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from prometheus_client import Counter
+
+from largeforge.gateway.connection import ConnectionFailed, Pool
+from largeforge.gateway.routing import ServiceFailed, Services
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prometheus_client import CollectorRegistry
+
+    from largeforge.gateway.upstream import Target
+
+MOST_ANSWER_BYTES = 64 * 2**20
+_HEAD = b"content-type: application/json\r\n"
+
+
+class Servers:
+    """Connections of routers to servers, opened when they are first used."""
+
+    def __init__(self, targets: Mapping[str, Target], *, connect_timeout_s: float):
+        self._targets = targets
+        self._connect_timeout_s = connect_timeout_s
+        self._pools: dict[str, Pool] = {}
+
+    async def post_json(self, server: str, path: str, body: Mapping[str, Any]) -> Any:
+        """Send JSON to an expert's server, or to an address, and return the JSON of its answer."""
+        target = self._targets.get(server)
+        given = {**body, "model": target.served_model} if target else body
+        pool = self._pool(target.url if target else server)
+        try:
+            answer = await pool.request(b"POST", path.encode(), _HEAD, orjson.dumps(given))
+            try:
+                content = await answer.read(MOST_ANSWER_BYTES)
+            finally:
+                answer.close()
+        except ConnectionFailed as failed:
+            raise ServiceFailed(failed.why) from failed
+        if answer.status != 200:
+            raise ServiceFailed(f"status-{answer.status}")
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError:
+            raise ServiceFailed("no-json") from None
+
+    def close(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _pool(self, url: str) -> Pool:
+        if url not in self._pools:
+            self._pools[url] = Pool(url, connect_timeout_s=self._connect_timeout_s)
+        return self._pools[url]
+
+
+def services(servers: Servers, *, registry: CollectorRegistry, clock: Callable[[], float]) -> Services:
+    """Return the services of a gateway; one set for as long as its process lives."""
+    outcomes = Counter(
+        "largeforge_gateway_router_outcomes",
+        "What became of the work of routers that ask a server or keep a cache.",
+        ["router", "outcome"],
+        registry=registry,
+    )
+    return Services(
+        post_json=servers.post_json, count=lambda router, outcome: outcomes.labels(router, outcome).inc(), clock=clock
+    )

@@ -48,11 +48,17 @@ output_dir: out
 
 
 @dataclass(frozen=True)
-class Peer:
-    """One toolkit: its packages, and its commands relative to the `bin` folder of its environment."""
+class Packages:
+    """What is installed into an environment of its own."""
 
     name: str
     requirements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Peer(Packages):
+    """One toolkit: its packages, and its commands relative to the `bin` folder of its environment."""
+
     help: tuple[str, ...]
     check: tuple[str, ...]
     """Reads `<name>.yaml` in the working directory, which has a misspelt key."""
@@ -93,15 +99,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "largeforge" / "peers"
 
 
-def install(peer: Peer, folder: Path) -> Path:
-    """Return the `bin` folder of a peer's environment, made when it is missing or has other packages.
+def install(peer: Packages, folder: Path) -> Path:
+    """Return the `bin` folder of an environment, made when it is missing or has other packages.
 
     Raises RuntimeError with pip's last words when it cannot be installed.
     """
     home = folder / peer.name
     marker, wanted = home / "installed.txt", "\n".join(peer.requirements)
     if not marker.is_file() or marker.read_text() != wanted:
-        print(f"installing {peer.name} into {home} (gigabytes, minutes)", file=sys.stderr)
+        print(f"installing {peer.name} into {home}: minutes, and for toolkits gigabytes", file=sys.stderr)
         _run([sys.executable, "-m", "venv", str(home)], peer.name)
         if peer.requirements:
             _run([str(home / "bin" / "pip"), "install", "--quiet", *peer.requirements], peer.name)

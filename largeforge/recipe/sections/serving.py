@@ -15,6 +15,8 @@ class Expert(Strict):
 
     model: str = Field(min_length=1)
     """A key of `models`, or a model reference."""
+    task: Literal["generate", "embed", "score"] = "generate"
+    """What the model does: write answers, turn texts into vectors, or judge pairs of texts (rerank)."""
     adapter_on: str = ""
     """Another expert whose server also carries this one as a LoRA adapter; empty means a server of its own."""
     description: str = ""
@@ -96,6 +98,19 @@ class Serving(Strict):
     """Load that the plan is to check against what the hardware can do."""
 
 
+class Batches(Strict):
+    """Bulk inference: files of requests that are answered when nobody else waits."""
+
+    folder: str = ""
+    """Where files, the queue and answers are kept; empty means that there are no files and batches."""
+    max_file_mib: float = Field(default=200.0, gt=0)
+    """Largest file that can be uploaded."""
+    concurrency: int = Field(default=16, gt=0)
+    """Requests of batches that run at once; each request of others takes the place of one, down to a single one."""
+    keep_days: float = Field(default=30.0, gt=0)
+    """How long files and finished batches are kept."""
+
+
 class Gateway(Strict):
     """The one address that clients talk to."""
 
@@ -113,6 +128,8 @@ class Gateway(Strict):
     """Seconds between two health probes of each expert."""
     max_body_mib: float = Field(default=8.0, gt=0)
     """Largest request body."""
+    batches: Batches = Batches()
+    """Files and batches."""
 
 
 class Question(Strict):

@@ -1,0 +1,1 @@
+"""Bulk inference as OpenAI's clients know it: files of requests (`/v1/files`) answered as batches (`/v1/batches`)."""

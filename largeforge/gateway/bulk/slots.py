@@ -1,0 +1,72 @@
+"""How many lines may be answered at once: fewer while others are being answered, but never none.
+
+Whoever waits first gets the next slot, so that several batches share them evenly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from largeforge.gateway.kinds import PATHS
+from largeforge.gateway.loopback import SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOK_AGAIN_S = 0.05
+"""How often a line that yields looks whether the others have gone."""
+
+
+class Interactive:
+    """Counts the requests that people wait for: all that experts answer but the lines of batches."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+        self.running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"] not in PATHS or scope.get(SOURCE) == "batch":
+            await self._app(scope, receive, send)
+            return
+        self.running += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.running -= 1
+
+
+class Slots:
+    """The slots of all batches together; `num_others` says how many requests of others are running."""
+
+    def __init__(self, num_slots: int, num_others: Callable[[], int]):
+        self._num_slots = num_slots
+        self._num_others = num_others
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self.running = 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Hold a slot."""
+        async with self._turn:
+            while self.running >= self._allowed():
+                self._freed.clear()
+                try:
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await self._freed.wait()
+                except TimeoutError:
+                    pass
+            self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._freed.set()
+
+    def _allowed(self) -> int:
+        return max(1, self._num_slots - self._num_others())

@@ -23,6 +23,7 @@ _ANSWERS: list[type[BaseModel]] = [
     wire.Completion,
     wire.Error,
     wire.ModelList,
+    wire.RouteExplained,
     wire.Alive,
     wire.Readiness,
 ]
@@ -31,7 +32,7 @@ _HEADERS = {
     "x-largeforge-expert": "Expert that answered.",
     "x-largeforge-model": "Reference of the model that answered.",
     "x-largeforge-lock": "Digest of what is served.",
-    "x-largeforge-route": "Why this expert: `model`, `keyword:<word>` or `default`.",
+    "x-largeforge-route": "Why this expert: `model`, `default` or `<router>:<detail>`; more facts after semicolons.",
     "x-largeforge-fallback": "Only when the fallback expert answered instead: `unknown-model` or `expert-down`.",
     "x-largeforge-requested": "With a fallback: the expert that was meant.",
 }
@@ -62,6 +63,18 @@ def document() -> dict[str, Any]:
             },
             "/v1/completions": {
                 "post": _completion("completion", "Continue a prompt", "CompletionRequest", "Completion", "Completion")
+            },
+            "/v1/route": {
+                "post": {
+                    "operationId": "route",
+                    "summary": "Say where a request would go, without answering it",
+                    "tags": ["operation"],
+                    "requestBody": {"required": True, "content": {"application/json": {"schema": _ASKED}}},
+                    "responses": {
+                        "200": _answer("RouteExplained", "The expert, and what led to it."),
+                        **{status: _answer("Error", _ERRORS[status]) for status in ("400", "413")},
+                    },
+                }
             },
             "/v1/models": {"get": _get("models", "List the experts", {"200": ("ModelList", "All experts.")})},
             "/health": {"get": _get("health", "Is the process alive", {"200": ("Alive", "It is.")})},
@@ -108,6 +121,7 @@ def as_3_0(value: Any) -> Any:
     return lowered
 
 
+_ASKED = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("ChatRequest", "CompletionRequest")]}
 _READINESS = {"200": ("Readiness", "The fallback expert is up."), "503": ("Readiness", "It is not.")}
 
 

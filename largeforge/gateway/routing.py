@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import random
 import time
-from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,6 +85,10 @@ class Router:
         """Return the opinion on `request`; never raises. Only a router that asks a server returns an awaitable."""
         raise NotImplementedError
 
+    def choose_named(self, request: Request) -> Decision | None:
+        """Return the opinion on a request that names a model which is no expert; never raises."""
+        return None
+
     def scores(self, request: Request) -> dict[str, float] | Awaitable[dict[str, float]]:
         """Return what speaks for each expert, from 0 to 1, for people who ask why; empty where nothing does."""
         return {}
@@ -96,6 +100,9 @@ class Router:
 
     async def start(self) -> None:
         """Do what needs a server and is better done before the first request; never raises."""
+
+    async def stop(self) -> None:
+        """End what still goes on; there are no requests any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +144,16 @@ class Routing:
         """Let the router prepare itself; never raises."""
         await self._router.start()
 
+    async def stop(self) -> None:
+        """Let the router end what it still does."""
+        await self._router.stop()
+
     async def route(self, request: Request) -> Route:
         """Return where a request goes; an unknown model name goes to the fallback and says so."""
+        if request.model in self._experts:
+            return self._divided(Route(request.model, "model", request.model), request)
         if request.model != AUTO:
-            return self._divided(named(request, experts=self._experts, fallback=self._fallback), request)
+            return self._divided(self._unknown(request), request)
         opinion = self._router.choose(request)
         if inspect.isawaitable(opinion):
             opinion = await opinion
@@ -162,6 +175,12 @@ class Routing:
             "flags": self._flags.on(request),
         }
 
+    def _unknown(self, request: Request) -> Route:
+        """Return the route of a request that names a model which is no expert."""
+        if decision := self._router.choose_named(request):
+            return routed(decision, fallback=self._fallback)
+        return Route(self._fallback, "default", request.model, fallback="unknown-model")
+
     def _divided(self, route: Route, request: Request) -> Route:
         """Return a route with the variant that answers in the expert's place, and with the shadow of who answers."""
         expert, shadow = route.expert, route.shadow
@@ -178,13 +197,6 @@ class Routing:
         if expert == route.expert:
             return Route(expert, reason, route.requested, route.fallback, route.score, shadow)
         return Route(expert, reason[:MAX_REASON], expert, route.fallback, route.score, shadow)
-
-
-def named(request: Request, *, experts: Container[str], fallback: str) -> Route:
-    """Return the route of a request that names its model."""
-    if request.model in experts:
-        return Route(request.model, "model", request.model)
-    return Route(fallback, "default", request.model, fallback="unknown-model")
 
 
 def routed(opinion: Opinion, *, fallback: str) -> Route:

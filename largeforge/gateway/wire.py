@@ -173,6 +173,45 @@ class ModelList(_Open):
     data: list[ModelCard]
 
 
+class RouterOpinion(_Open):
+    """What one router of a chain says."""
+
+    router: str
+    expert: str
+    """Expert that it would choose; empty when it has no opinion."""
+    reason: str
+    score: float
+    threshold: float
+    """Least score that lets it decide."""
+    decides: bool
+    """Whether its score reaches the threshold."""
+    scores: dict[str, float]
+
+
+class RouteExplained(_Open):
+    """Where a request would go, and why."""
+
+    object: Literal["route"] = "route"
+    expert: str
+    """Expert that would answer."""
+    reason: str
+    """As in the header `x-largeforge-route`."""
+    score: float
+    """How sure the router is, from 0 to 1."""
+    requested: str
+    """Expert that was meant, where another answers in its place."""
+    fallback: str
+    """`unknown-model` when `model` names no expert, else empty."""
+    shadow: str
+    """Expert that would also be asked, and whose answer is thrown away."""
+    scores: dict[str, float]
+    """What speaks for each expert, where the router has such a thing."""
+    routers: list[RouterOpinion]
+    """What each router of a chain says, whether or not it was its turn."""
+    flags: dict[str, bool]
+    """All flags as they are for this request."""
+
+
 class Alive(_Open):
     """The process answers."""
 

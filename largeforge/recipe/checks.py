@@ -16,6 +16,7 @@ from largeforge.recipe import (
     method_checks,
     model_ref,
     quantization_checks,
+    routing_checks,
 )
 from largeforge.recipe.quantization import is_quantized
 
@@ -42,7 +43,7 @@ def check(recipe: Recipe) -> list[Problem]:
         problems += _model(f"models.{name}", model, recipe)
     if recipe.topology:
         problems += _topology(recipe.topology, recipe)
-    return problems
+    return [*problems, *routing_checks.check(recipe)]
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from collections.abc import Collection
 from functools import cache, reduce
 from operator import or_
 from types import ModuleType
@@ -55,9 +56,9 @@ def load(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"{KINDS[kind]}.{name}")
 
 
-def union(kind: str) -> Any:
-    """Return the Pydantic type that accepts the `Config` of any extension of `kind`."""
-    configs = [load(kind, name).Config for name in names(kind)]
+def union(kind: str, *, without: Collection[str] = ()) -> Any:
+    """Return the Pydantic type that accepts the `Config` of any extension of `kind`, but for those in `without`."""
+    configs = [load(kind, name).Config for name in names(kind) if name not in without]
     if len(configs) == 1:
         return configs[0]
     return Annotated[reduce(or_, configs), Field(discriminator="name")]

@@ -18,6 +18,7 @@ from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryN
 from largeforge.recipe.sections.judging import Baseline, Judging, Parity
 from largeforge.recipe.sections.machines import Environment, Hardware, Host, Hosts, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
+from largeforge.recipe.sections.routing import Flag, Routing, Shadow
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
 from largeforge.recipe.sections.sweeps import Sweep
 
@@ -29,6 +30,7 @@ __all__ = [
     "Environment",
     "Evaluator",
     "Expert",
+    "Flag",
     "Gates",
     "Gateway",
     "Hardware",
@@ -45,8 +47,10 @@ __all__ = [
     "Recipe",
     "Registry",
     "Router",
+    "Routing",
     "Runs",
     "Serving",
+    "Shadow",
     "Source",
     "Sweep",
     "Targets",
@@ -108,6 +112,8 @@ class Recipe(Strict):
     """Experts to serve; none means that nothing is served."""
     router: Router | None = None
     """How the expert for a request is chosen."""
+    routing: Routing = Routing()
+    """What routers are trained on, and what routing must show before anything is served."""
     serving: Serving = Serving()
     """How vLLM is started."""
     gateway: Gateway = Gateway()

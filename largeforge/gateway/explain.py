@@ -1,0 +1,58 @@
+"""`POST /v1/route`: where a request would go and why, without asking any expert to answer it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from largeforge.gateway.access import exchange_of
+from largeforge.gateway.errors import ApiError, bad_request
+from largeforge.gateway.request import ClientGone, Request, parse, read_body
+from largeforge.gateway.respond import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    from largeforge.gateway.routing import Routing
+
+PATH = "/v1/route"
+
+
+class Explainer:
+    """The ASGI endpoint; its body is that of a chat or of a completion."""
+
+    def __init__(self, routing: Callable[[], Routing], *, max_body_mib: float, clock: Callable[[], float]):
+        """Take what returns the routing that is in force."""
+        self._routing = routing
+        self._max_bytes = int(max_body_mib * 2**20)
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one question."""
+        out = Outbox(send, self._clock)
+        exchange = exchange_of(scope)
+        try:
+            request = _parse(await read_body(scope, receive, self._max_bytes), scope)
+            explained = await self._routing().explain(request)
+            exchange.expert = explained["expert"]
+            await out.whole(200, b"application/json", orjson.dumps({"object": "route", **explained}), ())
+        except ApiError as error:
+            await out.error(error)
+        except ClientGone:
+            pass
+        exchange.status = out.status
+
+
+def _parse(body: bytes, scope: Scope) -> Request:
+    """Return the request that is asked about: a chat when it has messages, else a completion."""
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        payload = None  # the parser of requests says what is wrong
+    if isinstance(payload, dict) and not {"messages", "prompt"} & payload.keys():
+        bad_request("'messages' or 'prompt' is missing.", "messages", "missing_required_parameter")
+    is_completion = isinstance(payload, dict) and "messages" not in payload
+    return parse(body, "completion" if is_completion else "chat", scope["headers"])

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from largeforge.gateway import docs
 from largeforge.gateway.access import AccessLog, exchange_of
 from largeforge.gateway.errors import ApiError
+from largeforge.gateway.explain import PATH as ROUTE_PATH
+from largeforge.gateway.explain import Explainer
 from largeforge.gateway.health import Health
 from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.metrics import Metrics
@@ -67,11 +69,14 @@ def create_app(
             try:
                 yield
             finally:
+                await routing.stop()
                 servers.close()
 
     completions: list[BaseRoute] = [
         Route(path, Proxy(kind, parts), methods=["POST"], name=kind) for path, kind in PATHS.items()
     ]
+    explainer = Explainer(lambda: routing, max_body_mib=settings.max_body_mib, clock=clock)
+    completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))
     app = Starlette(
         routes=[*completions, *_pages(file, health, metrics, created=int(wall_clock())), *docs.routes()],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},

@@ -13,18 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from largeforge.gateway import docs
+from largeforge.gateway import docs, websocket
 from largeforge.gateway.access import AccessLog, exchange_of
+from largeforge.gateway.bulk.service import service as bulk_service
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.explain import PATH as ROUTE_PATH
 from largeforge.gateway.explain import Explainer
 from largeforge.gateway.health import Health
 from largeforge.gateway.kinds import PATHS
+from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.proxy import Parts, Proxy
 from largeforge.gateway.request import AUTO
 from largeforge.gateway.routing import routing_of
 from largeforge.gateway.services import Servers, services
+from largeforge.gateway.tasks import Tasks
 from largeforge.gateway.upstream import Session, targets
 
 if TYPE_CHECKING:
@@ -60,11 +63,15 @@ def create_app(
     )
     servers = Servers(experts, connect_timeout_s=settings.connect_timeout_s)
     routing = routing_of(file.router, file.topology, services(servers, registry=registry, clock=clock))
-    parts = Parts(settings, experts, file.topology.fallback, routing, health, session, metrics, clock)
+    tasks = Tasks({name: expert.task for name, expert in file.topology.experts.items()})
+    parts = Parts(settings, experts, file.topology.fallback, tasks, routing, health, session, metrics, clock)
+
+    loopback = Loopback()
+    bulk = bulk_service(settings, loopback, wall_clock=wall_clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with session, health:
+        async with session, health, bulk.running():
             await routing.start()
             try:
                 yield
@@ -78,20 +85,27 @@ def create_app(
     explainer = Explainer(lambda: routing, max_body_mib=settings.max_body_mib, clock=clock)
     completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))
     app = Starlette(
-        routes=[*completions, *_pages(file, health, metrics, created=int(wall_clock())), *docs.routes()],
+        routes=[
+            *completions,
+            *websocket.routes(loopback),
+            *bulk.routes,
+            *_pages(file, health, metrics, created=int(wall_clock())),
+            *docs.routes(),
+        ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return AccessLog(app, clock=clock)
+    loopback.app = bulk.around(AccessLog(app, clock=clock))
+    return loopback.app
 
 
 def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
     """Return the body of `/v1/models`: `auto` and every expert."""
-    cards = [(AUTO, "Chooses the expert by the request.", "", "")]
+    cards = [(AUTO, "Chooses the expert by the request.", "", "", "generate")]
     for name, expert in file.topology.experts.items():
         upstream = file.upstreams[name]
-        cards.append((name, expert.description, upstream.model, upstream.chat_template))
+        cards.append((name, expert.description, upstream.model, upstream.chat_template, expert.task))
     data = [
         {
             "id": name,
@@ -100,9 +114,10 @@ def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
             "owned_by": "largeforge",
             "description": description,
             "root": root,
+            "task": task,
             **({"chat_template_sha256": template} if template else {}),
         }
-        for name, description, root, template in cards
+        for name, description, root, template, task in cards
     ]
     return {"object": "list", "data": data}
 

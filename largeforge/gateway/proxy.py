@@ -16,6 +16,7 @@ from largeforge.gateway.health import Health, describe
 from largeforge.gateway.request import ClientGone, Request, parse, read_body
 from largeforge.gateway.respond import Headers, Outbox, while_connected
 from largeforge.gateway.routing import Route, Routing
+from largeforge.gateway.tasks import has_fallback
 from largeforge.gateway.upstream import Reply, Session, Target, UpstreamDied, UpstreamFailed, header_value
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.kinds import Kind
     from largeforge.gateway.metrics import Metrics
+    from largeforge.gateway.tasks import Tasks
     from largeforge.recipe.schema import Gateway
 
 CLIENT_CLOSED = 499
@@ -38,6 +40,7 @@ class Parts:
     settings: Gateway
     targets: Mapping[str, Target]
     fallback: str
+    tasks: Tasks
     routing: Routing
     health: Health
     session: Session
@@ -93,7 +96,7 @@ class Proxy:
     async def _handle(self, scope: Scope, receive: Receive, exchange: Exchange, out: Outbox) -> None:
         parts = self._parts
         request = parse(await read_body(scope, receive, self._max_bytes), self._kind, scope["headers"])
-        route = await parts.routing.route(request)
+        route = parts.tasks.route(request) or await parts.routing.route(request)
         call = _Call(request, route, exchange, out, _upstream_head(scope, exchange.request_id))
         await while_connected(receive, self._answer(call))
 
@@ -118,7 +121,7 @@ class Proxy:
         try:
             return await self._ask_expert(call, route.expert, route)
         except UpstreamFailed as failure:
-            if route.expert == parts.fallback:
+            if route.expert == parts.fallback or not has_fallback(call.request.kind):
                 raise self._unavailable(call, failure) from failure
         parts.metrics.fallbacks.labels("expert-down").inc()
         rerouted = Route(parts.fallback, route.reason, route.requested, fallback="expert-down")

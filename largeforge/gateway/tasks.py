@@ -12,6 +12,7 @@ from largeforge.errors import nearest
 from largeforge.gateway.errors import ApiError, bad_request
 from largeforge.gateway.kinds import DOING, TASKS
 from largeforge.gateway.request import AUTO
+from largeforge.gateway.routing import Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,21 +28,21 @@ class Tasks:
         self._tasks = tasks
         self._able = {kind: [name for name, task in tasks.items() if task in TASKS[kind]] for kind in TASKS}
 
-    def expert(self, request: Request) -> str | None:
-        """Return the expert that must answer a request, or None when it is the router's or the fallback's to say.
+    def route(self, request: Request) -> Route | None:
+        """Return where a request goes that does not generate; None for one that does, which routers decide on.
 
         Raises ApiError when the expert that it names cannot, or none can, or it does not say which of several.
         """
         name, able = request.model, self._able[request.kind]
-        if name in able:
-            return name
-        if name in self._tasks:
+        if name in self._tasks and name not in able:
             rule = f"expert '{name}' cannot {DOING[request.kind]}"
             bad_request(f"model = '{name}': {rule}{_those(request.kind, able)}.", "model", "wrong_kind")
         if not able:
             bad_request(f"No expert of this gateway can {DOING[request.kind]}.", "model", "wrong_kind")
-        if "generate" in TASKS[request.kind]:
+        if has_fallback(request.kind):
             return None
+        if name in able:
+            return Route(name, "model", name)
         if name != AUTO:
             message = f"model = '{name}': there is no such expert{_those(request.kind, able, near=name)}."
             raise ApiError(404, message, param="model", code="model_not_found")
@@ -51,7 +52,7 @@ class Tasks:
                 "model",
                 "missing_required_parameter",
             )
-        return able[0]
+        return Route(able[0], "task", able[0])
 
 
 def has_fallback(kind: Kind) -> bool:

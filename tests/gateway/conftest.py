@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from largeforge.gateway.app import create_app
 from largeforge.gateway.config import GatewayFile
+from tests.gateway import fake_answers
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,7 +39,7 @@ class Server(uvicorn.Server):
     """uvicorn in this event loop or thread, leaving signals alone and saying when it serves."""
 
     def __init__(self, app: Any):
-        super().__init__(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=5))
+        super().__init__(uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=5))
         self.serving = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -100,6 +101,9 @@ class FakeVllm:
                 Route("/health", self._health),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/v1/completions", self._complete, methods=["POST"]),
+                Route("/v1/embeddings", self._embed, methods=["POST"]),
+                Route("/rerank", self._rerank, methods=["POST"]),
+                Route("/score", self._score, methods=["POST"]),
             ]
         )
 
@@ -111,6 +115,15 @@ class FakeVllm:
 
     async def _complete(self, request: Request) -> Response:
         return await self._answer(request, "text_completion")
+
+    async def _embed(self, request: Request) -> Response:
+        return await self._answer(request, "embedding")
+
+    async def _rerank(self, request: Request) -> Response:
+        return await self._answer(request, "rerank")
+
+    async def _score(self, request: Request) -> Response:
+        return await self._answer(request, "score")
 
     async def _answer(self, request: Request, kind: str) -> Response:
         body = await request.body()
@@ -125,7 +138,8 @@ class FakeVllm:
             return StreamingResponse(self._stream(asked, kind), media_type="text/event-stream")
         if self.finish is not None:
             await self._wait_for_finish(request)
-        return JSONResponse(self._whole(asked, kind))
+        pooled = {"embedding": fake_answers.embedded, "rerank": fake_answers.reranked, "score": fake_answers.scored}
+        return JSONResponse(pooled[kind](asked) if kind in pooled else fake_answers.generated(asked, kind, self.text))
 
     async def _wait_for_finish(self, request: Request) -> None:
         assert self.finish is not None
@@ -136,21 +150,6 @@ class FakeVllm:
             task.cancel()
         if not finish.done():
             self.cancelled.set()
-
-    def _whole(self, asked: dict[str, Any], kind: str) -> dict[str, Any]:
-        message = {"message": {"role": "assistant", "content": self.text}} if kind.startswith("chat") else {}
-        choice = {"index": 0, "finish_reason": "stop", "text": self.text, **message}
-        if message:
-            del choice["text"]
-        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        return {
-            "id": "x-1",
-            "object": kind,
-            "created": 1,
-            "model": asked["model"],
-            "choices": [choice],
-            "usage": usage,
-        }
 
     async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[bytes]:
         try:
@@ -189,11 +188,13 @@ def usage_event(model: str, kind: str) -> bytes:
 
 
 def gateway_file(urls: dict[str, str], **gateway: Any) -> GatewayFile:
-    """A topology of `general` (fallback), `support` and `mapper`."""
+    """A topology of those experts that have an address, out of these; `general` is the fallback."""
     experts: dict[str, Any] = {
         "general": {"model": "registry:base/1", "description": "Everything else."},
         "support": {"model": "registry:support/1", "keywords": ["order", "refund"], "description": "Orders."},
         "mapper": {"model": "registry:mapper/1", "keywords": ["detector", "#42"]},
+        "vectors": {"model": "registry:vectors/1", "task": "embed", "description": "Turns texts into vectors."},
+        "judge": {"model": "registry:judge/1", "task": "score", "description": "Judges pairs of texts."},
     }
     return GatewayFile.model_validate(
         {
@@ -250,8 +251,8 @@ MakeWorld = Callable[..., Awaitable[World]]
 async def make_world() -> AsyncIterator[MakeWorld]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(**gateway: Any) -> World:
-            experts = {name: FakeVllm(f"I am {name}") for name in ("general", "support", "mapper")}
+        async def make(names: Sequence[str] = ("general", "support", "mapper"), **gateway: Any) -> World:
+            experts = {name: FakeVllm(f"I am {name}") for name in names}
             servers = {name: await serve(expert.app) for name, expert in experts.items()}
             file = gateway_file({name: server.url for name, server in servers.items()}, **gateway)
             registry = CollectorRegistry()

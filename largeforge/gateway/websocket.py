@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 import orjson
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.kinds import PATHS
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
-    from starlette.websockets import WebSocket
+    from starlette.types import Receive, Scope, Send
 
     from largeforge.gateway.loopback import Headers, Loopback
 
@@ -49,8 +49,9 @@ class Socket:
         self._path = path
         self._loopback = loopback
 
-    async def __call__(self, socket: WebSocket) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until the client goes away."""
+        socket = WebSocket(scope, receive, send)
         if not _is_same_origin(socket):
             await socket.close()  # before it is accepted: 403
             return

@@ -23,6 +23,9 @@ GRACE_S = 5
 CLIENT_KEEPALIVE_S = 75
 """Idle client connections stay open longer than clients keep them, so that none is reused while closing."""
 
+WS_SPARE_BYTES = 2**20
+"""Messages this much over the limit of bodies are still refused with an error; larger ones end the connection."""
+
 BACKLOG = 2048
 
 
@@ -36,7 +39,8 @@ def serve(file: GatewayFile, *, on_listening: Callable[[str], None]) -> None:
     config = uvicorn.Config(
         create_app(file),
         lifespan="on",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=int(file.gateway.max_body_mib * 2**20) + WS_SPARE_BYTES,
         http="httptools",
         access_log=False,
         log_config=None,

@@ -82,11 +82,11 @@ def load(path: Path) -> LinearText:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
             vectors, weights = stored["vectors"].astype(np.float32), stored["weights"]
             known = np.unpackbits(stored["known"])[: len(vectors)].astype(bool)
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError("is no classifier of routing, or it is damaged") from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError("was written by another version of LargeForge: train it again")

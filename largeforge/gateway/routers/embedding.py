@@ -68,9 +68,7 @@ class EmbeddingRouter(Router):
         self._requests = Embeddings(server, services, timeout_s=config.timeout_s, **options)  # type: ignore[arg-type]
         self._texts = Embeddings(server, services, timeout_s=config.start_timeout_s, **options)  # type: ignore[arg-type]
         self._experts: list[str] = []
-        self._of: list[tuple[str, list[str]]] = [
-            (name, texts) for name, texts in _texts(config, topology).items() if name != config.expert
-        ]
+        self._of = list(_texts(config, topology).items())
         self._matrix: Array | None = None
         self._starts: list[int] = []
         self._starting: asyncio.Task[None] | None = None
@@ -179,18 +177,22 @@ def check(config: Config, topology: Topology) -> Iterator[Problem]:
     elif config.expert and config.expert not in experts:
         rule = f"must be an expert of the topology: {listed(experts)}."
         yield Problem("expert", rule, nearest=nearest(config.expert, experts))
+    elif config.expert and experts[config.expert].task != "embed":
+        rule = f"expert {config.expert} does not embed: set topology.experts.{config.expert}.task=embed."
+        yield Problem("expert", rule)
     if config.url and not config.model:
         yield Problem("model", "is required with url: what that server calls the model.", given="''")
-    if len([name for name in _texts(config, topology) if name != config.expert]) < 2:
+    if len(_texts(config, topology)) < 2:
         rule = "have something to compare with for fewer than two experts: give them a description or examples."
         yield Problem("use_descriptions", f"the experts {rule}")
 
 
 def _texts(config: Config, topology: Topology) -> dict[str, list[str]]:
-    """Return what each expert is compared by; those without anything are left out."""
+    """Return what each expert that writes answers is compared by; those without anything are left out."""
     found = {
         name: [*([expert.description] if config.use_descriptions and expert.description else []), *expert.examples]
         for name, expert in topology.experts.items()
+        if expert.task == "generate"
     }
     return {name: texts for name, texts in found.items() if texts}
 

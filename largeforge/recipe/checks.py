@@ -150,13 +150,16 @@ def _expert(key: str, name: str, expert: Expert, topology: Topology, recipe: Rec
         if ref.scheme == "job":
             yield from _job_ref(f"{key}.model", ref, recipe)
             yield from _adapter(key, ref, expert, topology, recipe)
-        yield from method_checks.check_expert(f"{key}.model", expert.model, recipe)
+        if expert.task == "generate":
+            yield from method_checks.check_expert(f"{key}.model", expert.model, recipe)
     elif expert.model not in recipe.models:
         rule = f"no such model under `models`; there is: {listed(recipe.models)}."
         yield Problem(f"{key}.model", rule, nearest=nearest(expert.model, recipe.models))
-    else:
+    elif expert.task == "generate":
         yield from method_checks.check_expert(f"{key}.model", recipe.models[expert.model].ref, recipe)
-    if expert.adapter_on:
+    if expert.adapter_on and expert.task != "generate":
+        yield Problem(f"{key}.adapter_on", f"an expert whose task is {expert.task} has a server of its own.")
+    elif expert.adapter_on:
         base = topology.experts.get(expert.adapter_on)
         if base is None or expert.adapter_on == name:
             others = [other for other in topology.experts if other != name]

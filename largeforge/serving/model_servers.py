@@ -61,7 +61,7 @@ class ModelServers:
         """
         try:
             ports = server.free_ports(len(self.placements))
-            probe = templates.Probe(self.placements)
+            probe = templates.Probe([place for place in self.placements if place.base.task == "generate"])
             try:
                 self._start_models(ports)
                 self._verify_templates(ports, probe.results())
@@ -112,6 +112,7 @@ class ModelServers:
             adapter_rank=placement.adapter_rank(place.adapters),
             chat_template=self._template_file(place),
             dtype=precision.on_cpu(place.base.location) if self._device == "cpu" else "",
+            generates=place.base.task == "generate",
         )
         offline = all(expert.is_local for expert in place.experts)
         environment = vllm.environment(self._serving, device=self._device, offline=offline, threads=threads)

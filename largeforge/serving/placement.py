@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from largeforge.errors import ServingError
 
@@ -32,6 +32,8 @@ class ServedExpert:
     """Text of the chat template that it was trained with; empty when it has none, None when that is not known."""
     template_is_given: bool = False
     """Whether the recipe gives the template, so that it is not with the files."""
+    task: Literal["generate", "embed", "score"] = "generate"
+    """What it does; what does not generate has a server of its own."""
 
     @property
     def is_local(self) -> bool:

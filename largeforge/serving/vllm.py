@@ -37,19 +37,21 @@ def command(
     adapter_rank: int = 0,
     chat_template: str = "",
     dtype: str = "",
+    generates: bool = True,
 ) -> list[str]:
     """Return the command line of one server.
 
     `adapters` maps the name that requests use to a LoRA folder, and `adapter_rank` is the largest
     rank among them, 0 when it is not known; `chat_template` is the file of a template that takes the place of the
-    model's own; `dtype` is what the model needs where the recipe leaves it open. Raises ServingError when that rank
-    cannot be served.
+    model's own; `dtype` is what the model needs where the recipe leaves it open; a model that does not generate embeds
+    or scores. Raises ServingError when that rank cannot be served.
     """
     argv = [serving.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     default = precision.PLAIN if device == "cpu" else "auto"
     options: dict[str, Any] = {
         "model": model,
         "revision": revision or None,
+        "runner": None if generates else "pooling",
         "served-model-name": served_name,
         "host": HOST,
         "port": port,
@@ -59,7 +61,7 @@ def command(
         "gpu-memory-utilization": None if device == "cpu" else serving.gpu_memory_utilization,
         "tensor-parallel-size": serving.tensor_parallel_size if serving.tensor_parallel_size > 1 else None,
         "distributed-executor-backend": "uni" if _in_engine(serving, device) else None,
-        "enable-prefix-caching": serving.enable_prefix_caching,
+        "enable-prefix-caching": serving.enable_prefix_caching if generates else None,
         "enforce-eager": serving.enforce_eager or None,
         "disable-uvicorn-access-log": True,
         "chat-template": chat_template or None,

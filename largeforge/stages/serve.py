@@ -99,7 +99,8 @@ def served_experts(config: Config, context: Context) -> list[ServedExpert]:
         reference = expert.model if ":" in expert.model else config.models[expert.model].ref
         try:
             found = resolve(reference, registry=config.registry, inputs=context.inputs, lock=context.lock)
-            _refuse_reward_model(found)
+            if expert.task == "generate":
+                _refuse_reward_model(found)
         except LargeForgeError as error:
             raise type(error)(f"topology.experts.{name}: {error}") from error
         location = found.location if reference.startswith("hub:") else str(Path(found.location).resolve())
@@ -113,6 +114,7 @@ def served_experts(config: Config, context: Context) -> list[ServedExpert]:
                 lock=found.lock,
                 chat_template=given or _template(location, reference),
                 template_is_given=bool(given),
+                task=expert.task,
             )
         )
     return experts

@@ -62,11 +62,12 @@ async def write(database: Database, folder: Path, batch: Batch, *, now: int) -> 
     assert batch.output_file_id is not None and batch.error_file_id is not None
     output, error = (_open(folder, file_id) for file_id in (batch.output_file_id, batch.error_file_id))
     last = 0
-    while page := await database.do(_page_after(batch.seq, last)):
-        await asyncio.to_thread(_write_page, page, batch, output, error)
-        last = page[-1].number
-    await asyncio.to_thread(output.close)
-    await asyncio.to_thread(error.close)
+    with output.file, error.file:
+        while page := await database.do(_page_after(batch.seq, last)):
+            await asyncio.to_thread(_write_page, page, batch, output, error)
+            last = page[-1].number
+        await asyncio.to_thread(output.close)
+        await asyncio.to_thread(error.close)
     expires_at = None if batch.output_seconds is None else now + batch.output_seconds
 
     def end(connection: sqlite3.Connection) -> None:

@@ -102,6 +102,7 @@ RULES = {
             "quantizing",
             "registry",
             "client",
+            "gateway",
             "methods",
             "adapters",
             "launchers",

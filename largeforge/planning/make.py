@@ -13,7 +13,7 @@ from largeforge.hardware import machine
 from largeforge.plan import Plan, Stage
 from largeforge.planning import judging, release, serving, training
 from largeforge.planning.job import PlannedJob
-from largeforge.recipe import data_paths, further_models, profiles, quantization_checks
+from largeforge.recipe import data_paths, further_models, profiles, quantization_checks, routing_files
 from largeforge.recipe.lock import dataset_hashes, lock
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def make_plan(recipe: Recipe, *, recipe_folder: str = "", packs: dict[str, Any] 
         )  # fmt: skip
         stages += _stages(job)
     if recipe.topology is not None and not recipe.sweep.trial:
+        if routing_files.named(recipe.routing):
+            stages.append(serving.route(recipe, found, hashes))
         stages.append(serving.serve(recipe, found, stages))
     contents = {reference: model["sha256"] for reference, model in fixed.items()}
     pinned = dict(line.split("==") for line in recipe.environment.requirements)

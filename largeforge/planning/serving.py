@@ -1,31 +1,55 @@
-"""The stage that serves a topology."""
+"""The stages that judge the routing of a topology, and serve it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from largeforge.plan import Stage
 from largeforge.planning.job import stage_name
-from largeforge.recipe import model_ref
+from largeforge.recipe import model_ref, routing_files
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
-    from largeforge.recipe.schema import Recipe
+    from largeforge.recipe.schema import Expert, Recipe
+
+ROUTE = "route"
+"""Name of the stage that judges routing, and of the input of the stage that serves."""
+
+
+def route(recipe: Recipe, found: Machine, hashes: dict[str, str]) -> Stage:
+    """Train the routers that learn, and refuse to serve where routing is not good enough; hashes are by path."""
+    assert recipe.topology is not None and recipe.router is not None
+    routing = recipe.routing
+    names = {name for _, one in routing_files.routers(recipe.router) if (name := getattr(one, "expert", ""))}
+    asked = [recipe.topology.experts[name] for name in names]
+    inputs, after = _models(recipe, asked)
+    files = [*routing_files.named(routing), *routing_files.learnt(recipe.router)]
+    config = {
+        "topology": recipe.topology.model_dump(),
+        "models": {name: model.model_dump() for name, model in recipe.models.items()},
+        "router": recipe.router.model_dump(), "routing": routing.model_dump(), "serving": recipe.serving.model_dump(),
+        "registry": recipe.registry.model_dump(), "device": found.device, "seed": recipe.seed,
+        "files": {path: hashes.get(path, "") for path in files},
+    }  # fmt: skip
+    gates = ", ".join(f"{metric} {condition}" for metric, condition in routing.gates.items())
+    return Stage(
+        name=ROUTE, kind="route", job="", title="refuse bad routing" if gates else "judge routing", config=config,
+        inputs=inputs, after=tuple(after), threads=found.cores if asked else 1,
+        uses=", ".join(filter(None, ["requests with their experts", "vLLM" if asked else "", gates])),
+        produces="what routers learnt" if routing_files.paths(routing.path) else "go or no go",
+        reusable=not any(_text(recipe, expert).startswith("registry:") for expert in asked),
+    )  # fmt: skip
 
 
 def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     """Serve the experts of a topology, and ask what the recipe asks."""
     assert recipe.topology is not None and recipe.router is not None
-    inputs: dict[str, str] = {}
-    registered = {job.register_as: name for name, job in recipe.training_jobs.items() if job.register_as}
+    inputs, registers = _models(recipe, recipe.topology.experts.values())
     after = [stage.name for stage in before if stage.kind in ("gate", "merge", "quantize", "parity", "register")]
-    for expert in recipe.topology.experts.values():
-        text = expert.model if ":" in expert.model else recipe.models[expert.model].ref
-        ref = model_ref.parse(text)
-        if ref.scheme == "job":
-            inputs[text] = stage_name(recipe, ref.target, ref.selector or "train")
-        elif ref.scheme == "registry" and ref.target in registered:
-            after.append(stage_name(recipe, registered[ref.target], "register"))
+    after += registers
+    if any(stage.name == ROUTE for stage in before):
+        inputs[ROUTE] = ROUTE
     config = {
         "topology": recipe.topology.model_dump(),
         "models": {name: model.model_dump() for name, model in recipe.models.items()},
@@ -40,3 +64,22 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         threads=found.cores, reusable=False, uses=f"vLLM and gateway for {experts}",
         produces=f"http://{recipe.gateway.host}:{recipe.gateway.port or 'any'}/v1" if recipe.serve else "answers",
     )  # fmt: skip
+
+
+def _models(recipe: Recipe, experts: Iterable[Expert]) -> tuple[dict[str, str], list[str]]:
+    """Return the inputs that hold models of experts, and the stages that register others."""
+    inputs: dict[str, str] = {}
+    registers = []
+    registered = {job.register_as: name for name, job in recipe.training_jobs.items() if job.register_as}
+    for expert in experts:
+        text = _text(recipe, expert)
+        ref = model_ref.parse(text)
+        if ref.scheme == "job":
+            inputs[text] = stage_name(recipe, ref.target, ref.selector or "train")
+        elif ref.scheme == "registry" and ref.target in registered:
+            registers.append(stage_name(recipe, registered[ref.target], "register"))
+    return inputs, registers
+
+
+def _text(recipe: Recipe, expert: Expert) -> str:
+    return expert.model if ":" in expert.model else recipe.models[expert.model].ref

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def evaluation(facts: Facts) -> str:
     """Return gates, tables and regressions of the stages that judge a model."""
-    judging = [stage for stage in facts.stages if stage.gates or (stage.kind == "evaluate" and stage.tables)]
+    judging = [stage for stage in facts.stages if stage.gates or (stage.kind in ("evaluate", "route") and stage.tables)]
     cards = "".join(_judgement(stage) for stage in judging)
     fallen = "".join(_regressions(stage) for stage in judging)
     return section("evaluation", "Evaluation", f'<div class="flow">{cards}</div>{fallen}' if cards else "")

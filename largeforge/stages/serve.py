@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from largeforge.artifacts import write_json
 from largeforge.errors import ClientError, LargeForgeError, ModelError, StageError
+from largeforge.gateway.learning import located
 from largeforge.identity import chat_template
 from largeforge.recipe import hub, made_for, model_ref
 from largeforge.recipe.base import Strict
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from largeforge.recipe.schema import Question
 
 ANSWERS = "answers.json"
+ROUTE = "route"
+"""Input with what routers learnt."""
 EXPERT_HEADER = "x-largeforge-expert"
 WATCH_EVERY_S = 0.5
 
@@ -71,7 +74,7 @@ def run(config: Config, context: Context) -> Result:
     deployment = Deployment(
         experts,
         topology=config.topology,
-        router=config.router,
+        router=located(config.router, context.inputs[ROUTE]) if ROUTE in context.inputs else config.router,
         serving=config.serving,
         gateway=config.gateway,
         device=config.device,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXTRAS = {
     "init": "train", "train": "train", "evaluate": "train", "merge": "train", "quantize": "train",
-    "parity": "train", "register": "registry", "serve": "serve",
+    "parity": "train", "register": "registry", "serve": "serve", "route": "gateway",
 }  # fmt: skip
 """Kind of a stage to the extra of LargeForge that it needs."""
 CHOICES = {("adapter", "qlora"): "qlora", ("launcher", "deepspeed"): "deepspeed"}

@@ -19,7 +19,7 @@ CHUNK_INTERVAL_MS = 10.0
 CONNECTIONS = (1, 16, 64, 256)
 OPEN_CONNECTIONS = 16
 WARM_S = 0.5
-MOST_SHARE = 0.8
+MOST_SHARE = 0.5
 """An open loop asks a system for no more than this share of what it can do, or time would count the queue only."""
 
 
@@ -83,7 +83,10 @@ def measure(subject: Subject, cell: Cell, *, load: Path, folder: Path, seconds: 
     if not path.exists():
         path.write_bytes(systems.request(subject.system.model, cell.kind))
     words: dict[str, Any] = {"connections": cell.connections, "request": path, "seconds": seconds, "warm": WARM_S}
-    words |= {"expect": "[DONE]", "events": CHUNKS} if cell.kind == "stream" else {"expect": systems.ANSWER}
+    if cell.kind == "stream":
+        words |= {"expect": "[DONE]", "events": CHUNKS, "ramp": CHUNK_INTERVAL_MS / 1000}
+    else:
+        words |= {"expect": systems.ANSWER}
     rate = min(cell.rate, MOST_SHARE * most) if most else cell.rate
     if rate:
         words["rate"] = f"{rate:.2f}"

@@ -1,10 +1,12 @@
 /* Ask an HTTP server the same thing over many connections and measure how long the answers take: the load of `gateway.py`.
  *
- *   load port=N connections=N request=FILE expect=TEXT [events=N] [seconds=S | requests=N] [warm=S] [least=N] [rate=R]
+ *   load port=N connections=N request=FILE expect=TEXT [events=N] [seconds=S | requests=N] [warm=S] [least=N]
+ *        [rate=R | ramp=S]
  *
  * FILE holds one whole request. Closed loop: each connection asks again as soon as it was answered. With `rate` open
  * loop: requests are due R times a second whatever the server does, and time counts from when a request was due, so that
- * a slow answer also counts for those who wait behind it. Answers within the first `warm` seconds do not count; it ends
+ * a slow answer also counts for those who wait behind it. With `ramp` the connections begin one after the other
+ * within S seconds, so that their streams are out of step. Answers within the first `warm` seconds do not count; it ends
  * after `seconds`, though not before `least` answers, or after `requests` answers, and waits for those on their way.
  *
  * Every answer must have status 200 and TEXT in its body, and "@nanoseconds" exactly `events` times, each the monotonic
@@ -55,7 +57,7 @@ struct connection {
 static int port, num_connections, num_events;
 static char *expected, *request;
 static size_t request_size;
-static double seconds = 3, warm_s, rate;
+static double seconds = 3, warm_s, rate, ramp_s;
 static int64_t most_requests, least_answers;
 
 static int epoll_fd;
@@ -292,6 +294,7 @@ static void read_words(int given, char **words) {
     else if (!strcmp(words[i], "seconds")) seconds = atof(value);
     else if (!strcmp(words[i], "warm")) warm_s = atof(value);
     else if (!strcmp(words[i], "rate")) rate = atof(value);
+    else if (!strcmp(words[i], "ramp")) ramp_s = atof(value);
     else if (!strcmp(words[i], "requests")) most_requests = atoll(value);
     else if (!strcmp(words[i], "least")) least_answers = atoll(value);
     else if (!strcmp(words[i], "request")) {
@@ -317,7 +320,8 @@ int main(int given, char **words) {
     dial(&all[i]);
     push_idle(&all[i]);
   }
-  int64_t now = now_ns(), next = now, period = rate ? (int64_t)(1e9 / rate) : 0, end_ns = 0;
+  int64_t now = now_ns(), next = now, end_ns = 0;
+  int64_t period = rate ? (int64_t)(1e9 / rate) : (int64_t)(1e9 * ramp_s / num_connections);
   begin_ns = now + (int64_t)(warm_s * 1e9);
   for (;;) {
     now = now_ns();
@@ -326,12 +330,14 @@ int main(int given, char **words) {
     if (is_over && !end_ns && !most_requests) end_ns = now;
     if (is_over && num_idle == (size_t)num_connections) break;
     if (end_ns && now > end_ns + DRAIN_S * 1000000000LL) fail("answers did not come within %d s", DRAIN_S);
-    while (!is_over && num_idle && (!rate || next <= now)) {
-      ask(pop_idle(), rate ? next : now);
+    int is_paced = rate || started < num_connections;
+    while (!is_over && num_idle && (!is_paced || next <= now)) {
+      ask(pop_idle(), is_paced ? next : now);
+      is_paced = rate || started < num_connections;
       next += period;
       if (most_requests && started >= most_requests) is_over = 1;
     }
-    if (rate && num_idle && !is_over) {
+    if (is_paced && num_idle && !is_over) {
       struct itimerspec when = {.it_value = {.tv_sec = next / 1000000000LL, .tv_nsec = next % 1000000000LL}};
       timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
     }

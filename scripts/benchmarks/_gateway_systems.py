@@ -144,6 +144,7 @@ def _rust_words(place: Place) -> list[str]:
 
 _LITELLM_ENVIRONMENT = {
     "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "DO_NOT_TRACK": "1",
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # no authentication, as with the others
 }  # fmt: skip
 
 UPSTREAM, OURS, EVERYTHING_1, EVERYTHING_200 = "upstream", "ours", "ours, auto, 1 expert", "ours, auto, 200 experts"

@@ -147,6 +147,8 @@ class _Bench:
         system = systems.SYSTEMS[_names(self._options.systems, ";")[0] if self._options.systems else systems.OURS]
         programs = _peers.install(profile.PACKAGES, self._options.cache)
         with self._running([(system, 1)], Cores.apart(1)) as subjects:
+            if not subjects:
+                raise BenchmarkFailed("\n".join(self.failures))
             return profile.report(
                 subjects[0], load=self._load, folder=self._folder, programs=programs, seconds=self._options.seconds * 4
             )

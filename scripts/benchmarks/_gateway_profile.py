@@ -48,11 +48,20 @@ def _table(stacks: Iterable[str]) -> str:
     for line in stacks:
         frames, _, count = line.rpartition(" ")
         names = frames.split(";")
+        if names[-1].startswith("epoll_"):  # it waits
+            continue
         own[names[-1]] += int(count)
         for name in set(names):
             whole[name] += int(count)
     total = sum(own.values()) or 1
-    lines: list[tuple[str, ...]] = [("function", "own %", "with callees %")]
-    for name, times in own.most_common(MOST_LINES):
-        lines.append((name[:90], f"{100 * times / total:.1f}", f"{100 * whole[name] / total:.1f}"))
-    return columns(lines)
+    ours = [name for name, _ in whole.most_common() if "largeforge/" in name][:MOST_LINES]
+    parts = []
+    for title, names in (
+        ("by their own time", [name for name, _ in own.most_common(MOST_LINES)]),
+        ("of LargeForge", ours),
+    ):
+        lines: list[tuple[str, ...]] = [(f"functions {title}", "own %", "with callees %")]
+        for name in names:
+            lines.append((name[:90], f"{100 * own[name] / total:.1f}", f"{100 * whole[name] / total:.1f}"))
+        parts.append(columns(lines))
+    return "\n\n".join(parts)

@@ -179,10 +179,11 @@ class _Progress:
 
     def __init__(self, context: Context, unit: str = "steps"):
         self._context, self._unit = context, unit
-        self._told = time.monotonic()
+        self._told = math.inf
 
     def __call__(self, done: int, total: int, loss: float | None = None) -> None:
         now = time.monotonic()
+        self._told = min(self._told, now)
         if done < total and now - self._told < TOLD_EVERY_S:
             return
         self._told = now

@@ -30,7 +30,7 @@ def route(recipe: Recipe, found: Machine, hashes: dict[str, str]) -> Stage:
         "models": {name: model.model_dump() for name, model in recipe.models.items()},
         "router": recipe.router.model_dump(), "routing": routing.model_dump(), "serving": recipe.serving.model_dump(),
         "registry": recipe.registry.model_dump(), "device": found.device, "seed": recipe.seed,
-        "files": {path: hashes.get(path, "") for path in files},
+        "files": [hashes.get(path, "") for path in files],
     }  # fmt: skip
     gates = ", ".join(f"{metric} {condition}" for metric, condition in routing.gates.items())
     return Stage(

@@ -52,8 +52,8 @@ class Config(Strict):
     registry: Registry
     device: Literal["cpu", "cuda"]
     seed: int
-    files: dict[str, str] = {}
-    """sha256 of the files of requests, by path: other content is another result."""
+    files: list[str] = []
+    """sha256 of the files of requests: other content is another result."""
 
 
 def run(config: Config, context: Context) -> Result:

@@ -56,10 +56,8 @@ def _table(stacks: Iterable[str]) -> str:
     total = sum(own.values()) or 1
     ours = [name for name, _ in whole.most_common() if "largeforge/" in name][:MOST_LINES]
     parts = []
-    for title, names in (
-        ("by their own time", [name for name, _ in own.most_common(MOST_LINES)]),
-        ("of LargeForge", ours),
-    ):
+    slowest = [name for name, _ in own.most_common(MOST_LINES)]
+    for title, names in (("by their own time", slowest), ("of LargeForge", ours)):
         lines: list[tuple[str, ...]] = [(f"functions {title}", "own %", "with callees %")]
         for name in names:
             lines.append((name[:90], f"{100 * own[name] / total:.1f}", f"{100 * whole[name] / total:.1f}"))

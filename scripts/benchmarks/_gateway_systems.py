@@ -172,9 +172,11 @@ def at_commit(commit: str) -> System:
 def checked_out(commit: str, folder: Path) -> Path:
     """Return a folder with LargeForge's files as of a commit."""
     target = folder / f"at-{commit}"
-    target.mkdir()
+    if target.exists():
+        return target
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit, "largeforge", "conf"], capture_output=True)
     if archive.returncode:
         raise BenchmarkFailed(archive.stderr.decode().strip())
+    target.mkdir()
     subprocess.run(["tar", "-x", "-C", str(target)], input=archive.stdout, check=True)
     return target

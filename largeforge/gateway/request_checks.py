@@ -5,7 +5,7 @@ Only what the gateway itself relies on, or what clients most often get wrong; ev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from largeforge.gateway.errors import bad_request
 
@@ -30,6 +30,11 @@ def check(payload: dict[str, Any], kind: Kind) -> None:
 def json_type(value: Any) -> str:
     """Return the name of a JSON value's type, with its article."""
     return "null" if value is None else _JSON_TYPES[type(value)]
+
+
+def is_whole(value: Any) -> TypeGuard[float]:
+    """Return whether a JSON value is a whole number, however it is written."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 def _chat(payload: dict[str, Any]) -> None:
@@ -70,7 +75,7 @@ def _rerank(payload: dict[str, Any]) -> None:
     documents = _required(payload, "documents", str, list, dict)
     _texts(documents, "documents")
     top_n = payload.get("top_n", 0)
-    if isinstance(top_n, bool) or not isinstance(top_n, int):
+    if not is_whole(top_n):
         _wrong_type("top_n", top_n, "a whole number")
     if top_n < 0:
         bad_request(f"'top_n' must be 0 or more, not {top_n}.", "top_n")

@@ -11,11 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Open(BaseModel):
+class Open(BaseModel):
+    """A shape that may have more than is said here."""
+
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
 
-class ContentPart(_Open):
+class ContentPart(Open):
     """One part of a message."""
 
     type: str
@@ -24,7 +26,7 @@ class ContentPart(_Open):
     """The text of a `text` part."""
 
 
-class Message(_Open):
+class Message(Open):
     """One message of a chat."""
 
     role: str
@@ -32,7 +34,7 @@ class Message(_Open):
     content: str | list[ContentPart] | None = None
 
 
-class _Sampling(_Open):
+class _Sampling(Open):
     model: str = Field(default="auto", examples=["auto"])
     """An expert's name, or `auto` to let the router choose; other names go to the fallback expert."""
     max_tokens: int | None = Field(default=None, ge=1)
@@ -61,7 +63,7 @@ class CompletionRequest(_Sampling):
     """Text, a list of texts, or token ids."""
 
 
-class Usage(_Open):
+class Usage(Open):
     """Tokens read and written."""
 
     prompt_tokens: int
@@ -69,7 +71,7 @@ class Usage(_Open):
     total_tokens: int
 
 
-class ChatChoice(_Open):
+class ChatChoice(Open):
     """One answer."""
 
     index: int
@@ -77,7 +79,7 @@ class ChatChoice(_Open):
     finish_reason: str | None = None
 
 
-class ChatCompletion(_Open):
+class ChatCompletion(Open):
     """A whole answer to a chat."""
 
     id: str
@@ -88,14 +90,14 @@ class ChatCompletion(_Open):
     usage: Usage | None = None
 
 
-class ChatDelta(_Open):
+class ChatDelta(Open):
     """What is new in this event."""
 
     role: str | None = None
     content: str | None = None
 
 
-class ChatChunkChoice(_Open):
+class ChatChunkChoice(Open):
     """Part of one answer."""
 
     index: int
@@ -103,7 +105,7 @@ class ChatChunkChoice(_Open):
     finish_reason: str | None = None
 
 
-class ChatCompletionChunk(_Open):
+class ChatCompletionChunk(Open):
     """The data of one event of a streamed chat."""
 
     id: str
@@ -114,7 +116,7 @@ class ChatCompletionChunk(_Open):
     usage: Usage | None = None
 
 
-class TextChoice(_Open):
+class TextChoice(Open):
     """One answer, or a part of it when streamed."""
 
     index: int
@@ -122,7 +124,7 @@ class TextChoice(_Open):
     finish_reason: str | None = None
 
 
-class Completion(_Open):
+class Completion(Open):
     """An answer to a prompt, or the data of one event of it when streamed."""
 
     id: str
@@ -133,7 +135,7 @@ class Completion(_Open):
     usage: Usage | None = None
 
 
-class ErrorDetail(_Open):
+class ErrorDetail(Open):
     """What went wrong."""
 
     message: str
@@ -145,13 +147,13 @@ class ErrorDetail(_Open):
     """A word for programs, such as `expert_down`; experts send the status."""
 
 
-class Error(_Open):
+class Error(Open):
     """The body of every answer that is an error, and the data of the event that ends a broken stream."""
 
     error: ErrorDetail
 
 
-class ModelCard(_Open):
+class ModelCard(Open):
     """An expert, or `auto`."""
 
     id: str
@@ -164,16 +166,25 @@ class ModelCard(_Open):
     """What the expert is for."""
     root: str = ""
     """The model reference; empty for `auto`."""
+    task: Literal["generate", "embed", "score"] = "generate"
+    """What it does: write answers, turn texts into vectors (and compare them), or score pairs of texts."""
 
 
-class ModelList(_Open):
+class ModelList(Open):
     """All names that `model` may have."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-class RouterOpinion(_Open):
+class RouteQuestion(Open):
+    """Body of `/v1/route`: that of a chat, or of a completion with `prompt`."""
+
+    model: str = "auto"
+    messages: list[dict[str, Any]] = Field(min_length=1, examples=[[{"role": "user", "content": "My order?"}]])
+
+
+class RouterOpinion(Open):
     """What one router of a chain says."""
 
     router: str
@@ -188,7 +199,7 @@ class RouterOpinion(_Open):
     scores: dict[str, float]
 
 
-class RouteExplained(_Open):
+class RouteExplained(Open):
     """Where a request would go, and why."""
 
     object: Literal["route"] = "route"
@@ -212,13 +223,13 @@ class RouteExplained(_Open):
     """All flags as they are for this request."""
 
 
-class Alive(_Open):
+class Alive(Open):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class ExpertHealth(_Open):
+class ExpertHealth(Open):
     """The state of an expert's server."""
 
     state: Literal["unknown", "up", "down"]
@@ -228,7 +239,7 @@ class ExpertHealth(_Open):
     """Since when, in seconds since the epoch."""
 
 
-class Readiness(_Open):
+class Readiness(Open):
     """Whether requests can be answered."""
 
     ready: bool

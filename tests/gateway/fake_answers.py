@@ -52,7 +52,7 @@ def _logprobs(asked: dict[str, Any], kind: str) -> dict[str, Any]:
 def embedded(asked: dict[str, Any]) -> dict[str, Any]:
     """Vectors that tell how long each text is, as numbers or as base64 of float32."""
     texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
-    vectors: list[Any] = [[float(len(text)), 1.0][: asked.get("dimensions") or 2] for text in texts]
+    vectors: list[Any] = [[float(len(text)), 1.0][: int(asked.get("dimensions") or 2)] for text in texts]
     if asked.get("encoding_format") == "base64":
         vectors = [base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
     data = [{"index": index, "object": "embedding", "embedding": vector} for index, vector in enumerate(vectors)]
@@ -68,7 +68,7 @@ def reranked(asked: dict[str, Any]) -> dict[str, Any]:
         for index, text in enumerate(documents)
     ]
     scored.sort(key=lambda result: result["relevance_score"], reverse=True)
-    top = scored[: asked.get("top_n") or None]
+    top = scored[: int(asked.get("top_n") or len(scored))]
     usage = {"prompt_tokens": 3, "total_tokens": 3}
     return {"id": "rerank-1", "model": asked["model"], "usage": usage, "results": top}
 

@@ -15,7 +15,7 @@ from largeforge.gateway.bulk.file_pages import LIFETIMES_S
 from largeforge.gateway.bulk.validation import ENDPOINTS
 from largeforge.gateway.errors import ApiError, bad_request
 from largeforge.gateway.request import read_body
-from largeforge.gateway.request_checks import json_type
+from largeforge.gateway.request_checks import is_whole, json_type
 
 if TYPE_CHECKING:
     import sqlite3
@@ -173,6 +173,6 @@ def _output_seconds(given: Any) -> int | None:
         bad_request(f"'{name}' must be an object whose 'anchor' is 'created_at'.", name)
     seconds = given.get("seconds")
     shortest, longest = LIFETIMES_S
-    if isinstance(seconds, bool) or not isinstance(seconds, int) or not shortest <= seconds <= longest:
+    if not is_whole(seconds) or not shortest <= seconds <= longest:
         bad_request(f"'{name}.seconds' must be from {shortest} to {longest}.", f"{name}.seconds")
-    return seconds
+    return int(seconds)

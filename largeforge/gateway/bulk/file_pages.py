@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from starlette.responses import FileResponse
+from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from largeforge.gateway.bulk import batches, files
@@ -19,7 +19,7 @@ from largeforge.gateway.bulk.uploads import receive_form
 from largeforge.gateway.errors import ApiError, bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PURPOSES = ("batch", "batch_output")
 MOST_LISTED = 10_000
+PIECE_BYTES = 2**18
 LIFETIMES_S = (3600, 2_592_000)
 """Shortest and longest time that a client may ask a file to be kept, as in OpenAI's API."""
 
@@ -86,10 +87,12 @@ class FilePages:
             "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
             "x-content-type-options": "nosniff",
         }
-        path = self._folder / "files" / file.id
-        if not path.is_file():
-            raise not_found("file", "file_id", "file_not_found")
-        return FileResponse(path, headers=headers, media_type="application/octet-stream")
+        try:
+            content = await asyncio.to_thread((self._folder / "files" / file.id).open, "rb")
+        except FileNotFoundError:
+            raise not_found("file", "file_id", "file_not_found") from None
+        headers["content-length"] = str(os.fstat(content.fileno()).st_size)
+        return StreamingResponse(_pieces(content), headers=headers, media_type="application/octet-stream")
 
     async def _delete(self, request: Request) -> Response:
         file = await self._find(request)
@@ -133,6 +136,12 @@ def _lifetime_s(fields: dict[str, str]) -> int | None:
     if not (seconds.isascii() and seconds.isdigit() and shortest <= int(seconds[:10]) <= longest):
         bad_request(f"'expires_after[seconds]' must be from {shortest} to {longest}.", "expires_after[seconds]")
     return int(seconds)
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+            yield piece
 
 
 def _move(source: Path, target: Path) -> None:

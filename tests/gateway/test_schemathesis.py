@@ -1,0 +1,70 @@
+"""schemathesis finds nothing: requests made from the OpenAPI document, valid ones and others, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import jsonschema
+from prometheus_client import CollectorRegistry
+from starlette.responses import JSONResponse, Response
+
+from largeforge.gateway import openapi
+from largeforge.gateway.app import create_app
+from tests.gateway.conftest import FakeVllm
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+class Judge(FakeVllm):
+    """An expert that refuses what is not as the document says, in vLLM's words: the gateway leaves that to experts."""
+
+    REQUESTS = {
+        "chat.completion": "ChatRequest",
+        "text_completion": "CompletionRequest",
+        "embedding": "EmbeddingRequest",
+        "rerank": "RerankRequest",
+        "score": "ScoreRequest",
+    }
+
+    def __init__(self) -> None:
+        super().__init__("Hello")
+        components = openapi.document()["components"]
+        self._judges = {
+            kind: jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": components})
+            for kind, name in self.REQUESTS.items()
+        }
+
+    async def _answer(self, request: Request, kind: str) -> Response:
+        error = jsonschema.exceptions.best_match(self._judges[kind].iter_errors(json.loads(await request.body())))
+        if error is not None:
+            detail = {"message": error.message[:200], "type": "BadRequestError", "param": None, "code": 400}
+            return JSONResponse({"error": detail}, 400)
+        return await super()._answer(request, kind)
+
+
+async def test_finds_nothing(serve_app, make_file, tmp_path):
+    experts = {name: Judge() for name in ("general", "vectors")}
+    servers = {name: await serve_app(expert.app) for name, expert in experts.items()}
+    file = make_file({name: server.url for name, server in servers.items()}, batches={"folder": str(tmp_path / "bulk")})
+    gateway = await serve_app(create_app(file, registry=CollectorRegistry()))
+    argv = [
+        sys.executable, "-m", "schemathesis.cli", "run", gateway.url + "/openapi.json",
+        "--max-examples", "40", "--seed", "1", "--continue-on-failure",
+        "--suppress-health-check", "all", "--generation-database", "none",
+    ]  # fmt: skip
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.gateway.schemathesis_hooks", "PYTHONPATH": "."}
+    process = await asyncio.create_subprocess_exec(
+        *argv, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output = (await process.communicate())[0].decode()
+    await asyncio.gather(gateway.stop(), *(server.stop() for server in servers.values()))
+    assert process.returncode == 0, output
+    (generated, passed) = re.search(r"(\d+) generated, (\d+) passed", output).groups()
+    assert generated == passed
+    assert int(passed) > 500

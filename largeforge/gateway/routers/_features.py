@@ -1,4 +1,4 @@
-"""Text as numbers of hashed features: runs of 3 to 5 bytes, words, and pairs of words.
+"""Text as numbers of hashed features: runs of 4 bytes, words, and pairs of words.
 
 Runs of bytes carry over to other forms of a word, to misspellings, and to scripts that write no spaces; words and pairs
 carry meaning (Joulin et al., Bag of Tricks for Efficient Text Classification, arXiv:1607.01759). Hashes depend on
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
     Ids = np.ndarray[Any, np.dtype[np.uint32]]
 
-MAX_BYTES = 2_048
+MAX_BYTES = 1_024
 """Features are taken from this many bytes at the start of a text."""
-LONGEST_RUN = 5
-SHORTEST_RUN = 3
+RUN = 4
 
 _PRIME = 2_654_435_761
 """Multiplier of the rolling hash, the golden ratio of 32 bits (Knuth, The Art of Computer Programming 3, 6.4)."""
@@ -35,12 +34,10 @@ def features(text: str, *, bits: int) -> Ids:
     content = b" %b " % b" ".join(words)
     single = np.frombuffer(content, dtype=np.uint8).astype(np.uint32)
     prime = np.uint32(_PRIME)
-    found, run = [], single
-    for length in range(2, min(LONGEST_RUN, len(single)) + 1):
-        run = run[:-1] * prime + single[length - 1 :] + np.uint32(length)
-        if length >= SHORTEST_RUN:
-            found.append(run)
+    run = single
+    for length in range(2, min(RUN, len(single)) + 1):
+        run = run[:-1] * prime + single[length - 1 :]
     of_words = np.array([zlib.crc32(word) for word in words], dtype=np.uint32)
-    found += [of_words, of_words[:-1] * prime + of_words[1:]]
-    ids: Ids = (np.concatenate(found) * prime) >> np.uint32(32 - bits)
+    found = np.concatenate([run, of_words, of_words[:-1] * prime + of_words[1:]])
+    ids: Ids = (found * prime) >> np.uint32(32 - bits)
     return ids

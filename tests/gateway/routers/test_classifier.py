@@ -45,7 +45,7 @@ def router(learnt: Path, experts=EXPERTS, **given):
     ("text", "expert"),
     [
         ("where is the SOFA that i orderd", "support"),
-        ("detector=sofa score=0.11", "mapper"),
+        ("detector=sofa score=0.93", "mapper"),
         ("Tell me about sofas.", "general"),
     ],
 )
@@ -112,7 +112,7 @@ def test_features_do_not_change():
     """What was learnt holds only as long as features are the same numbers."""
     assert features("Hi you", bits=16).tolist() == features("  hi   YOU ", bits=16).tolist()
     assert int(features("Hi you, где мой заказ?", bits=16).astype(np.uint64).sum()) == FEATURES
-    assert len(features("x" * 10 * MAX_BYTES, bits=16)) < 4 * MAX_BYTES
+    assert len(features("x" * 10 * MAX_BYTES, bits=16)) <= MAX_BYTES
 
 
-FEATURES = 3_141_021
+FEATURES = 1_310_414

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 START_S = 180.0
-_FIRST = '{ echo -10 > /proc/self/autogroup; } 2>/dev/null; exec nice -n -10 "$@"'
+_FIRST = '{ echo -20 > /proc/self/autogroup; } 2>/dev/null; exec nice -n -20 "$@"'
 """Linux weighs sessions, and then the processes within each."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 

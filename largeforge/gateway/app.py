@@ -19,16 +19,12 @@ from largeforge.gateway.bulk.service import service as bulk_service
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.explain import PATH as ROUTE_PATH
 from largeforge.gateway.explain import Explainer
-from largeforge.gateway.health import Health
 from largeforge.gateway.kinds import PATHS
+from largeforge.gateway.live import Live
 from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
-from largeforge.gateway.proxy import Parts, Proxy
+from largeforge.gateway.proxy import Proxy
 from largeforge.gateway.request import AUTO
-from largeforge.gateway.routing import routing_of
-from largeforge.gateway.services import Servers, services
-from largeforge.gateway.tasks import Tasks
-from largeforge.gateway.upstream import Session, targets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -48,48 +44,29 @@ def create_app(
     wall_clock: Callable[[], float] = time.time,
 ) -> ASGIApp:
     """Return the gateway for a file; its connections and probes live as long as its lifespan."""
-    settings = file.gateway
     registry = registry or CollectorRegistry()
     metrics = Metrics(registry)
-    experts = targets(file)
-    session = Session(connect_timeout_s=settings.connect_timeout_s)
-    health = Health(
-        experts,
-        session.probe,
-        interval_s=settings.health_interval_s,
-        startup_s=settings.connect_timeout_s,
-        metrics=metrics,
-        wall_clock=wall_clock,
-    )
-    servers = Servers(experts, connect_timeout_s=settings.connect_timeout_s)
-    routing = routing_of(file.router, file.topology, services(servers, registry=registry, clock=clock))
-    tasks = Tasks({name: expert.task for name, expert in file.topology.experts.items()})
-    parts = Parts(settings, experts, file.topology.fallback, tasks, routing, health, session, metrics, clock)
+    live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock)
 
     loopback = Loopback()
-    bulk = bulk_service(settings, loopback, wall_clock=wall_clock)
+    bulk = bulk_service(file.gateway, loopback, wall_clock=wall_clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with session, health, bulk.running():
-            await routing.start()
-            try:
-                yield
-            finally:
-                await routing.stop()
-                servers.close()
+        async with live, bulk.running():
+            yield
 
     completions: list[BaseRoute] = [
-        Route(path, Proxy(kind, parts), methods=["POST"], name=kind) for path, kind in PATHS.items()
+        Route(path, Proxy(kind, live, metrics, clock), methods=["POST"], name=kind) for path, kind in PATHS.items()
     ]
-    explainer = Explainer(lambda: routing, max_body_mib=settings.max_body_mib, clock=clock)
+    explainer = Explainer(lambda: live.now.routing, max_body_mib=file.gateway.max_body_mib, clock=clock)
     completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))
     app = Starlette(
         routes=[
             *completions,
             *websocket.routes(loopback),
             *bulk.routes,
-            *_pages(file, health, metrics, created=int(wall_clock())),
+            *_pages(live, metrics, created=int(wall_clock())),
             *docs.routes(),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
@@ -104,7 +81,7 @@ def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
     """Return the body of `/v1/models`: `auto` and every expert."""
     cards = [(AUTO, "Chooses the expert by the request.", "", "", "generate")]
     for name, expert in file.topology.experts.items():
-        upstream = file.upstreams[name]
+        upstream = file.upstreams[name][0]
         cards.append((name, expert.description, upstream.model, upstream.chat_template, expert.task))
     data = [
         {
@@ -122,24 +99,23 @@ def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-def readiness(file: GatewayFile, health: Health) -> dict[str, Any]:
+def readiness(live: Live) -> dict[str, Any]:
     """Return the body of `/ready`: ready means that the fallback expert is up."""
-    report = health.report()
+    report = live.health.report()
     reasons = [f"{name}: {state['reason']}" for name, state in report.items() if state["state"] != "up"]
-    return {"ready": health.is_up(file.topology.fallback), "reasons": reasons, "experts": report}
+    now = live.now
+    return {"ready": now.targets[now.file.topology.fallback].is_up, "reasons": reasons, "experts": report}
 
 
-def _pages(file: GatewayFile, health: Health, metrics: Metrics, *, created: int) -> list[BaseRoute]:
-    listed = orjson.dumps(model_list(file, created=created))
-
+def _pages(live: Live, metrics: Metrics, *, created: int) -> list[BaseRoute]:
     async def models(_: Request) -> Response:
-        return Response(listed, media_type="application/json")
+        return Response(orjson.dumps(model_list(live.now.file, created=created)), media_type="application/json")
 
     async def alive(_: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def ready(_: Request) -> Response:
-        body = readiness(file, health)
+        body = readiness(live)
         status, headers = (200, None) if body["ready"] else (503, {"retry-after": "1"})
         return Response(orjson.dumps(body), status, headers, media_type="application/json")
 

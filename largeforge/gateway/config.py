@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from largeforge.errors import Problem, RecipeError, nearest
 from largeforge.gateway.request import AUTO
@@ -30,6 +30,9 @@ class Upstream(Strict):
     """Model reference, shown in `x-largeforge-model`."""
     lock: str = ""
     """Digest of what is served, shown in `x-largeforge-lock`."""
+    limit: int = Field(default=0, ge=0)
+    """Requests that the server takes at once (vLLM's `max_num_seqs`), 0 for any number; the others wait in the
+    gateway."""
     chat_template: str = ""
     """sha256 of the chat template that conversations are written with, shown in the list of models."""
 
@@ -39,14 +42,18 @@ class Upstream(Strict):
         return url.rstrip("/")
 
 
+def _listed(given: Any) -> Any:
+    return given if isinstance(given, list) else [given]
+
+
 class GatewayFile(Strict):
     """Everything that a gateway process needs to know."""
 
     gateway: Gateway = Gateway()
     router: Router
     topology: Topology
-    upstreams: dict[Name, Upstream]
-    """Server of each expert, by the expert's name."""
+    upstreams: dict[Name, Annotated[list[Upstream], BeforeValidator(_listed), Field(min_length=1)]]
+    """Servers of each expert, by the expert's name: one, or a list of replicas."""
 
     @model_validator(mode="after")
     def _experts_have_upstreams(self) -> GatewayFile:
@@ -57,6 +64,10 @@ class GatewayFile(Strict):
             raise ValueError(f"topology.fallback: '{self.topology.fallback}' is none of: {', '.join(experts)}")
         if missing := experts.keys() - self.upstreams.keys():
             raise ValueError(f"upstreams: no server for {', '.join(sorted(missing))}")
+        for name, expert in experts.items():
+            for other in expert.fallback or ():
+                if other not in experts or other == name:
+                    raise ValueError(f"topology.experts.{name}.fallback: '{other}' is none of the other experts")
         if extra := self.upstreams.keys() - experts.keys():
             raise ValueError(f"upstreams: {', '.join(sorted(extra))} not in topology.experts")
         return self

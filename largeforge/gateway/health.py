@@ -11,7 +11,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from largeforge.gateway.upstream import UpstreamFailed
 
@@ -19,24 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
+    from largeforge.gateway.backend import Backend, State, Target
+    from largeforge.gateway.connection import Pool
     from largeforge.gateway.metrics import Metrics
-    from largeforge.gateway.upstream import Target
 
 TIMEOUTS_UNTIL_DOWN = 3
 
-State = Literal["unknown", "up", "down"]
-
 
 @dataclass
-class _Server:
-    url: str
-    experts: list[str]
-    state: State = "unknown"
-    reason: str = "not probed yet"
-    since: float = 0.0
+class _Watch:
+    backend: Backend
     timeouts: int = 0
     probed: asyncio.Event = field(default_factory=asyncio.Event)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
 
 
 class Health:
@@ -44,8 +40,7 @@ class Health:
 
     def __init__(
         self,
-        targets: Mapping[str, Target],
-        probe: Callable[[str], Awaitable[None]],
+        probe: Callable[[Pool], Awaitable[None]],
         *,
         interval_s: float,
         startup_s: float,
@@ -57,86 +52,108 @@ class Health:
         self._startup_s = startup_s
         self._metrics = metrics
         self._wall_clock = wall_clock
-        by_url: dict[str, _Server] = {}
-        self._servers: dict[str, _Server] = {}
-        for name, target in targets.items():
-            server = by_url.setdefault(target.url, _Server(target.url, [], since=wall_clock()))
-            server.experts.append(name)
-            self._servers[name] = server
-            metrics.upstream_up.labels(name).set(0)
-        self._distinct = list(by_url.values())
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watched: dict[str, _Watch] = {}
+        self._targets: Mapping[str, Target] = {}
 
     async def __aenter__(self) -> Health:
-        self._tasks = [asyncio.create_task(self._watch(server)) for server in self._distinct]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._startup_s):
-                await asyncio.gather(*(server.probed.wait() for server in self._distinct))
+        await self._started()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
+        tasks = [watch.task for watch in self._watched.values() if watch.task]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def is_up(self, expert: str) -> bool:
-        """Return whether the last word on the expert's server was good."""
-        return self._servers[expert].state == "up"
+    def watch(self, targets: Mapping[str, Target]) -> None:
+        """Watch the servers of these experts, and no others; those that are watched already are not asked anew."""
+        self._targets = targets
+        wanted = {replica.url: replica.backend for target in targets.values() for replica in target.replicas}
+        for url in [url for url in self._watched if url not in wanted]:
+            task = self._watched.pop(url).task
+            if task is not None:
+                task.cancel()
+        for url, backend in wanted.items():
+            if url not in self._watched:
+                self._watched[url] = _Watch(backend)
+        for target in targets.values():
+            self._metrics.upstream_up.labels(target.name).set(target.is_up)
 
-    def is_down(self, expert: str) -> bool:
-        """Return whether the expert's server is known to be down; an unknown one is worth a try."""
-        return self._servers[expert].state == "down"
+    async def follow(self, targets: Mapping[str, Target]) -> None:
+        """Watch these experts' servers from now on; return when each was asked once, or after a while."""
+        self.watch(targets)
+        await self._started()
 
-    def reason(self, expert: str) -> str:
-        """Return why the expert's server is not up, in words; empty when it is."""
-        return self._servers[expert].reason
-
-    def mark_down(self, expert: str, reason: str) -> None:
-        """Note that a request found the expert's server dead, and probe it now."""
-        server = self._servers[expert]
-        if server.state != "down":
-            self._set(server, "down", reason)
-            server.wake.set()
+    def mark_down(self, backend: Backend, reason: str) -> None:
+        """Note that a request found a server dead, and probe it now."""
+        if backend.state != "down":
+            self._set(backend, "down", reason)
+            if watch := self._watched.get(backend.url):
+                watch.wake.set()
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Return the state of each expert, why, and since when (seconds since the epoch)."""
-        return {
-            name: {"state": server.state, "reason": server.reason, "since": round(server.since, 3)}
-            for name, server in self._servers.items()
-        }
+        """Return the state of each expert, why, and since when (seconds since the epoch); with several replicas also
+        of each."""
+        return {name: self._of(target) for name, target in self._targets.items()}
 
-    async def _watch(self, server: _Server) -> None:
+    def _of(self, target: Target) -> dict[str, Any]:
+        servers = [replica.backend for replica in target.replicas]
+        best = next((server for server in servers if server.state == "up"), servers[0])
+        said: dict[str, Any] = {"state": best.state, "reason": best.reason, "since": round(best.since, 3)}
+        if best.state == "up" and best.trouble:
+            said |= {"state": "down", "reason": best.trouble}
+        if len(servers) > 1:
+            said["replicas"] = [
+                {
+                    "url": server.url, "state": server.state, "reason": server.reason, "breaker": server.breaker.state,
+                    "outstanding": server.outstanding, "since": round(server.since, 3),
+                }
+                for server in servers
+            ]  # fmt: skip
+        return said
+
+    async def _started(self) -> None:
+        new = [watch for watch in self._watched.values() if watch.task is None]
+        for watch in new:
+            watch.task = asyncio.create_task(self._keep_asking(watch))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._startup_s):
+                await asyncio.gather(*(watch.probed.wait() for watch in new))
+
+    async def _keep_asking(self, watch: _Watch) -> None:
         while True:
-            server.wake.clear()
-            await self._check(server)
-            server.probed.set()
+            watch.wake.clear()
+            await self._check(watch)
+            watch.probed.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval_s):
-                    await server.wake.wait()
+                    await watch.wake.wait()
 
-    async def _check(self, server: _Server) -> None:
+    async def _check(self, watch: _Watch) -> None:
+        backend = watch.backend
         try:
-            await self._probe(server.url)
+            await self._probe(backend.pool)
         except UpstreamFailed as failure:
-            server.timeouts = 0
-            self._set(server, "down", describe(failure))
+            watch.timeouts = 0
+            self._set(backend, "down", describe(failure))
         except TimeoutError:
-            server.timeouts += 1
-            if server.state != "up" or server.timeouts >= TIMEOUTS_UNTIL_DOWN:
-                self._set(server, "down", "does not answer its health probe")
+            watch.timeouts += 1
+            if backend.state != "up" or watch.timeouts >= TIMEOUTS_UNTIL_DOWN:
+                self._set(backend, "down", "does not answer its health probe")
         else:
-            server.timeouts = 0
-            self._set(server, "up", "")
+            watch.timeouts = 0
+            self._set(backend, "up", "")
 
-    def _set(self, server: _Server, state: State, reason: str) -> None:
-        if server.state != state:
-            server.since = self._wall_clock()
-        server.state = state
-        server.reason = reason
-        for expert in server.experts:
-            self._metrics.upstream_up.labels(expert).set(1 if state == "up" else 0)
+    def _set(self, backend: Backend, state: State, reason: str) -> None:
+        if backend.state != state:
+            backend.since = self._wall_clock()
+        backend.state = state
+        backend.reason = reason
+        for expert in backend.experts:
+            if target := self._targets.get(expert):
+                self._metrics.upstream_up.labels(expert).set(target.is_up)
 
 
 def describe(failure: UpstreamFailed) -> str:
@@ -148,5 +165,6 @@ def describe(failure: UpstreamFailed) -> str:
         "connect-timeout": "does not accept connections",
         "reset": "closed the connection",
         "broken": "answers with what is no HTTP",
+        "timeout": "sent nothing in time",
     }
     return words[failure.kind]

@@ -43,6 +43,15 @@ class Metrics:
         self.upstream_up = Gauge(
             f"{prefix}_upstream_up", "Whether the expert's server is up.", ["expert"], registry=registry
         )
+        self.retries = Counter(
+            f"{prefix}_retries",
+            "Further attempts of requests, at another replica.",
+            ["expert", "why"],
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            f"{prefix}_requests_waiting", "Requests that wait for a busy expert.", ["expert"], registry=registry
+        )
         for reason in ("unknown-model", "expert-down"):
             self.fallbacks.labels(reason)
 

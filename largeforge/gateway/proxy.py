@@ -1,7 +1,7 @@
-"""Answer completion requests: read, route, ask the expert, fall back once, relay the bytes.
+"""Answer completion requests: read, route, ask the expert or who answers in its place, relay the bytes.
 
-The fallback is tried only while nothing has reached the client. An upstream's 4xx is an answer
-and passes unchanged; its 5xx, a refused or broken connection, or bad health is a failure.
+Another expert is tried only while nothing has reached the client. A server's 4xx is an answer and passes unchanged; its
+5xx, a refused or broken connection, or bad health is a failure.
 """
 
 from __future__ import annotations
@@ -11,47 +11,34 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from largeforge.gateway.access import Exchange, exchange_of
+from largeforge.gateway.backend import header_value
 from largeforge.gateway.errors import ApiError
-from largeforge.gateway.health import Health, describe
 from largeforge.gateway.request import ClientGone, Request, parse, read_body
 from largeforge.gateway.respond import Headers, Outbox, while_connected
-from largeforge.gateway.routing import Route, Routing
+from largeforge.gateway.routing import Route
 from largeforge.gateway.tasks import has_fallback
-from largeforge.gateway.upstream import Reply, Session, Target, UpstreamDied, UpstreamFailed, header_value
+from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from starlette.types import Receive, Scope, Send
 
+    from largeforge.gateway.dispatch import Answering
     from largeforge.gateway.kinds import Kind
+    from largeforge.gateway.live import Generation, Live
     from largeforge.gateway.metrics import Metrics
-    from largeforge.gateway.tasks import Tasks
-    from largeforge.recipe.schema import Gateway
 
 CLIENT_CLOSED = 499
 """Status in logs and metrics when the client left before its answer; nginx's convention."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the proxy works with; one set serves all its endpoints."""
-
-    settings: Gateway
-    targets: Mapping[str, Target]
-    fallback: str
-    tasks: Tasks
-    routing: Routing
-    health: Health
-    session: Session
-    metrics: Metrics
-    clock: Callable[[], float]
 
 
 @dataclass
 class _Call:
     """One request on its way."""
 
+    now: Generation
+    """What was served when it came; it ends with that."""
     request: Request
     route: Route
     exchange: Exchange
@@ -64,17 +51,17 @@ class _Call:
 class Proxy:
     """The ASGI endpoint of one kind of completion."""
 
-    def __init__(self, kind: Kind, parts: Parts):
+    def __init__(self, kind: Kind, live: Live, metrics: Metrics, clock: Callable[[], float]):
         self._kind = kind
-        self._parts = parts
-        self._max_bytes = int(parts.settings.max_body_mib * 2**20)
+        self._live = live
+        self._metrics = metrics
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens is an answer, a log line and a count."""
-        parts = self._parts
         exchange = exchange_of(scope)
-        out = Outbox(send, parts.clock)
-        parts.metrics.in_flight.inc()
+        out = Outbox(send, self._clock)
+        self._metrics.in_flight.inc()
         try:
             await self._handle(scope, receive, exchange, out)
         except ApiError as error:
@@ -84,68 +71,57 @@ class Proxy:
         except asyncio.CancelledError:
             await out.error(_shutting_down(), exchange.headers)
         finally:
-            parts.metrics.in_flight.dec()
+            self._metrics.in_flight.dec()
             exchange.status = out.status or 500
-            parts.metrics.observe(
+            self._metrics.observe(
                 expert=exchange.expert,
                 status=exchange.status,
-                duration_s=parts.clock() - exchange.started,
+                duration_s=self._clock() - exchange.started,
                 first_byte_s=None if out.first_byte_at is None else out.first_byte_at - exchange.started,
             )
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: Exchange, out: Outbox) -> None:
-        parts = self._parts
-        request = parse(await read_body(scope, receive, self._max_bytes), self._kind, scope["headers"])
-        route = parts.tasks.route(request) or await parts.routing.route(request)
-        call = _Call(request, route, exchange, out, _upstream_head(scope, exchange.request_id))
+        now = self._live.now
+        max_bytes = int(now.file.gateway.max_body_mib * 2**20)
+        request = parse(await read_body(scope, receive, max_bytes), self._kind, scope["headers"])
+        route = now.tasks.route(request) or await now.routing.route(request)
+        call = _Call(now, request, route, exchange, out, _upstream_head(scope, exchange.request_id))
         await while_connected(receive, self._answer(call))
 
     async def _answer(self, call: _Call) -> None:
-        limit_s = self._parts.settings.request_timeout_s
+        limit_s = call.now.file.gateway.request_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                reply = await self._ask(call)
+                answering = await self._ask(call)
                 try:
-                    await self._relay(call, reply)
+                    await self._relay(call, answering)
                 finally:
-                    reply.close()
+                    answering.close()
         except TimeoutError:
             message = f"Expert '{call.exchange.expert}' did not finish its answer within {limit_s:g} s."
             raise ApiError(504, message, code="timeout") from None
 
-    async def _ask(self, call: _Call) -> Reply:
-        """Return the reply of the route's expert, or of the fallback when that expert fails."""
-        parts, route = self._parts, call.route
+    async def _ask(self, call: _Call) -> Answering:
+        """Return the answer of the route's expert, or of the first in its place that gives one."""
+        route = call.route
         if route.fallback:
-            parts.metrics.fallbacks.labels(route.fallback).inc()
-        try:
-            return await self._ask_expert(call, route.expert, route)
-        except UpstreamFailed as failure:
-            if route.expert == parts.fallback or not has_fallback(call.request.kind):
-                raise self._unavailable(call, failure) from failure
-        parts.metrics.fallbacks.labels("expert-down").inc()
-        rerouted = Route(parts.fallback, route.reason, route.requested, fallback="expert-down")
-        try:
-            return await self._ask_expert(call, parts.fallback, rerouted)
-        except UpstreamFailed as failure:
-            raise self._unavailable(call, failure) from failure
-
-    async def _ask_expert(self, call: _Call, expert: str, route: Route) -> Reply:
-        parts = self._parts
-        target = parts.targets[expert]
-        call.exchange.expert = expert
-        call.exchange.headers = [*target.headers, *_route_headers(route)]
-        try:
-            if parts.health.is_down(expert):
-                raise UpstreamFailed("down")
-            body = call.request.body_for(target.served_model)
-            return await parts.session.post(target, call.request.kind, body, call.upstream_head)
-        except UpstreamFailed as failure:
-            reason = parts.health.reason(expert) if failure.kind == "down" else describe(failure)
-            call.failures.append(f"'{expert}' {reason}")
-            if failure.kind in ("refused", "connect-timeout", "reset", "broken"):
-                parts.health.mark_down(expert, reason)
-            raise
+            self._metrics.fallbacks.labels(route.fallback).inc()
+        others = call.now.fallbacks[route.expert] if has_fallback(call.request.kind) else ()
+        for expert in (route.expert, *others):
+            if expert != call.route.expert:
+                self._metrics.fallbacks.labels("expert-down").inc()
+                route = Route(expert, route.reason, call.route.requested, fallback="expert-down")
+            target = call.now.targets[expert]
+            call.exchange.expert = expert
+            call.exchange.headers = [*target.replicas[0].headers, *_route_headers(route)]
+            try:
+                answering = await call.now.dispatch.ask(target, call.request, call.upstream_head, call.failures)
+            except UpstreamFailed as failure:
+                last = failure
+                continue
+            call.exchange.headers = [*answering.replica.headers, *_route_headers(route)]
+            return answering
+        raise self._unavailable(call, last) from last
 
     def _unavailable(self, call: _Call, failure: UpstreamFailed) -> ApiError:
         """Return the error for a request that no expert could answer."""
@@ -157,12 +133,12 @@ class Proxy:
         if failure.retry_after.isdigit():
             retry_after_s = float(failure.retry_after)
         elif failure.kind != "status" or status == 503:
-            retry_after_s = self._parts.settings.health_interval_s
+            retry_after_s = call.now.file.gateway.health_interval_s
         message = f"No expert could answer: {', '.join(call.failures)}."
         return ApiError(status, message, code="expert_down", retry_after_s=retry_after_s)
 
-    async def _relay(self, call: _Call, reply: Reply) -> None:
-        headers: Headers = list(call.exchange.headers)
+    async def _relay(self, call: _Call, answering: Answering) -> None:
+        reply, headers = answering.reply, list(call.exchange.headers)
         if not reply.is_stream:
             if reply.retry_after:
                 headers.append((b"retry-after", reply.retry_after))
@@ -170,20 +146,17 @@ class Proxy:
             return
         await call.out.stream(headers)
         try:
-            await _relay_lines(reply, call.out)
+            await _relay_lines(answering, call.out)
         except UpstreamDied as died:
-            expert = call.exchange.expert
-            self._parts.health.mark_down(expert, "broke off a stream")
-            raise ApiError(
-                502, f"Expert '{expert}' broke off in the middle of its answer.", code="expert_died"
-            ) from died
+            message = f"Expert '{call.exchange.expert}' broke off in the middle of its answer."
+            raise ApiError(502, message, code="expert_died") from died
 
 
-async def _relay_lines(reply: Reply, out: Outbox) -> None:
+async def _relay_lines(answering: Answering, out: Outbox) -> None:
     """Relay a stream as it arrives, holding back only an unfinished last line, so that what a
     dying server leaves behind never reaches the client as half an event."""
     held = b""
-    async for chunk in reply.chunks():
+    async for chunk in answering.chunks():
         data = held + chunk if held else chunk
         end = data.rfind(b"\n") + 1
         held = data[end:]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from largeforge.gateway.upstream import Target
+    from largeforge.gateway.backend import Replica, Target
 
 MOST_ANSWER_BYTES = 64 * 2**20
 _HEAD = b"content-type: application/json\r\n"
@@ -31,9 +31,10 @@ class Servers:
 
     async def post_json(self, server: str, path: str, body: Mapping[str, Any]) -> Any:
         """Send JSON to an expert's server, or to an address, and return the JSON of its answer."""
-        target = self._targets.get(server)
-        given = {**body, "model": target.served_model} if target else body
-        pool = self._pool(target.url if target else server)
+        replica, given = self._replica(server), body
+        if replica is not None:
+            given = {**body, "model": replica.served_model}
+        pool = replica.backend.pool if replica else self._pool(server)
         try:
             answer = await pool.request(b"POST", path.encode(), _HEAD, orjson.dumps(given))
             try:
@@ -49,10 +50,19 @@ class Servers:
         except orjson.JSONDecodeError:
             raise ServiceFailed("no-json") from None
 
+    def follow(self, targets: Mapping[str, Target]) -> None:
+        """Take another topology's experts for those that are asked by name."""
+        self._targets = targets
+
     def close(self) -> None:
         """Close all connections."""
         for pool in self._pools.values():
             pool.close()
+
+    def _replica(self, expert: str) -> Replica | None:
+        """Return a replica of an expert, one that is well where there is one."""
+        replicas = self._targets[expert].replicas if expert in self._targets else ()
+        return next((one for one in replicas if one.backend.is_well), replicas[0] if replicas else None)
 
     def _pool(self, url: str) -> Pool:
         if url not in self._pools:

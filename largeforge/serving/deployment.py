@@ -53,6 +53,7 @@ class Deployment:
     ):
         self.url = ""
         self._servers = ModelServers(experts, serving=serving, device=device, logs=logs, report=report, cores=cores)
+        self._limit = serving.max_num_seqs
         self._topology = topology
         self._router = router
         self._gateway = gateway
@@ -106,14 +107,19 @@ class Deployment:
 
     def _gateway_file(self) -> dict[str, Any]:
         upstreams = {
-            expert.name: {
-                "url": f"http://{vllm.HOST}:{self._servers.ports[expert.name]}",
-                "served_model": expert.name,
-                "model": expert.reference,
-                "lock": expert.lock,
-                "chat_template": templates.sha256(self._servers.templates[place.base.name] or expert.chat_template),
-            }
+            expert.name: [
+                {
+                    "url": f"http://{vllm.HOST}:{port}",
+                    "served_model": expert.name,
+                    "model": expert.reference,
+                    "lock": expert.lock,
+                    "limit": self._limit,
+                    "chat_template": templates.sha256(self._servers.templates[place.base.name] or expert.chat_template),
+                }
+                for port in self._servers.replicas[expert.name]
+            ]
             for place in self._servers.placements
+            if place.replica == 1
             for expert in place.experts
         }
         return {

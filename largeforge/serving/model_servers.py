@@ -1,7 +1,8 @@
 """The vLLM servers of some models, without a gateway before them, as one context.
 
     with ModelServers(experts, ...) as servers:
-        servers.ports           # name of each expert to the port of its server
+        servers.ports           # name of each expert to the port of its (first) server
+    servers.replicas        # name of each expert to the ports of all its servers
         servers.watch()         # raises when a process has died
 
 Each server says before the block begins that it writes conversations as the training did. Should this process be
@@ -45,6 +46,7 @@ class ModelServers:
         cores: int = 0,
     ):
         self.ports: dict[str, int] = {}
+        self.replicas: dict[str, list[int]] = {}
         self.placements = placement.place(experts)
         self.templates = {place.base.name: templates.chosen(place) for place in self.placements}
         self._serving = serving
@@ -61,7 +63,9 @@ class ModelServers:
         """
         try:
             ports = server.free_ports(len(self.placements))
-            probe = templates.Probe([place for place in self.placements if place.base.task == "generate"])
+            probe = templates.Probe(
+                [place for place in self.placements if place.base.task == "generate" and place.replica == 1]
+            )
             try:
                 self._start_models(ports)
                 self._verify_templates(ports, probe.results())
@@ -70,8 +74,10 @@ class ModelServers:
         except BaseException:
             self.stop()
             raise
-        pairs = zip(self.placements, ports, strict=True)
-        self.ports = {expert.name: port for place, port in pairs for expert in place.experts}
+        for place, port in zip(self.placements, ports, strict=True):
+            for expert in place.experts:
+                self.replicas.setdefault(expert.name, []).append(port)
+        self.ports = {name: found[0] for name, found in self.replicas.items()}
         return self
 
     def __exit__(
@@ -116,7 +122,7 @@ class ModelServers:
         )
         offline = all(expert.is_local for expert in place.experts)
         environment = vllm.environment(self._serving, device=self._device, offline=offline, threads=threads)
-        log = self._logs / f"vllm-{place.base.name}.log"
+        log = self._logs / f"vllm-{place.label}.log"
         return Server(place.title, argv, log=log, environment=environment, grace_s=VLLM_GRACE_S)
 
     def _template_file(self, place: Placement) -> str:

@@ -24,6 +24,8 @@ class ServedExpert:
     """Where the files came from, as answers name it."""
     revision: str = ""
     """Revision of a hub repository."""
+    replicas: int = 1
+    """Servers that answer for it."""
     adapter_on: str = ""
     """The expert whose server carries this one as a LoRA adapter."""
     lock: str = ""
@@ -52,6 +54,8 @@ class Placement:
 
     base: ServedExpert
     adapters: tuple[ServedExpert, ...] = ()
+    replica: int = 1
+    """Which of the servers that answer for the same it is, from 1."""
 
     @property
     def experts(self) -> tuple[ServedExpert, ...]:
@@ -61,20 +65,27 @@ class Placement:
     @property
     def title(self) -> str:
         """Name for people."""
-        return f"vLLM for {', '.join(expert.name for expert in self.experts)}"
+        which = f" (replica {self.replica})" if self.base.replicas > 1 else ""
+        return f"vLLM for {', '.join(expert.name for expert in self.experts)}{which}"
+
+    @property
+    def label(self) -> str:
+        """Name in files."""
+        return self.base.name if self.replica == 1 else f"{self.base.name}-{self.replica}"
 
 
 def place(experts: Sequence[ServedExpert]) -> list[Placement]:
-    """Return one placement for each expert that has a server of its own.
+    """Return one placement for each replica of each expert that has a server of its own.
 
     Raises ServingError with every expert whose files do not fit what the topology says.
     """
     if faults := [fault for expert in experts if (fault := _fault(expert, experts))]:
         raise ServingError("\n".join(faults))
     return [
-        Placement(base, tuple(expert for expert in experts if expert.adapter_on == base.name))
+        Placement(base, tuple(expert for expert in experts if expert.adapter_on == base.name), replica)
         for base in experts
         if not base.adapter_on
+        for replica in range(1, base.replicas + 1)
     ]
 
 
@@ -90,6 +101,8 @@ def threads_each(cores: int, *, num_servers: int) -> int:
 
 def _fault(expert: ServedExpert, experts: Sequence[ServedExpert]) -> str:
     key = f"topology.experts.{expert.name}"
+    if expert.adapter_on and expert.replicas > 1:
+        return f"{key}.replicas = {expert.replicas}: it has as many as {expert.adapter_on}, whose servers carry it."
     if expert.adapter_on:
         base = next((other for other in experts if other.name == expert.adapter_on), None)
         if base is None or base.adapter_on:

@@ -113,6 +113,7 @@ def served_experts(config: Config, context: Context) -> list[ServedExpert]:
                 location=location,
                 reference=found.reference,
                 revision=found.revision,
+                replicas=expert.replicas,
                 adapter_on=expert.adapter_on,
                 lock=found.lock,
                 chat_template=given or _template(location, reference),

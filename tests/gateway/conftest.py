@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -187,8 +187,8 @@ def usage_event(model: str, kind: str) -> bytes:
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
-def gateway_file(urls: dict[str, str], **gateway: Any) -> GatewayFile:
-    """A topology of those experts that have an address, out of these; `general` is the fallback."""
+def gateway_file(urls: Mapping[str, str | list[str]], *, limit: int = 0, **gateway: Any) -> GatewayFile:
+    """A topology of those experts that have addresses, out of these; `general` is the fallback."""
     experts: dict[str, Any] = {
         "general": {"model": "registry:base/1", "description": "Everything else."},
         "support": {"model": "registry:support/1", "keywords": ["order", "refund"], "description": "Orders."},
@@ -202,8 +202,17 @@ def gateway_file(urls: dict[str, str], **gateway: Any) -> GatewayFile:
             "router": {"name": "keyword"},
             "topology": {"experts": {name: experts[name] for name in urls}, "fallback": "general"},
             "upstreams": {
-                name: {"url": url, "served_model": name, "model": f"registry:{name}/1", "lock": f"lock-{name}"}
-                for name, url in urls.items()
+                name: [
+                    {
+                        "url": url,
+                        "served_model": name,
+                        "model": f"registry:{name}/1",
+                        "lock": f"lock-{name}",
+                        "limit": limit,
+                    }
+                    for url in ([given] if isinstance(given, str) else given)
+                ]
+                for name, given in urls.items()
             },
         }
     )

@@ -32,7 +32,7 @@ def read(tmp_path, content):
 
 
 def test_reads(tmp_path, content):
-    assert read(tmp_path, content).upstreams["general"].url == "http://127.0.0.1:9001"
+    assert read(tmp_path, content).upstreams["general"][0].url == "http://127.0.0.1:9001"
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_reads(tmp_path, content):
         (lambda c: c["upstreams"].clear(), "no server for general"),
         (lambda c: c["upstreams"].update(other=c["upstreams"]["general"]), "other not in topology.experts"),
         (lambda c: c["topology"].update(fallback="none"), "'none' is none of: general"),
-        (lambda c: c["upstreams"]["general"].update(url="ftp://x"), "upstreams.general.url"),
-        (lambda c: c["upstreams"]["general"].update(url="http://u:p@x"), "upstreams.general.url"),
-        (lambda c: c["upstreams"]["general"].update(extra=1), "upstreams.general.extra"),
+        (lambda c: c["upstreams"]["general"].update(url="ftp://x"), "upstreams.general.0.url"),
+        (lambda c: c["upstreams"]["general"].update(url="http://u:p@x"), "upstreams.general.0.url"),
+        (lambda c: c["upstreams"]["general"].update(extra=1), "upstreams.general.0.extra"),
         (lambda c: c.update(topolgy={}), "Did you mean 'topology'?"),
         (lambda c: c["router"].update(name="magic"), "router.name"),
         (

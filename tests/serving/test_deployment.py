@@ -9,9 +9,11 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from largeforge import reaper
@@ -70,10 +72,25 @@ def test_gateway_is_told_what_each_expert_is(expert: Make, deploy: Deploy, tmp_p
     general, mapper = expert("general"), expert("mapper", adapter_on="general")
     with deploy(general, mapper):
         upstreams = json.loads((tmp_path / "logs/gateway.json").read_text())["upstreams"]
-    assert upstreams["mapper"]["model"] == mapper.reference
-    assert upstreams["mapper"]["served_model"] == "mapper"
-    assert upstreams["mapper"]["lock"] == "l0"
-    assert upstreams["mapper"]["url"] == upstreams["general"]["url"]
+    ((told,), (base,)) = upstreams["mapper"], upstreams["general"]
+    assert told["model"] == mapper.reference
+    assert (told["served_model"], told["lock"], told["limit"]) == ("mapper", "l0", 256)
+    assert told["url"] == base["url"]
+
+
+def test_replicas_are_servers_of_their_own_with_all_adapters(expert: Make, deploy: Deploy, tmp_path: Path) -> None:
+    general = replace(expert("general"), replicas=2)
+    with deploy(general, expert("mapper", adapter_on="general")) as deployment:
+        upstreams = json.loads((tmp_path / "logs/gateway.json").read_text())["upstreams"]
+        ready = httpx.get(f"{deployment.url}/ready").json()["experts"]
+        answered = {ask(deployment.url, "mapper please") for _ in range(4)}
+    urls = [told["url"] for told in upstreams["general"]]
+    assert len(set(urls)) == 2
+    assert [told["url"] for told in upstreams["mapper"]] == urls
+    assert [one["state"] for one in ready["mapper"]["replicas"]] == ["up", "up"]
+    assert answered == {("mapper", "mapper: mapper please")}
+    assert {path.name for path in (tmp_path / "logs").glob("vllm-*.log")} == {"vllm-general.log", "vllm-general-2.log"}
+    assert nothing_is_left()
 
 
 def test_death_at_start_is_explained(expert: Make, deploy: Deploy) -> None:

@@ -84,7 +84,7 @@ def test_a_server_that_writes_the_same_is_served(
     general = replace(expert("general"), chat_template=ONE, template_is_given=True)
     (Path(general.location) / "tokens.json").write_text(json.dumps({"tokens": [1, 2, 3]}))
     with deploy(general):
-        told = json.loads((tmp_path / "logs/gateway.json").read_text())["upstreams"]["general"]
+        told = json.loads((tmp_path / "logs/gateway.json").read_text())["upstreams"]["general"][0]
         log = (tmp_path / "logs/vllm-general.log").read_text()
     assert told["chat_template"] == templates.sha256(ONE)
     assert f"--chat-template {tmp_path}/logs/chat_template-general.jinja" in log

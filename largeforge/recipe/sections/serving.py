@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from largeforge.recipe.base import Name, Port, Strict
+from largeforge.recipe.sections.resilience import Balance, Breaker, Queue, Retries
 from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
 
 
@@ -17,6 +18,11 @@ class Expert(Strict):
     """A key of `models`, or a model reference."""
     task: Literal["generate", "embed", "score"] = "generate"
     """What the model does: write answers, turn texts into vectors, or judge pairs of texts (rerank)."""
+    replicas: int = Field(default=1, gt=0)
+    """Servers that answer for it, each with a copy of the model; of one on another's server leave it at 1."""
+    fallback: list[Name] | None = None
+    """Experts that answer in its place when none of its servers does, one after the other; `topology.fallback` where it
+    is not given, nobody where it is empty."""
     adapter_on: str = ""
     """Another expert whose server also carries this one as a LoRA adapter; empty means a server of its own."""
     description: str = ""
@@ -128,6 +134,15 @@ class Gateway(Strict):
     """Seconds between two health probes of each expert."""
     max_body_mib: float = Field(default=8.0, gt=0)
     """Largest request body."""
+    balance: Balance = "least_outstanding"
+    """How one of an expert's replicas is chosen: the one with the fewest unfinished requests, or the one that answered
+    the same beginning before (`prefix`), whose KV cache has it."""
+    retries: Retries = Retries()
+    """Further attempts when a server fails before the first byte of its answer."""
+    breaker: Breaker = Breaker()
+    """When a failing server is left alone."""
+    queue: Queue = Queue()
+    """Requests that wait for a busy expert."""
     batches: Batches = Batches()
     """Files and batches."""
 

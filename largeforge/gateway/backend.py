@@ -1,0 +1,144 @@
+"""The servers behind the gateway, and the experts that they answer for.
+
+A server (`Backend`) may answer for several experts: a model and the adapters on it. An expert may have several servers:
+its replicas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from largeforge.gateway.breaker import Breaker
+from largeforge.gateway.connection import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from largeforge.gateway.config import GatewayFile, Upstream
+
+State = Literal["unknown", "up", "down"]
+
+
+class Backend:
+    """One server: its connections, what it has to do, and whether it is well."""
+
+    def __init__(self, url: str, *, limit: int, connect_timeout_s: float, breaker: Breaker, since: float = 0.0):
+        self.url = url
+        self.limit = limit
+        """Requests that it takes at once; 0 for any number."""
+        self.pool = Pool(url, connect_timeout_s=connect_timeout_s)
+        self.breaker = breaker
+        self.outstanding = 0
+        """Requests that it has not finished."""
+        self.state: State = "unknown"
+        self.reason = "not probed yet"
+        self.since = since
+        self.experts: list[str] = []
+
+    @property
+    def is_well(self) -> bool:
+        """Whether a request may be sent to it."""
+        return self.state != "down" and self.breaker.lets_through
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another request at once."""
+        return not self.limit or self.outstanding < self.limit
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not used, in words; empty when it is."""
+        if self.state == "down":
+            return self.reason
+        return "" if self.breaker.lets_through else "failed again and again and is left alone for a while"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Replica:
+    """One server of one expert: what it calls the model, and the headers that name it to clients."""
+
+    expert: str
+    backend: Backend
+    served_model: str
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
+        return self.backend.url
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Target:
+    """One expert with its replicas."""
+
+    name: str
+    replicas: tuple[Replica, ...]
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no replica may be asked; one that was not probed yet is worth a try."""
+        return not any(replica.backend.is_well for replica in self.replicas)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether some replica answered its last probe and is in use."""
+        return any(replica.backend.state == "up" and replica.backend.is_well for replica in self.replicas)
+
+    @property
+    def trouble(self) -> str:
+        """Why no replica is used, in words."""
+        said = dict.fromkeys(replica.backend.trouble for replica in self.replicas)
+        return " / ".join(reason for reason in said if reason)
+
+
+def targets(
+    file: GatewayFile, *, clock: Callable[[], float], wall_clock: Callable[[], float], kept: Mapping[str, Backend] = {}
+) -> dict[str, Target]:
+    """Return the experts of a gateway file, in the order of the topology.
+
+    Servers of `kept` are taken over with their connections and what is known of them, so that a new file changes
+    nothing for those that it still names.
+    """
+    backends: dict[str, Backend] = {}
+    found = {}
+    for name in file.topology.experts:
+        replicas = []
+        for upstream in file.upstreams[name]:
+            backend = backends.get(upstream.url)
+            if backend is None:
+                backend = backends[upstream.url] = kept.get(upstream.url) or _backend(
+                    file, upstream, clock, wall_clock()
+                )
+                backend.experts = []
+                backend.limit, backend.breaker.settings = upstream.limit, file.gateway.breaker
+            backend.experts.append(name)
+            replicas.append(Replica(name, backend, upstream.served_model, _headers(name, upstream)))
+        found[name] = Target(name, tuple(replicas))
+    return found
+
+
+def backends(experts: Mapping[str, Target]) -> dict[str, Backend]:
+    """Return the servers of all experts by address, each once."""
+    return {replica.url: replica.backend for target in experts.values() for replica in target.replicas}
+
+
+def header_value(text: str) -> bytes:
+    """Return any text as a header value: what is not printable ASCII is percent-encoded, long text is cut."""
+    return quote(text, safe=" !#$&'()*+,/:;=?@[]~")[:256].encode()
+
+
+def _backend(file: GatewayFile, upstream: Upstream, clock: Callable[[], float], now: float) -> Backend:
+    breaker = Breaker(file.gateway.breaker, clock)
+    timeout_s = file.gateway.connect_timeout_s
+    return Backend(upstream.url, limit=upstream.limit, connect_timeout_s=timeout_s, breaker=breaker, since=now)
+
+
+def _headers(name: str, upstream: Upstream) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-largeforge-expert", name.encode()),
+        (b"x-largeforge-model", header_value(upstream.model)),
+        (b"x-largeforge-lock", header_value(upstream.lock)),
+    )

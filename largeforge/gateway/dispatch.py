@@ -1,0 +1,175 @@
+"""Get an answer from one expert: the right replica, another one when it fails, a second one when it is slow.
+
+All of it ends with the first byte of the answer: whatever fails later is the client's to know. Further attempts, hedges
+included, come out of one budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from largeforge.gateway import upstream
+from largeforge.gateway.balance import chooser
+from largeforge.gateway.budget import RetryBudget
+from largeforge.gateway.health import describe
+from largeforge.gateway.kinds import UPSTREAM_PATHS
+from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from largeforge.gateway.backend import Replica, Target
+    from largeforge.gateway.health import Health
+    from largeforge.gateway.metrics import Metrics
+    from largeforge.gateway.request import Request
+    from largeforge.gateway.upstream import Reply
+    from largeforge.gateway.waiting import Waiting
+    from largeforge.recipe.schema import Gateway
+
+
+@dataclass
+class Answering:
+    """A reply and the replica that gives it; close it, whatever happened."""
+
+    replica: Replica
+    reply: Reply
+    _dispatch: Dispatch
+    _is_open: bool = True
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield a stream's bytes; raises UpstreamDied when it breaks off, which counts against the server."""
+        try:
+            async for chunk in self.reply.chunks():
+                yield chunk
+        except UpstreamDied:
+            self._dispatch.failed(self.replica, UpstreamFailed("reset"), "broke off a stream")
+            raise
+
+    def close(self) -> None:
+        """Give the replica's place to the next request."""
+        if self._is_open:
+            self._is_open = False
+            self.reply.close()
+            self._dispatch.waiting.leave(self.replica.backend)
+
+
+@dataclass
+class _Attempts:
+    """What was tried for one request."""
+
+    request: Request
+    target: Target
+    head: bytes
+    further: int
+    """Attempts that may still follow."""
+    tried: list[Replica] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+class Dispatch:
+    """Sends requests to the replicas of experts."""
+
+    def __init__(self, settings: Gateway, health: Health, waiting: Waiting, metrics: Metrics):
+        self.health, self.waiting = health, waiting
+        self._metrics = metrics
+        self._settings = settings.retries
+        self._choose = chooser(settings.balance)
+        self._budget = RetryBudget(settings.retries.budget)
+
+    async def ask(self, target: Target, request: Request, head: bytes, failures: list[str]) -> Answering:
+        """Return the answer of one of the expert's replicas.
+
+        Raises UpstreamFailed when none gave one, after adding to `failures` what each did, and ApiError when the expert
+        is too busy.
+        """
+        self._budget.request()
+        attempts = _Attempts(request, target, head, self._settings.most, failures=failures)
+        while True:
+            try:
+                if self._settings.hedge_after_ms and len(target.replicas) > 1:
+                    return await self._hedged(attempts)
+                return await self._once(attempts)
+            except UpstreamFailed as failure:
+                if failure.kind == "down" or not self._may_go_on(attempts, "retry"):
+                    raise
+
+    def failed(self, replica: Replica, failure: UpstreamFailed, reason: str) -> None:
+        """Count a failure against a server."""
+        replica.backend.breaker.failed()
+        if failure.is_of_connection:
+            self.health.mark_down(replica.backend, reason)
+
+    async def _once(self, attempts: _Attempts) -> Answering:
+        replica = await self.waiting.enter(attempts.target.name, lambda: self._pick(attempts))
+        attempts.tried.append(replica)
+        backend, is_kept = replica.backend, False
+        try:
+            body = attempts.request.body_for(replica.served_model)
+            path = UPSTREAM_PATHS[attempts.request.kind].encode()
+            reply = await upstream.post(backend.pool, path, attempts.head, body)
+            backend.breaker.succeeded()
+            is_kept = True
+            return Answering(replica, reply, self)
+        except UpstreamFailed as failure:
+            reason = describe(failure)
+            attempts.failures.append(f"'{attempts.target.name}' {reason}")
+            self.failed(replica, failure, reason)
+            raise
+        except asyncio.CancelledError:
+            backend.breaker.dropped()
+            raise
+        finally:
+            if not is_kept:
+                self.waiting.leave(backend)
+
+    async def _hedged(self, attempts: _Attempts) -> Answering:
+        """Ask one replica, and a second one when the first takes too long; the answer that comes first counts."""
+        running = {asyncio.create_task(self._once(attempts))}
+        timeout_s: float | None = self._settings.hedge_after_ms / 1000
+        failure: UpstreamFailed | None = None
+        try:
+            while running:
+                done, running = await asyncio.wait(running, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                if not done and timeout_s is not None and self._may_go_on(attempts, "hedge"):
+                    running.add(asyncio.create_task(self._once(attempts)))
+                timeout_s = None
+                running |= {task for task in done if task.exception() is None}  # the first is taken, others are closed
+                if answered := [task for task in running if task.done()]:
+                    running.discard(answered[0])
+                    return answered[0].result()
+                for error in filter(None, (task.exception() for task in done)):
+                    if not isinstance(error, UpstreamFailed):
+                        raise error
+                    if failure is None or error.kind != "down":
+                        failure = error
+            assert failure is not None
+            raise failure
+        finally:
+            for task in running:
+                task.cancel()
+            for late in await asyncio.gather(*running, return_exceptions=True):
+                if isinstance(late, Answering):  # it came as it was cancelled
+                    late.close()
+
+    def _may_go_on(self, attempts: _Attempts, why: str) -> bool:
+        """Whether another replica may be asked, which is then counted."""
+        if not attempts.further or not self._untried(attempts) or not self._budget.take():
+            return False
+        attempts.further -= 1
+        self._metrics.retries.labels(attempts.target.name, why).inc()
+        return True
+
+    def _pick(self, attempts: _Attempts) -> Replica | None:
+        """Return the replica to ask next, None while all that might be are full; raises when there is none."""
+        well = self._untried(attempts)
+        if not well:
+            attempts.failures.append(f"'{attempts.target.name}' {attempts.target.trouble or 'has no further replica'}")
+            raise UpstreamFailed("down")
+        free = [replica for replica in well if replica.backend.has_room]
+        return self._choose(free, attempts.request) if free else None
+
+    @staticmethod
+    def _untried(attempts: _Attempts) -> list[Replica]:
+        return [one for one in attempts.target.replicas if one not in attempts.tried and one.backend.is_well]

@@ -1,0 +1,136 @@
+"""What the gateway serves right now, and how that is replaced by another topology without dropping a request.
+
+A `Generation` is made from one gateway file and never changes. Requests that began with one end with it: its servers
+and routers are let go when the next one has taken over and its last request is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from largeforge.errors import Problem, RecipeError
+from largeforge.gateway import backend, upstream
+from largeforge.gateway.dispatch import Dispatch
+from largeforge.gateway.health import Health
+from largeforge.gateway.routing import Routing, routing_of
+from largeforge.gateway.services import Servers, services
+from largeforge.gateway.tasks import Tasks
+from largeforge.gateway.waiting import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from prometheus_client import CollectorRegistry
+
+    from largeforge.gateway.backend import Backend, Target
+    from largeforge.gateway.config import GatewayFile
+    from largeforge.gateway.metrics import Metrics
+
+DRAIN_EVERY_S = 0.2
+FIXED = ("host", "port", "batches")
+"""Settings that only a new process takes up."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All that follows from one gateway file."""
+
+    file: GatewayFile
+    targets: Mapping[str, Target]
+    fallbacks: Mapping[str, tuple[str, ...]]
+    """Experts that answer in the place of each, one after the other."""
+    tasks: Tasks
+    routing: Routing
+    dispatch: Dispatch
+
+
+class Live:
+    """The generation that serves; enter it on the event loop that uses it."""
+
+    def __init__(
+        self,
+        file: GatewayFile,
+        *,
+        metrics: Metrics,
+        registry: CollectorRegistry,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ):
+        self._clock, self._wall_clock, self._metrics = clock, wall_clock, metrics
+        timeout_s = file.gateway.connect_timeout_s
+        self.health = Health(
+            lambda pool: upstream.probe(pool, timeout_s=max(timeout_s, upstream.PROBE_TIMEOUT_S)),
+            interval_s=file.gateway.health_interval_s, startup_s=timeout_s, metrics=metrics, wall_clock=wall_clock,
+        )  # fmt: skip
+        self._servers = Servers({}, connect_timeout_s=timeout_s)
+        self._services = services(self._servers, registry=registry, clock=clock)
+        self._lock = asyncio.Lock()
+        self._letting_go: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+        self.now = self._generation(file, {})
+        self._servers.follow(self.now.targets)
+        self.health.watch(self.now.targets)
+
+    async def __aenter__(self) -> Live:
+        await self._stack.enter_async_context(self.health)
+        await self.now.routing.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._letting_go:
+            task.cancel()
+        await self.now.routing.stop()
+        await self._stack.aclose()
+        self._servers.close()
+        for server in backend.backends(self.now.targets).values():
+            server.pool.close()
+
+    async def replace(self, file: GatewayFile) -> Generation:
+        """Serve another file from now on and return its generation; the old one finishes what it has begun.
+
+        Raises RecipeError when the file cannot take over, and nothing has changed then.
+        """
+        async with self._lock:
+            old = self.now
+            if changed := [key for key in FIXED if getattr(file.gateway, key) != getattr(old.file.gateway, key)]:
+                rule = "is only taken up by a new process; start the gateway anew, or leave it as it is"
+                raise RecipeError([Problem(f"gateway.{key}", rule) for key in changed])
+            new = self._generation(file, backend.backends(old.targets))
+            self._servers.follow(new.targets)
+            await new.routing.start()
+            await self.health.follow(new.targets)  # so that no request meets a server that nobody has asked yet
+            self.now = new
+            task = asyncio.create_task(self._let_go(old))
+            self._letting_go.add(task)
+            task.add_done_callback(self._letting_go.discard)
+            return new
+
+    def _generation(self, file: GatewayFile, kept: Mapping[str, Backend]) -> Generation:
+        topology, settings = file.topology, file.gateway
+        routing = routing_of(file.router, topology, self._services)
+        targets = backend.targets(file, clock=self._clock, wall_clock=self._wall_clock, kept=kept)
+        usual = (topology.fallback,)
+        fallbacks = {
+            name: tuple(other for other in (usual if expert.fallback is None else expert.fallback) if other != name)
+            for name, expert in topology.experts.items()
+        }
+        tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
+        waiting = Waiting(settings.queue, told=lambda expert, length: self._metrics.waiting.labels(expert).set(length))
+        dispatch = Dispatch(settings, self.health, waiting, self._metrics)
+        return Generation(file, targets, fallbacks, tasks, routing, dispatch)
+
+    async def _let_go(self, old: Generation) -> None:
+        """Close what only the old generation used, once its requests are answered."""
+        used = backend.backends(self.now.targets)
+        gone = [server for url, server in backend.backends(old.targets).items() if url not in used]
+        while any(server.outstanding for server in gone):  # noqa: ASYNC110 - nobody needs to know at once
+            await asyncio.sleep(DRAIN_EVERY_S)
+        for server in gone:
+            server.pool.close()
+        await old.routing.stop()

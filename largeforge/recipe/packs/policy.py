@@ -64,7 +64,7 @@ LAUNCHERS = ("single", "ddp", "fsdp2", "deepspeed")
 
 ALLOWED = (
     "name", "description", "seed", "serve", *_JOB, *(f"jobs.*.{key}" for key in _JOB), "models.*.**", "topology.**",
-    "router.**", "verify.**", "hardware.**", *(f"serving.{key}" for key in _SERVING),
+    "router.**", "routing.**", "verify.**", "hardware.**", *(f"serving.{key}" for key in _SERVING),
     *(f"serving.extra.{option}" for option in VLLM_OPTIONS), *(f"launcher.{key}" for key in _LAUNCHER),
 )  # fmt: skip
 """Keys that a pack may set; `*` is any one word, `**` all that is below."""
@@ -81,7 +81,7 @@ MAX_PROBLEMS = 50
 _ALLOWED = [pattern.split(".") for pattern in ALLOWED]
 _REFERENCE = re.compile(r"\$\{(?P<dots>\.*)(?P<key>[\w.-]+)\}")
 _FREE_TEXT = re.compile(r"(.*\.)?(description|system|prompt|license|keywords\.\d+)")
-_FILE_KEY = re.compile(r"(.*\.)?((\w+_)?path(\.\d+)?|chat_template)")
+_FILE_KEY = re.compile(r"(.*\.)?((\w+_)?path(\.\d+)?|chat_template)|routing\.(heldout_)?path(\.[\w-]+)*")
 _MODEL_KEY = re.compile(r"(.*\.)?(\w+_)?ref|topology\.experts\.[^.]+\.model")
 _MACHINE_KEY = re.compile(
     r"(.*[._])?(python|command|script|plugin|url|uri|host|address|dir|folder|file|root|api_key|trust_remote_code|env)s?"

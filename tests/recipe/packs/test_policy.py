@@ -79,6 +79,10 @@ HERE = Path(__file__).parent
         ("adapter: {lora_target_modules: [../x]}", "adapter.lora_target_modules.0"),
         ("gates: &g {python: a}\nserving: {<<: *g}", "serving.python"),
         ("verify: {questions: [{prompt: a, url: b}]}", "verify.questions.0.url"),
+        ("router: {name: embedding, url: 'http://evil.example'}", "router.url"),
+        ("router: {name: chain, routers: {a: {name: classifier, path: /etc/passwd}}}", "router.routers.a.path"),
+        ("routing: {path: rows.jsonl}", "routing.path"),
+        ("routing: {heldout_path: {general: ['recipe:data/a.jsonl', ../b.jsonl]}}", "routing.heldout_path.general.1"),
     ],
 )
 def test_a_key_that_is_not_a_packs_business_is_refused(compose_hostile, line, key):

@@ -4,13 +4,18 @@
         answer = client.generate(messages="Where is my order?", max_tokens=64)
         print(answer.expert, answer.text)
 
-For tools, images and everything else of the OpenAI API, use the official client with
-`base_url=".../v1"`; this one adds the routing facts of an answer, retries and a deadline.
+`embeddings` and `rerank` ask experts that do this. For tools, images and everything else of the OpenAI API, use the
+official client with `base_url=".../v1"`; this one adds the routing facts of an answer, retries, other gateways to ask,
+and a deadline that the gateway keeps, too.
 """
 
 from largeforge.client.answer import Answer, RequestFailed
 from largeforge.client.asynchronous import AsyncRouterClient, AsyncStream
+from largeforge.client.pooling import Embeddings, Ranked, Ranking
 from largeforge.client.retry import Retry
 from largeforge.client.synchronous import RouterClient, Stream
 
-__all__ = ["Answer", "AsyncRouterClient", "AsyncStream", "RequestFailed", "Retry", "RouterClient", "Stream"]
+__all__ = [
+    "Answer", "AsyncRouterClient", "AsyncStream", "Embeddings", "Ranked", "Ranking", "RequestFailed", "Retry",
+    "RouterClient", "Stream",
+]  # fmt: skip

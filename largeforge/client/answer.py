@@ -85,7 +85,7 @@ def parse_answer(status: int, headers: Mapping[str, str], body: bytes, *, latenc
         choice = content["choices"][0]
         text = choice["message"].get("content") or ""
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise _not_understood(status, headers) from None
+        raise not_understood(status, headers) from None
     return answer_of(
         headers,
         text=text,
@@ -104,7 +104,7 @@ def parse_models(status: int, headers: Mapping[str, str], body: bytes) -> list[d
     try:
         return [dict(card) for card in json.loads(body)["data"]]
     except (ValueError, LookupError, TypeError):
-        raise _not_understood(status, headers) from None
+        raise not_understood(status, headers) from None
 
 
 def parse_failure(status: int, headers: Mapping[str, str], body: bytes) -> RequestFailed:
@@ -128,6 +128,7 @@ def error_of(content: Any) -> tuple[str, str]:
     return str(error.get("message") or "The server gave no reason."), str(error.get("code") or "")
 
 
-def _not_understood(status: int, headers: Mapping[str, str]) -> RequestFailed:
+def not_understood(status: int, headers: Mapping[str, str]) -> RequestFailed:
+    """Return the error for an answer that is not what was asked for."""
     message = "The server's answer is not an OpenAI answer; is this the address of a gateway?"
     return RequestFailed(message, status=status, request_id=headers.get("x-request-id", ""))

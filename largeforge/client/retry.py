@@ -2,6 +2,7 @@
 
 It performs nothing itself, so the synchronous and the asynchronous client run the same one.
 Tried again are 429, every 5xx and connection errors; other 4xx never, nor a stream that began.
+With several addresses the next one is tried at once, and only after all of them there is a wait.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from largeforge.client.answer import RequestFailed, parse_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Retry:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Send the request now, and take at most this long."""
+    """Send the request to this address now, and take at most this long."""
 
+    url: str
     timeout_s: float
 
 
@@ -65,9 +67,9 @@ Outcome = Refused | Unreachable | None
 
 
 def steps(
-    retry: Retry, *, deadline: float, clock: Callable[[], float], random: Callable[[], float]
+    retry: Retry, *, urls: Sequence[str], deadline: float, clock: Callable[[], float], random: Callable[[], float]
 ) -> Generator[Step, Outcome, None]:
-    """Yield attempts and waits until the caller stops asking, because an attempt succeeded.
+    """Yield attempts at the addresses in turn, and waits, until the caller stops asking because one succeeded.
 
     After a Wait, send None. Raises RequestFailed when no attempt is left or `deadline`, on
     `clock`, would pass.
@@ -75,16 +77,18 @@ def steps(
     attempt = 0
     failure = RequestFailed("The deadline passed before the request could be sent.")
     while (remaining := deadline - clock()) > 0:
-        outcome = yield Attempt(remaining)
+        outcome = yield Attempt(urls[attempt % len(urls)], remaining)
         assert outcome is not None
         failure = failure_of(outcome)
         if attempt >= retry.max_retries or not is_worth_retrying(outcome):
             raise failure
-        delay = delay_s(retry, attempt, outcome, random())
+        attempt += 1
+        if attempt % len(urls):
+            continue
+        delay = delay_s(retry, attempt // len(urls) - 1, outcome, random())
         if clock() + delay >= deadline:
             raise failure
         yield Wait(delay)
-        attempt += 1
     raise failure
 
 

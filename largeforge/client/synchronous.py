@@ -11,6 +11,7 @@ from largeforge.client import call as calls
 from largeforge.client.answer import Answer, parse_answer, parse_models
 from largeforge.client.base import ClientBase, Options
 from largeforge.client.events import StreamReader
+from largeforge.client.pooling import Embeddings, Ranking, parse_embeddings, parse_ranking
 from largeforge.client.retry import Refused, Wait
 from largeforge.errors import ClientError
 
@@ -83,6 +84,28 @@ class RouterClient(ClientBase):
         )
         return Stream(self, call)
 
+    def embeddings(self, input: str | Sequence[str], *, model: str = "auto", **parameters: Any) -> Embeddings:
+        """Return the vectors of texts. Raises RequestFailed."""
+        call = calls.embeddings(input, model=model, parameters=parameters)
+        started = self._clock()
+        response, body = self._send(call, started, whole=True)
+        return parse_embeddings(response.status_code, response.headers, body, latency_ms=self._latency_ms(started))
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        model: str = "auto",
+        **parameters: Any,
+    ) -> Ranking:
+        """Return documents sorted by how well they fit a query. Raises RequestFailed."""
+        call = calls.rerank(query, documents, top_n=top_n, model=model, parameters=parameters)
+        started = self._clock()
+        response, body = self._send(call, started, whole=True)
+        return parse_ranking(response.status_code, response.headers, body, latency_ms=self._latency_ms(started))
+
     def models(self) -> list[dict[str, Any]]:
         """Return every name that `model` may have, with its description. Raises RequestFailed."""
         response, body = self._send(calls.MODELS, self._clock(), whole=True)
@@ -111,12 +134,12 @@ class RouterClient(ClientBase):
                 self._sleep(step.seconds)
                 continue
             try:
-                response = self._http.send(self._request(self._http, call, step.timeout_s), stream=True)
+                response = self._http.send(self._request(self._http, call, step), stream=True)
                 if response.is_success and not whole:
                     return response, b""
                 body = self._read(response, started)
             except httpx.TransportError as error:
-                outcome = self._unreachable(error)
+                outcome = self._unreachable(step.url, error)
                 continue
             if response.is_success:
                 return response, body

@@ -7,7 +7,9 @@ Every case runs with both clients, against a scripted transport and a clock that
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import struct
 from typing import Any
 
 import httpx
@@ -128,18 +130,40 @@ class Both:
 
         return asyncio.run(run())
 
-    def models(self, *script: Any) -> Any:
+    def call(self, *script: Any, method: str, args: tuple[Any, ...] = (), **options: Any) -> Any:
+        """Return what any other method returns."""
         self.transport = Scripted(*script)
         client = self._client({})
         if not self.is_async:
             with client:
-                return client.models()
+                return getattr(client, method)(*args, **options)
 
         async def run() -> Any:
             async with client:
-                return await client.models()
+                return await getattr(client, method)(*args, **options)
 
         return asyncio.run(run())
+
+    def models(self, *script: Any) -> Any:
+        return self.call(*script, method="models")
+
+    def hosts(self, *asks: tuple[Any, ...], **options: Any) -> list[str]:
+        """Ask one client several times, each with a script of its own; return the hosts that were asked."""
+        self.transport = Scripted(*(reply for ask in asks for reply in ask))
+        client = self._client(options)
+        if not self.is_async:
+            with client:
+                for _ in asks:
+                    client.generate("hi")
+        else:
+
+            async def run() -> None:
+                async with client:
+                    for _ in asks:
+                        await client.generate("hi")
+
+            asyncio.run(run())
+        return [request.url.host for request in self.transport.requests]
 
     def stream(self, *script: Any, num_pieces: int | None = None, **options: Any) -> tuple[list[str], Any]:
         """Return the pieces read (all, or the first few and then closed) and the stream."""
@@ -405,3 +429,87 @@ def test_addresses_are_checked(url):
 def test_openai_style_address_is_understood():
     with RouterClient("http://x:1/v1/") as client:
         assert client.url == "http://x:1"
+
+
+def test_gateway_is_told_how_long_the_caller_waits(client):
+    client.generate(client.advance(4, error(500)), ok(), timeout_s=10)
+    assert [request.headers["x-request-timeout"] for request in client.transport.requests] == ["10.000", "5.750"]
+
+
+@pytest.mark.parametrize("failure", [429, 500, 503, httpx.ConnectError("x"), httpx.ConnectTimeout("x")])
+def test_fallback_is_asked_at_once_and_only_then_is_waited(client, failure):
+    failures = [error(failure) if isinstance(failure, int) else failure for _ in range(3)]
+    hosts = client.hosts((*failures, ok()), fallback_url="http://other.test/v1")
+    assert hosts == ["gateway.test", "other.test", "gateway.test", "other.test"]
+    assert client.slept == [0.25]
+
+
+def test_mistakes_go_to_no_fallback(client):
+    with pytest.raises(RequestFailed):
+        client.generate(error(400), fallback_url="http://other.test")
+    assert len(client.transport.requests) == 1
+
+
+def test_gateway_that_cannot_be_reached_is_asked_last_for_a_while(client):
+    refused = httpx.ConnectError("x")
+    hosts = client.hosts(
+        (refused, ok()), (ok(),), (client.advance(31, ok()),), (ok(),), fallback_url=["http://b.test", "http://c.test"]
+    )
+    assert hosts == ["gateway.test", "b.test", "b.test", "b.test", "gateway.test"]
+
+
+def test_error_names_the_gateway_that_was_asked_last(client):
+    other = "http://other.test"
+    with pytest.raises(RequestFailed, match=r"Cannot reach http://other\.test: y"):
+        client.generate(httpx.ConnectError("x"), httpx.ConnectError("y"), fallback_url=other, max_retries=1)
+    with pytest.raises(ClientError, match="must be an http"):
+        client.generate(fallback_url="other")
+
+
+def test_stream_falls_back_before_its_first_piece(client):
+    pieces, _ = client.stream(httpx.ConnectError("x"), streamed(event("a"), DONE), fallback_url="http://other.test")
+    assert pieces == ["a"]
+    assert client.transport.requests[1].url.host == "other.test"
+
+
+def test_embeddings(client):
+    packed = base64.b64encode(struct.pack("<2f", 0.5, -2)).decode()
+    data = [{"index": 1, "embedding": [1, 2]}, {"index": 0, "embedding": packed}]
+    reply = httpx.Response(200, json={"data": data, "model": "v", "usage": {"total_tokens": 3}}, headers=HEADERS)
+    found = client.call(error(503), client.advance(1, reply), method="embeddings", args=(["a", "b"],), dimensions=2)
+    assert found.vectors == [[0.5, -2.0], [1.0, 2.0]]
+    assert (found.expert, found.model, found.usage) == ("support", "registry:support/1", {"total_tokens": 3})
+    assert (found.request_id, found.latency_ms) == ("id-1", 1250.0)
+    assert client.transport.requests[1].url.path == "/v1/embeddings"
+    body = {"model": "auto", "input": ["a", "b"], "encoding_format": "base64", "dimensions": 2}
+    assert client.transport.body(1) == body
+
+
+def test_rerank(client):
+    results = [{"index": 1, "relevance_score": 0.9, "document": {"text": "b"}}, {"index": 0, "relevance_score": 0}]
+    reply = httpx.Response(200, json={"results": results, "model": "judge"})
+    found = client.call(reply, method="rerank", args=("q", ["a", "b"]), top_n=2, model="judge")
+    assert [(item.index, item.score) for item in found.results] == [(1, 0.9), (0, 0.0)]
+    assert found.model == "judge"
+    assert client.transport.requests[0].url.path == "/v1/rerank"
+    assert client.transport.body() == {"model": "judge", "query": "q", "documents": ["a", "b"], "top_n": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "content"),
+    [
+        ("embeddings", {}),
+        ("embeddings", []),
+        ("embeddings", {"data": [{}]}),
+        ("embeddings", {"data": [{"index": 0, "embedding": "!"}]}),
+        ("embeddings", {"data": [{"index": 0, "embedding": [None]}]}),
+        ("rerank", {}),
+        ("rerank", 5),
+        ("rerank", {"results": [5]}),
+        ("rerank", {"results": [{"index": 0}]}),
+    ],
+)
+def test_answers_that_are_no_vectors_or_rankings_are_explained(client, method, content):
+    args = ("a",) if method == "embeddings" else ("q", ["a"])
+    with pytest.raises(RequestFailed, match="not an OpenAI answer"):
+        client.call(httpx.Response(200, json=content), method=method, args=args)

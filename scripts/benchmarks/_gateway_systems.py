@@ -25,6 +25,8 @@ ANSWER = "arrives on Monday"
 """A part of what the upstream answers."""
 QUESTION = "Where is my order 17? It was due on Friday."
 NUM_EXPERTS = 200
+LIMIT = 256
+"""Requests that an expert's server takes at once, where ours has everything on."""
 _WORDS = "The parcel left our house on Tuesday and nobody has seen it since, neither the neighbour nor the driver. "
 _LONG_BYTES = 131_072
 
@@ -80,7 +82,7 @@ def request(model: str, kind: str) -> bytes:
     return head.encode() + content
 
 
-def gateway_file(place: Place, *, experts: int) -> dict[str, Any]:
+def gateway_file(place: Place, *, experts: int, limit: int) -> dict[str, Any]:
     """Return the configuration of our gateway; of several experts the last has the keyword of the question."""
     names = ["general", *(f"expert{number}" for number in range(1, experts))]
     described: dict[str, Any] = {
@@ -95,18 +97,20 @@ def gateway_file(place: Place, *, experts: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"host": "127.0.0.1", "port": place.port}
     if place.workers > 1:
         settings["workers"] = place.workers
-    upstreams = {
+    upstreams: dict[str, dict[str, Any]] = {
         name: {"url": place.upstream, "served_model": "general", "model": f"registry:{name}/1", "lock": f"lock-{name}"}
         for name in names
     }
+    for upstream in upstreams.values() if limit else ():
+        upstream["limit"] = limit
     topology = {"experts": described, "fallback": "general"}
     return {"gateway": settings, "router": {"name": "keyword"}, "topology": topology, "upstreams": upstreams}
 
 
-def _ours(experts: int) -> Callable[[Place], list[str]]:
+def _ours(experts: int, limit: int = 0) -> Callable[[Place], list[str]]:
     def command(place: Place) -> list[str]:
         path = place.folder / f"gateway-{place.port}.json"
-        path.write_text(json.dumps(gateway_file(place, experts=experts)), encoding="utf-8")
+        path.write_text(json.dumps(gateway_file(place, experts=experts, limit=limit)), encoding="utf-8")
         return [sys.executable, "-m", "largeforge.gateway", "--config", str(path)]
 
     return command
@@ -155,8 +159,8 @@ SYSTEMS = {
     for system in (
         System(UPSTREAM),
         System(OURS, _ours(1)),
-        System(EVERYTHING_1, _ours(1), model="auto", is_narrow=True),
-        System(EVERYTHING_200, _ours(NUM_EXPERTS), model="auto", is_narrow=True),
+        System(EVERYTHING_1, _ours(1, LIMIT), model="auto", is_narrow=True),
+        System(EVERYTHING_200, _ours(NUM_EXPERTS, LIMIT), model="auto", is_narrow=True),
         System(LITELLM, _litellm, _peers.Packages("litellm", ("litellm[proxy]==1.106.0",)), _LITELLM_ENVIRONMENT),
         System(SMG, _smg, _peers.Packages("smg", ("sglang-router==0.3.2",))),
         System(VLLM_ROUTER, _vllm_router, _peers.Packages("vllm-router", ("vllm-router==0.1.17",))),

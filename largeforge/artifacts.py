@@ -81,9 +81,9 @@ def _ends_a_line(stream: IO[bytes]) -> bool:
     return stream.read(1) == b"\n"
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, sort_keys=sort_keys, ensure_ascii=False) + "\n")
 
 
 def hash_folder(folder: Path) -> dict[str, dict[str, Any]]:

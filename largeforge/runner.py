@@ -141,7 +141,8 @@ class _Execution:
             "out": str(folder / "out"), "work": str(folder / "work"), "lock": self.plan.digest,
             "recorded": _recorded(folder / "events.jsonl"),
         }  # fmt: skip
-        artifacts.write_json(folder / "stage.json", without_passwords(spec))
+        # The order of experts decides ties between them, so it is kept.
+        artifacts.write_json(folder / "stage.json", without_passwords(spec), sort_keys=False)
         with (folder / "log.txt").open("ab") as log:
             log_size = log.tell()
             popen = subprocess.Popen(

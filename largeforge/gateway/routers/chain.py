@@ -8,7 +8,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import model_validator
 
 from largeforge.errors import Problem, listed, nearest
 from largeforge.gateway.routing import Abstained, Decision, Opinion, Router
@@ -39,6 +41,14 @@ class Config(Extension):
     """Another order in which they are asked, as names; empty for the one in which they stand."""
     thresholds: dict[str, Share] = {}
     """Least score that lets a router decide, by its name; 0 where there is none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ordered(cls, values: Any) -> Any:
+        """Write down the order in which the routers stand, since files of a run do not keep it."""
+        if isinstance(values, dict) and isinstance(values.get("routers"), dict) and not values.get("order"):
+            return {**values, "order": list(values["routers"])}
+        return values
 
 
 class ChainRouter(Router):
@@ -92,10 +102,11 @@ class ChainRouter(Router):
 
 def build(config: Config, topology: Topology, services: Services) -> ChainRouter:
     """Return the router for a topology."""
-    order = config.order or list(config.routers)
-    thresholds = config.thresholds
     return ChainRouter(
-        [(name, built(config.routers[name], topology, services), thresholds.get(name, 0.0)) for name in order]
+        [
+            (name, built(config.routers[name], topology, services), config.thresholds.get(name, 0.0))
+            for name in config.order
+        ]
     )
 
 

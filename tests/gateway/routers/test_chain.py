@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from largeforge.gateway.routers.chain import ChainRouter, Config, check
@@ -89,6 +91,13 @@ async def test_from_a_recipe_with_a_rule_a_keyword_and_an_order():
     unknown = await routing.route(asked("order", model="gpt-9"))
     assert (unknown.expert, unknown.fallback) == ("general", "unknown-model")
     await routing.stop()
+
+
+def test_the_order_in_which_routers_stand_outlives_a_file_that_sorts_its_keys():
+    config = Config.model_validate({"routers": {"z": {"name": "keyword"}, "a": {"name": "weighted"}}})
+    again = Config.model_validate_json(json.dumps(config.model_dump(mode="json"), sort_keys=True))
+    router = extensions.load("router", "chain").build(again, EXPERTS, Counted().services)
+    assert [name for name, _, _ in router.members] == ["z", "a"]
 
 
 @pytest.mark.parametrize(

@@ -106,22 +106,26 @@ class Server:
         self._process.terminate()
         self._process.wait()
 
-    def wait(self, request: bytes, expected: bytes) -> None:
-        """Wait until it answers a request rightly; raises BenchmarkFailed with its last words when it does not."""
+    def wait(self, request: bytes, expected: bytes, *, expert: str = "") -> None:
+        """Wait until it answers a request rightly, and with this expert when one is named.
+
+        Raises BenchmarkFailed with its last words when it does not.
+        """
         deadline = time.monotonic() + START_S
-        while not self._answers(request, expected):
+        while not self._answers(request, expected, expert):
             assert self._process is not None
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise BenchmarkFailed(f"{self.name} does not start: {self.last_words()}")
             time.sleep(0.1)
 
-    def _answers(self, request: bytes, expected: bytes) -> bool:
+    def _answers(self, request: bytes, expected: bytes, expert: str) -> bool:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             headers = {"content-type": "application/json"}
             connection.request("POST", "/v1/chat/completions", body=request, headers=headers)
             answer = connection.getresponse()
-            return answer.status == 200 and expected in answer.read()
+            chosen = answer.getheader("x-largeforge-expert", "")
+            return answer.status == 200 and expected in answer.read() and (not expert or chosen == expert)
         except (OSError, HTTPException):
             return False
         finally:

@@ -53,6 +53,8 @@ class System:
     environment: Mapping[str, str] = field(default_factory=dict)
     model: str = "general"
     """What requests ask for."""
+    expert: str = ""
+    """Which expert must answer."""
     commit: str = ""
     """Which commit of LargeForge; empty means the working tree."""
     is_narrow: bool = False
@@ -160,7 +162,9 @@ SYSTEMS = {
         System(UPSTREAM),
         System(OURS, _ours(1)),
         System(EVERYTHING_1, _ours(1, LIMIT), model="auto", is_narrow=True),
-        System(EVERYTHING_200, _ours(NUM_EXPERTS, LIMIT), model="auto", is_narrow=True),
+        System(
+            EVERYTHING_200, _ours(NUM_EXPERTS, LIMIT), model="auto", expert=f"expert{NUM_EXPERTS - 1}", is_narrow=True
+        ),
         System(LITELLM, _litellm, _peers.Packages("litellm", ("litellm[proxy]==1.106.0",)), _LITELLM_ENVIRONMENT),
         System(SMG, _smg, _peers.Packages("smg", ("sglang-router==0.3.2",))),
         System(VLLM_ROUTER, _vllm_router, _peers.Packages("vllm-router", ("vllm-router==0.1.17",))),

@@ -185,7 +185,8 @@ class _Bench:
             f"{system.name}-{place.port}", system.command(place), port=place.port, cores=cores.server,
             folder=self._folder, environment=system.environment, cwd=cwd,
         )  # fmt: skip
-        stack.enter_context(server).wait(systems.body(system.model, "short"), systems.ANSWER.encode())
+        question = systems.body(system.model, "short")
+        stack.enter_context(server).wait(question, systems.ANSWER.encode(), expert=system.expert)
         server.stand_still()
         return Subject(system, workers, place.port, cores, server)
 

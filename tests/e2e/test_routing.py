@@ -14,7 +14,8 @@ from tests.e2e.test_quickstart import _url as url_of
 from tests.e2e.workspace import Workspace, processes
 
 Quickstart = tuple[Workspace, subprocess.CompletedProcess[str]]
-ODD = "Zoological taxidermists juxtapose kumquats"
+ODD = "Hi, were iz mi parcl?"
+"""Hardly a feature of it was seen by the classifier, and yet it is like an example."""
 
 
 def post(url: str, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> tuple[dict[str, Any], Any]:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from largeforge.errors import Problem, RecipeError, nearest
 from largeforge.gateway.request import AUTO
+from largeforge.recipe import task_checks
 from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.schema import Gateway, Topology
 
@@ -68,6 +69,8 @@ class GatewayFile(Strict):
             for other in expert.fallback or ():
                 if other not in experts or other == name:
                     raise ValueError(f"topology.experts.{name}.fallback: '{other}' is none of the other experts")
+        for problem in task_checks.check(self.topology):
+            raise ValueError(f"{problem.key}: {problem.rule}")
         if extra := self.upstreams.keys() - experts.keys():
             raise ValueError(f"upstreams: {', '.join(sorted(extra))} not in topology.experts")
         return self
@@ -89,5 +92,7 @@ def read(path: Path) -> GatewayFile:
 
 def _problem(details: Any, path: Path) -> Problem:
     place = [str(part) for part in details["loc"]]
-    hint = nearest(place[-1], GatewayFile.model_fields) if len(place) == 1 else ""
+    hint = nearest(place[-1], GatewayFile.model_fields) if details["type"] == "extra_forbidden" else ""
+    if details["type"] == "union_tag_invalid":
+        place.append("name")
     return Problem(".".join(place) or "file", details["msg"], where=str(path), nearest=hint)

@@ -17,6 +17,7 @@ from largeforge.recipe import (
     model_ref,
     quantization_checks,
     routing_checks,
+    task_checks,
 )
 from largeforge.recipe.quantization import is_quantized
 
@@ -134,6 +135,7 @@ def _topology(topology: Topology, recipe: Recipe) -> Iterator[Problem]:
     if topology.fallback not in experts:
         rule = f"must be an expert of the topology: {listed(experts)}."
         yield Problem("topology.fallback", rule, nearest=nearest(topology.fallback, experts))
+    yield from task_checks.check(topology)
     for name, expert in experts.items():
         yield from _expert(f"topology.experts.{name}", name, expert, topology, recipe)
 

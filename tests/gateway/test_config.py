@@ -48,6 +48,14 @@ def test_reads(tmp_path, content):
         (lambda c: c["router"].update(name="magic"), "router.name"),
         (
             lambda c: (
+                c["topology"]["experts"]["general"].update(task="embed"),
+                c["topology"]["experts"].update(other={"model": "x"}),
+                c["upstreams"].update(other=c["upstreams"]["general"]),
+            ),
+            "topology.fallback: must be an expert that writes answers (task: generate): other",
+        ),
+        (
+            lambda c: (
                 c["topology"]["experts"].update(auto={"model": "x"}),
                 c["upstreams"].update(auto=c["upstreams"]["general"]),
             ),

@@ -6,13 +6,13 @@ A plain ASGI wrapper: it looks at the head of the answer and does not touch bodi
 from __future__ import annotations
 
 import logging
+import random
 import re
-import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,12 +41,23 @@ def exchange_of(scope: Scope) -> Exchange:
     return exchange
 
 
-class AccessLog:
-    """Wraps the application: ids in, log lines out."""
+def _logged(message: str, fields: Mapping[str, Any]) -> None:
+    logger.info(message, extra={"fields": fields})
 
-    def __init__(self, app: ASGIApp, *, clock: Callable[[], float]):
+
+class AccessLog:
+    """Wraps the application: ids in, log lines out, through `write`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        clock: Callable[[], float],
+        write: Callable[[str, Mapping[str, Any]], None] | None = None,
+    ):
         self._app = app
         self._clock = clock
+        self._write = write or _logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -81,11 +92,11 @@ class AccessLog:
             "status": exchange.status,
             "duration_ms": round((self._clock() - exchange.started) * 1000, 3),
         }
-        logger.info("request", extra={"fields": fields})
+        self._write("request", fields)
 
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value, "ascii")
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"

@@ -43,6 +43,11 @@ class ApiError(LargeForgeError):
         return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_s)))]
 
 
+def internal_error(request_id: str) -> ApiError:
+    """Return the error for what should not have happened; the log says what did."""
+    return ApiError(500, f"Internal error; the log has more under {request_id}.", code="internal")
+
+
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> NoReturn:
     """Raise the error for a request that cannot be understood."""
     raise ApiError(400, message, param=param, code=code)

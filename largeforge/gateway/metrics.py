@@ -52,16 +52,24 @@ class Metrics:
         self.waiting = Gauge(
             f"{prefix}_requests_waiting", "Requests that wait for a busy expert.", ["expert"], registry=registry
         )
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram, Histogram]] = {}
         for reason in ("unknown-model", "expert-down"):
             self.fallbacks.labels(reason)
 
     def observe(self, *, expert: str, status: int, duration_s: float, first_byte_s: float | None) -> None:
         """Count one finished completion request."""
-        expert = expert or NO_EXPERT
-        self.requests.labels(expert, str(status)).inc()
-        self.duration.labels(expert).observe(duration_s)
+        found = self._children.get((expert, status))
+        if found is None:  # looking up a child by its labels takes longer than counting
+            name = expert or NO_EXPERT
+            found = self._children[expert, status] = (
+                self.requests.labels(name, str(status)), self.duration.labels(name),
+                self.time_to_first_byte.labels(name),
+            )  # fmt: skip
+        requests, duration, first_byte = found
+        requests.inc()
+        duration.observe(duration_s)
         if first_byte_s is not None:
-            self.time_to_first_byte.labels(expert).observe(first_byte_s)
+            first_byte.observe(first_byte_s)
 
     def render(self) -> bytes:
         """Return the text that Prometheus scrapes."""

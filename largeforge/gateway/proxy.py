@@ -7,12 +7,13 @@ Another expert is tried only while nothing has reached the client. A server's 4x
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from largeforge.gateway.access import Exchange, exchange_of
 from largeforge.gateway.backend import header_value
-from largeforge.gateway.errors import ApiError
+from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.request import ClientGone, Request, parse, read_body
 from largeforge.gateway.respond import Headers, Outbox, while_connected
 from largeforge.gateway.routing import Route
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from largeforge.gateway.kinds import Kind
     from largeforge.gateway.live import Generation, Live
     from largeforge.gateway.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 CLIENT_CLOSED = 499
 """Status in logs and metrics when the client left before its answer; nginx's convention."""
@@ -70,6 +73,9 @@ class Proxy:
             out.status = CLIENT_CLOSED
         except asyncio.CancelledError:
             await out.error(_shutting_down(), exchange.headers)
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            await out.error(internal_error(exchange.request_id), exchange.headers)
         finally:
             self._metrics.in_flight.dec()
             exchange.status = out.status or 500

@@ -78,17 +78,25 @@ class Outbox:
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Run `work` until it is done or the client goes away, which cancels it and raises ClientGone."""
-    working = asyncio.create_task(work)
-    watching = asyncio.create_task(_disconnected(receive))
+    worker = asyncio.current_task()
+    assert worker is not None
+    is_gone = False
+
+    async def watch() -> None:
+        nonlocal is_gone
+        await _disconnected(receive)
+        is_gone = True
+        worker.cancel()
+
+    watching = asyncio.create_task(watch())
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        working.result()
+        await work
+    except asyncio.CancelledError:
+        if is_gone and not worker.uncancel():
+            raise ClientGone from None
+        raise
     finally:
-        working.cancel()
         watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gc
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from largeforge.errors import ServingError
+from largeforge.gateway import logs
 from largeforge.gateway.app import create_app
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ def serve(file: GatewayFile, *, on_listening: Callable[[str], None]) -> None:
     listener = bind(file.gateway.host, file.gateway.port)
     url = url_of(listener)
     config = uvicorn.Config(
-        create_app(file),
+        create_app(file, log=logs.Lines(sys.stderr.fileno(), "largeforge.gateway.access")),
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=int(file.gateway.max_body_mib * 2**20) + WS_SPARE_BYTES,
@@ -53,8 +56,16 @@ def serve(file: GatewayFile, *, on_listening: Callable[[str], None]) -> None:
     server = Server(config, on_started=lambda: on_listening(url))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
+    _spare_the_collector()
     with listener:
         server.run(sockets=[listener])
+
+
+def _spare_the_collector() -> None:
+    """Keep what is here for good out of garbage collections, and have fewer of them: requests leave few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 class Server(uvicorn.Server):

@@ -5,13 +5,17 @@ A server that is not measured right now stands still (SIGSTOP), so that it takes
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -21,7 +25,7 @@ from largeforge import reaper
 from scripts.benchmarks import _peers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 START_S = 180.0
 _FIRST = '{ echo -20 > /proc/self/autogroup; } 2>/dev/null; exec nice -n -20 "$@"'
@@ -49,6 +53,30 @@ def compiled(name: str, *, folder: Path | None = None) -> Path:
             raise BenchmarkFailed(f"{source.name} cannot be compiled: {ended.stderr[-1000:]}")
         fresh.replace(program)
     return program
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other run measures on this machine, and be the only one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "gateway.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run to end", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_free(port: int) -> bool:
+    """Return whether nothing listens on a port."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)

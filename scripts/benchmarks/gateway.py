@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     quiet = os.getloadavg()[0]
     if quiet > QUIET_LOAD:
         print(f"the machine is not quiet: load {quiet:.2f}; trust the ratios only", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="largeforge-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="largeforge-bench-") as name, servers.alone(options.cache):
         try:
             bench = _Bench(options, Path(name))
             if options.profile:
@@ -191,7 +191,10 @@ class _Bench:
         return Subject(system, workers, place.port, cores, server)
 
     def _next_port(self) -> int:
-        self._port += 10
+        """Return a port that is free, as is the next one."""
+        self._port += 2
+        while not (servers.is_free(self._port) and servers.is_free(self._port + 1)):
+            self._port += 2
         return self._port
 
     def _rounds(self, subjects: list[Subject], chosen: list[Cell]) -> None:

@@ -7,15 +7,16 @@ import gc
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
 from largeforge.errors import ServingError
-from largeforge.gateway import logs
+from largeforge.gateway import clients, logs
 from largeforge.gateway.app import create_app
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from largeforge.gateway.config import GatewayFile
@@ -44,7 +45,7 @@ def serve(file: GatewayFile, *, on_listening: Callable[[str], None]) -> None:
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=int(file.gateway.max_body_mib * 2**20) + WS_SPARE_BYTES,
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", clients.protocol(clients.most_connections())),
         access_log=False,
         log_config=None,
         proxy_headers=False,

@@ -1,0 +1,119 @@
+"""Clients that never finish a request: they hold little, not for long, and nobody else waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from largeforge.gateway import clients
+from largeforge.gateway.app import create_app
+from tests.gateway.conftest import FakeVllm, Running, Server, gateway_file, listen, serve
+
+MOST = 40
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Running]:
+    """A gateway that takes 40 connections at once."""
+    expert = await serve(FakeVllm().app)
+    app = create_app(gateway_file({"general": expert.url}), registry=CollectorRegistry())
+    listener, url = listen()
+    server = Server(app)
+    server.config.http = clients.protocol(MOST)  # type: ignore[assignment]
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    await asyncio.to_thread(server.serving.wait)
+    yield Running(server, task, url)
+    server.should_exit = True
+    await asyncio.gather(task, expert.stop())
+
+
+def connect(gateway: Running) -> socket.socket:
+    url = httpx.URL(gateway.url)
+    found = socket.create_connection((url.host, url.port))
+    found.settimeout(10)
+    return found
+
+
+async def chat(gateway: Running) -> int:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        answer = await client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
+    return answer.status_code
+
+
+async def said(client: socket.socket) -> bytes:
+    """Return what a connection still gives until it is closed."""
+
+    def read() -> bytes:
+        data = b""
+        try:
+            while piece := client.recv(65536):
+                data += piece
+        except ConnectionResetError:
+            pass
+        return data
+
+    return await asyncio.to_thread(read)
+
+
+async def test_more_connections_than_there_is_room_for_do_not_stop_service(gateway):
+    beginnings = (b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n",
+                  b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")  # fmt: skip
+    held = []
+    for number in range(4 * MOST):
+        held.append(connect(gateway))
+        held[-1].sendall(beginnings[number % 3])
+        if number % 20 == 0:
+            assert await chat(gateway) == 200
+    assert await chat(gateway) == 200
+    assert await said(held[0]) == b"", "the one that waited longest has gone"
+    for client in held:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "sent", "answer"),
+    [
+        ("HEAD_TIMEOUT_S", b"", b""),
+        ("HEAD_TIMEOUT_S", b"POST / HTT", b"HTTP/1.1 408"),
+        ("BODY_TIMEOUT_S", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{", b""),
+    ],
+    ids=["silence", "half a head", "half a body"],
+)
+async def test_what_does_not_come_in_time_is_not_waited_for(gateway, monkeypatch, limit, sent, answer):
+    monkeypatch.setattr(clients, limit, 0.1)
+    with connect(gateway) as client:
+        client.sendall(sent)
+        assert (await said(client)).startswith(answer)
+    assert await chat(gateway) == 200
+
+
+async def test_a_connection_serves_on_after_its_first_request(gateway, monkeypatch):
+    monkeypatch.setattr(clients, "BODY_TIMEOUT_S", 0.2)
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        for _ in range(3):
+            assert (await client.get("/v1/models")).status_code == 200
+            await asyncio.sleep(0.15)
+
+
+async def test_a_head_without_an_end_is_refused_soon(gateway):
+    with connect(gateway) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n")
+        sent = 0
+        try:
+            for _ in range(100):
+                sent += client.send(b"x-more: " + b"y" * 8192 + b"\r\n")
+                await asyncio.sleep(0)
+        except OSError:
+            pass
+        assert b" 431 " in await said(client)
+        assert sent < 800_000
+    assert await chat(gateway) == 200
+
+
+def test_the_limit_of_open_files_leaves_room_for_servers():
+    assert clients.most_connections() >= 64

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from largeforge.errors import Problem, RecipeError, nearest
 from largeforge.gateway.request import AUTO
-from largeforge.recipe import task_checks
+from largeforge.recipe import routing_checks, task_checks
 from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.schema import Gateway, Topology
 
@@ -69,7 +69,7 @@ class GatewayFile(Strict):
             for other in expert.fallback or ():
                 if other not in experts or other == name:
                     raise ValueError(f"topology.experts.{name}.fallback: '{other}' is none of the other experts")
-        for problem in task_checks.check(self.topology):
+        for problem in (*task_checks.check(self.topology), *routing_checks.of_topology(self.topology, self.router)):
             raise ValueError(f"{problem.key}: {problem.rule}")
         if extra := self.upstreams.keys() - experts.keys():
             raise ValueError(f"upstreams: {', '.join(sorted(extra))} not in topology.experts")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ Fallback = Literal["", "unknown-model", "expert-down"]
 
 MAX_REASON = 160
 """Longest reason in characters."""
+_BY = re.compile("[:;]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Services:
     returns the JSON of its answer. For an expert it fills in `model`. Raises ServiceFailed, and has no time limit."""
     count: Callable[[str, str], None] = lambda router, outcome: None
     """Counts what became of a router's work: router, then one word."""
+    decided: Callable[[str, str], None] = lambda by, expert: None
+    """Counts where requests go: what decided (`model`, `default`, or a router), and the expert."""
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     kept: MutableMapping[Any, Any] = field(default_factory=dict)
@@ -129,6 +133,7 @@ class Routing:
         self._fallback = topology.fallback
         self._flags = Flags(topology, services.random)
         self._sticky = topology.sticky
+        self._decided = services.decided
         self._variants = {
             name: (Shares(expert.variants, whole=1.0), Division(f"variants {name}", topology.salt, services.random))
             for name, expert in topology.experts.items()
@@ -150,6 +155,11 @@ class Routing:
 
     async def route(self, request: Request) -> Route:
         """Return where a request goes; an unknown model name goes to the fallback and says so."""
+        route = await self._route(request)
+        self._decided(_BY.split(route.reason, 1)[0], route.expert)
+        return route
+
+    async def _route(self, request: Request) -> Route:
         if request.model in self._experts:
             return self._divided(Route(request.model, "model", request.model), request)
         if request.model != AUTO:
@@ -161,7 +171,7 @@ class Routing:
 
     async def explain(self, request: Request) -> dict[str, Any]:
         """Return the route of a request with all that led to it, as plain data; nothing is generated."""
-        route = await self.route(request)
+        route = await self._route(request)
         scores = self._router.scores(request)
         return {
             "expert": route.expert,

@@ -78,6 +78,23 @@ def services(servers: Servers, *, registry: CollectorRegistry, clock: Callable[[
         ["router", "outcome"],
         registry=registry,
     )
+    decisions = Counter(
+        "largeforge_gateway_route_decisions",
+        "Where requests went, by what decided it: a router, the name of the model, or the default.",
+        ["by", "expert"],
+        registry=registry,
+    )
+    children: dict[tuple[str, str], Counter] = {}
+
+    def decided(by: str, expert: str) -> None:
+        child = children.get((by, expert))
+        if child is None:
+            child = children[by, expert] = decisions.labels(by, expert)
+        child.inc()
+
     return Services(
-        post_json=servers.post_json, count=lambda router, outcome: outcomes.labels(router, outcome).inc(), clock=clock
+        decided=decided,
+        post_json=servers.post_json,
+        count=lambda router, outcome: outcomes.labels(router, outcome).inc(),
+        clock=clock,
     )

@@ -42,6 +42,8 @@ def of_topology(topology: Topology, router: Extension) -> Iterator[Problem]:
         for variant in expert.variants:
             if variant not in topology.experts or variant == name:
                 yield _no_expert(f"{key}.variants.{variant}", variant, topology)
+            elif topology.experts[variant].task != expert.task:
+                yield Problem(f"{key}.variants.{variant}", f"has another task than {name}, which is to {expert.task}.")
             elif topology.experts[variant].variants:
                 yield Problem(f"{key}.variants.{variant}", f"expert {variant} has variants of its own.")
         if (whole := sum(expert.variants.values())) > 1 + 1e-9:

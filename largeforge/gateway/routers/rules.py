@@ -124,6 +124,10 @@ def check(config: Config, topology: Topology) -> Iterator[Problem]:
             if expert and expert not in experts:
                 rule_text = f"must be an expert of the topology: {listed(experts)}."
                 yield Problem(f"{key}.{field}", rule_text, nearest=nearest(expert, experts))
+            elif expert and experts[expert].task != "generate":
+                yield Problem(
+                    f"{key}.{field}", f"expert {expert} does not write answers: its task is {experts[expert].task}."
+                )
         flag = rule.when.flag
         if flag and flag not in topology.flags:
             rule_text = f"no such flag in topology.flags; there is: {listed(topology.flags)}."

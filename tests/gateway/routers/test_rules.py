@@ -16,7 +16,9 @@ from tests.gateway.routers.asking import asked, topology
 
 TOOL = {"type": "function", "function": {"name": "f"}}
 IMAGE = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
-EXPERTS = topology("general", "a", "b", flags={"beta": {"users": {"u1": True}}})
+EXPERTS = topology(
+    "general", "a", "b", "vectors", experts={"vectors": {"task": "embed"}}, flags={"beta": {"users": {"u1": True}}}
+)
 
 
 def router(*rules: dict[str, Any]) -> RulesRouter:
@@ -101,6 +103,7 @@ def test_a_pattern_that_backtracks_elsewhere_is_answered_at_once():
     [
         ([{"expert": "nobody"}], "rules.0.expert"),
         ([{"expert": "a", "shadow": "nobody"}], "rules.0.shadow"),
+        ([{"expert": "vectors"}], "rules.0.expert"),
         ([{"expert": "a", "when": {"flag": "alpha"}}], "rules.0.when.flag"),
         ([{"expert": "a", "when": {"min_chars": 9, "max_chars": 8}}], "rules.0.when.max_chars"),
         ([{"expert": "a"}, {"expert": "b"}], "rules.0.when"),

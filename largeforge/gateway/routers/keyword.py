@@ -27,6 +27,8 @@ MAX_CHARS = 32_768
 """Keywords are looked for in this many characters at the start of the message."""
 
 _WORD = re.compile(r"\w+")
+_BETWEEN_WORDS = {code: " " for code in range(128) if not _WORD.fullmatch(chr(code))}
+"""What ends a word in ASCII, for `str.translate`: that is several times as fast as the pattern."""
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
@@ -51,6 +53,7 @@ class KeywordRouter(Router):
         for index, reasons in enumerate(self._reasons):
             for keyword in reasons:
                 self._owners.setdefault(keyword, []).append(index)
+        self._words = frozenset(filter(_WORD.fullmatch, self._owners))
         fragments = [keyword for keyword in self._owners if not _is_word(keyword)]
         self._fragments = re.compile(f"(?=({_tree_pattern(fragments)}))") if fragments else None
         self._prefixes = {
@@ -71,7 +74,8 @@ class KeywordRouter(Router):
         return Decision(self._experts[best], reason)
 
     def _matches(self, text: str) -> Iterator[str]:
-        yield from self._owners.keys() & set(_WORD.findall(text))
+        words = text.translate(_BETWEEN_WORDS).split() if text.isascii() else _WORD.findall(text)
+        yield from self._words.intersection(words)
         if self._fragments is not None:
             for longest in set(self._fragments.findall(text)):
                 yield from self._prefixes[longest]

@@ -96,8 +96,8 @@ def _median(rows: Sequence[Row], key: str) -> float:
 
 def _ratio(rows: Sequence[Row], system: str, key: str, is_base: Callable[[str], bool]) -> str:
     """Return the median over rounds of a figure by that of the best of others in the same round."""
-    if is_base(system) or system == systems.UPSTREAM:
-        return ""
+    if is_base(system) or system == systems.UPSTREAM or any(row["rate"] for row in rows):
+        return ""  # at a fixed rate all are as fast
     found = []
     for row in _of(rows, system):
         if bases := _bases(rows, row["round"], is_base):

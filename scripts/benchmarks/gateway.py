@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from largeforge.recipe.schema import Gateway
 from scripts.benchmarks import _gateway_cells as cells
 from scripts.benchmarks import _gateway_profile as profile
 from scripts.benchmarks import _gateway_servers as servers
@@ -132,7 +133,7 @@ class _Bench:
             with self._running([(system, 1) for system in self._systems], Cores.apart(1)) as subjects:
                 self._rounds(subjects, apart)
         if shared:
-            wide = [system for system in self._systems if not system.is_narrow]
+            wide = [system for system in self._systems if not system.is_narrow and not system.commit]
             pairs = [(system, number) for system in wide for number in _worker_counts(system, options.workers)]
             with self._running(pairs, Cores.apart(os.cpu_count() or 1)) as subjects:
                 self._rounds(subjects, shared)
@@ -241,6 +242,8 @@ def _worker_counts(system: System, most: int) -> list[int]:
         return [1]
     if system.name in (systems.SMG, systems.VLLM_ROUTER):
         return [os.cpu_count() or 1]  # threads
+    if system.name == systems.OURS and "workers" not in Gateway.model_fields:
+        return [1]
     return [1, most]
 
 

@@ -35,16 +35,18 @@ class Servers:
         if replica is not None:
             given = {**body, "model": replica.served_model}
         pool = replica.backend.pool if replica else self._pool(server)
+        sent = orjson.dumps(given)
         try:
-            answer = await pool.request(b"POST", path.encode(), _HEAD, orjson.dumps(given))
             try:
-                content = await answer.read(MOST_ANSWER_BYTES)
-            finally:
-                answer.close()
+                status, content = await _ask(pool, path, sent)
+            except ConnectionFailed as failed:
+                if not failed.is_stale:
+                    raise
+                status, content = await _ask(pool, path, sent)
         except ConnectionFailed as failed:
             raise ServiceFailed(failed.why) from failed
-        if answer.status != 200:
-            raise ServiceFailed(f"status-{answer.status}")
+        if status != 200:
+            raise ServiceFailed(f"status-{status}")
         try:
             return orjson.loads(content)
         except orjson.JSONDecodeError:
@@ -68,6 +70,14 @@ class Servers:
         if url not in self._pools:
             self._pools[url] = Pool(url, connect_timeout_s=self._connect_timeout_s)
         return self._pools[url]
+
+
+async def _ask(pool: Pool, path: str, body: bytes) -> tuple[int, bytes]:
+    answer = await pool.request(b"POST", path.encode(), _HEAD, body)
+    try:
+        return answer.status, await answer.read(MOST_ANSWER_BYTES)
+    finally:
+        answer.close()
 
 
 def services(servers: Servers, *, registry: CollectorRegistry, clock: Callable[[], float]) -> Services:

@@ -19,10 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from largeforge.gateway.examples import example
+from largeforge.gateway.examples import example, routed
 from largeforge.gateway.learning import located, train
 from largeforge.gateway.request import Request
-from largeforge.gateway.routing import Router, Services, build
+from largeforge.gateway.routing import Router, Services, build, routing_of
+from largeforge.gateway.services import Servers
 from largeforge.recipe import extensions
 from largeforge.recipe.schema import Topology
 from scripts.tables import columns
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--experts", type=int, nargs="+", default=[2, 20, 200], help="numbers of experts (%(default)s)")
     parser.add_argument("--chars", type=int, nargs="+", default=[60, 2000, 32000], help="lengths of a message")
+    parser.add_argument("--embeddings", metavar="URL", help="a server of embeddings whose accuracy is measured, too")
+    parser.add_argument("--model", default="", help="what that server calls its model")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of which the median counts (%(default)s)")
 
 
@@ -58,7 +61,35 @@ def run(options: argparse.Namespace) -> int:
     print(columns([["router", "characters", *map(str, options.experts)], *rows]))
     print("\nShare of the quickstart's 747 held-out requests that go to their expert\n")
     print(columns([["router", "right", "decided"], *([name, *_accuracy(name)] for name in ("keyword", "classifier"))]))
+    if options.embeddings:
+        rows = [
+            [f"embedding, {count} examples, {match}", *asyncio.run(_embedded(options, match, count))]
+            for count in (10, 50)
+            for match in ("nearest", "mean")
+        ]
+        print(columns([["router", "right", "decided"], *rows]))
     return 0
+
+
+async def _embedded(options: argparse.Namespace, match: str, count: int) -> list[str]:
+    """Return the accuracy of an embedding model that is served, by some examples of each expert."""
+    draw, drawn = random.Random(0), {}
+    for name, file in FILES["train"].items():
+        rows = [json.loads(line) for line in (DATA / f"{file}.jsonl").read_text(encoding="utf-8").splitlines()]
+        drawn[name] = [row["messages"][0]["content"] for row in draw.sample(rows, count)]
+    experts = {name: {"model": "path:x", "examples": examples} for name, examples in drawn.items()}
+    topology = Topology.model_validate({"experts": experts, "fallback": "general"})
+    given = {"url": options.embeddings, "model": options.model, "match": match, "min_similarity": 0, "timeout_s": 60}
+    config = extensions.load("router", "embedding").Config.model_validate({**given, "max_chars": 300})
+    servers = Servers({}, connect_timeout_s=5)
+    routing = routing_of(config, topology, Services(post_json=servers.post_json))
+    await routing.start()
+    heldout = _rows("heldout")
+    routes = await routed(routing, [request for request, _ in heldout], progress=lambda done, total: None)
+    servers.close()
+    right = [route.requested == wanted for route, (_, wanted) in zip(routes, heldout, strict=True)]
+    decided = [not route.reason.startswith("default") for route in routes]
+    return [f"{sum(right) / len(right):.3f}", f"{sum(decided) / len(decided):.3f}"]
 
 
 def _cost(name: str, num_experts: int, chars: int, rounds: int) -> float:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -19,6 +20,9 @@ from tests.gateway.conftest import FakeVllm
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+
+
+ROOT = Path(__file__).parents[2]
 
 
 class Judge(FakeVllm):
@@ -58,9 +62,9 @@ async def test_finds_nothing(serve_app, make_file, tmp_path):
         "--max-examples", "40", "--seed", "1", "--continue-on-failure",
         "--suppress-health-check", "all", "--generation-database", "none",
     ]  # fmt: skip
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.gateway.schemathesis_hooks", "PYTHONPATH": "."}
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.gateway.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec(
-        *argv, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *argv, cwd=tmp_path, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output = (await process.communicate())[0].decode()
     await asyncio.gather(gateway.stop(), *(server.stop() for server in servers.values()))

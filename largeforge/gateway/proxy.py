@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from largeforge.gateway import deadline
 from largeforge.gateway.access import Exchange, exchange_of
 from largeforge.gateway.backend import header_value
 from largeforge.gateway.errors import ApiError, internal_error
@@ -95,7 +96,7 @@ class Proxy:
         await while_connected(receive, self._answer(call))
 
     async def _answer(self, call: _Call) -> None:
-        limit_s = call.now.file.gateway.request_timeout_s
+        limit_s = deadline.limit_s(call.request.headers, call.now.file.gateway.request_timeout_s)
         try:
             async with asyncio.timeout(limit_s):
                 answering = await self._ask(call)
@@ -178,6 +179,8 @@ def _upstream_head(scope: Scope, request_id: str) -> bytes:
     lines.append(b"content-type: %b\r\n" % given.get(b"content-type", b"application/json"))
     if accept := given.get(b"accept"):
         lines.append(b"accept: %b\r\n" % accept)
+    if timeout := given.get(deadline.HEADER):
+        lines.append(b"%b: %b\r\n" % (deadline.HEADER, timeout))
     return b"".join(lines)
 
 

@@ -25,6 +25,7 @@ from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.proxy import Proxy
 from largeforge.gateway.request import AUTO
+from largeforge.gateway.shadow import Shadows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -52,6 +53,7 @@ def create_app(
     metrics = Metrics(registry)
     live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock)
 
+    shadows = Shadows(metrics)
     loopback = Loopback()
     bulk = bulk_service(file.gateway, loopback, wall_clock=wall_clock)
 
@@ -59,8 +61,9 @@ def create_app(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with live, bulk.running():
             yield
+            await shadows.stop()
 
-    proxies = {path: Proxy(kind, live, metrics, clock) for path, kind in PATHS.items()}
+    proxies = {path: Proxy(kind, live, shadows, metrics, clock) for path, kind in PATHS.items()}
     completions: list[BaseRoute] = [Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()]
     explainer = Explainer(lambda: live.now.routing, max_body_mib=file.gateway.max_body_mib, clock=clock)
     completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))

@@ -49,6 +49,9 @@ class Metrics:
             ["expert", "why"],
             registry=registry,
         )
+        self.shadows = Counter(
+            f"{prefix}_shadows", "Shadow requests by what became of them.", ["expert", "outcome"], registry=registry
+        )
         self.waiting = Gauge(
             f"{prefix}_requests_waiting", "Requests that wait for a busy expert.", ["expert"], registry=registry
         )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.kinds import Kind
     from largeforge.gateway.live import Generation, Live
     from largeforge.gateway.metrics import Metrics
+    from largeforge.gateway.shadow import Shadows
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +56,10 @@ class _Call:
 class Proxy:
     """The ASGI endpoint of one kind of completion."""
 
-    def __init__(self, kind: Kind, live: Live, metrics: Metrics, clock: Callable[[], float]):
+    def __init__(self, kind: Kind, live: Live, shadows: Shadows, metrics: Metrics, clock: Callable[[], float]):
         self._kind = kind
         self._live = live
+        self._shadows = shadows
         self._metrics = metrics
         self._clock = clock
 
@@ -93,6 +95,8 @@ class Proxy:
         request = parse(await read_body(scope, receive, max_bytes), self._kind, scope["headers"])
         route = now.tasks.route(request) or await now.routing.route(request)
         call = _Call(now, request, route, exchange, out, _upstream_head(scope, exchange.request_id))
+        if route.shadow:
+            self._shadows.begin(now, route.shadow, request, call.upstream_head)
         await while_connected(receive, self._answer(call))
 
     async def _answer(self, call: _Call) -> None:

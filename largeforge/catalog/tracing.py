@@ -146,7 +146,7 @@ def _by_request(text: str, places: Places) -> Iterable[str]:
     """
     if not _REQUEST.fullmatch(text):
         return []
-    wanted = f'"request_id": "{text}"'
+    wanted = f'"{text}"'
     for log in sorted(places.root.glob(_GATEWAY_LOGS), key=lambda path: path.stat().st_mtime, reverse=True):
         with log.open(encoding="utf-8", errors="replace") as lines:
             line = next((line for line in lines if wanted in line), "")

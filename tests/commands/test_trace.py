@@ -78,7 +78,8 @@ def test_from_a_request_to_the_lock_of_the_model_that_answered(desk: Desk, capsy
         {"time": "t2", "message": "request", "request_id": "ab-2", "model": "hub:acme/base", "lock": "", "status": 200},
         {"time": "t3", "message": "request", "request_id": "ab-3", "model": "", "lock": "", "status": 503},
     ]
-    (logs / "gateway.log").write_text("no JSON\n" + "".join(json.dumps(line) + "\n" for line in lines[1:]))
+    compact = {"separators": (",", ":")}  # as the gateway writes
+    (logs / "gateway.log").write_text("no JSON\n" + "".join(json.dumps(line, **compact) + "\n" for line in lines[1:]))
     (logs / "gateway-1767225600000.log").write_text(json.dumps(lines[0]) + "\n")
     assert main(["trace", "ab-1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from largeforge.cli import main
 from largeforge.recipe import extensions
 from largeforge.stages.own_rows import read_own_rows
+from tests.guides import commands, page, planned, planned_recipe, recipes
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
-COMMANDS = re.findall(r"^python -m largeforge (\+recipe=.*)$", GUIDE.replace("\\\n", ""), re.M)
-RECIPES = [text for text in re.findall(r"```yaml\n(.*?)```", GUIDE, re.S) if text.startswith("# @package")]
+GUIDE = page("evaluation")
+COMMANDS, RECIPES = commands(GUIDE), recipes(GUIDE)
 
 
 @pytest.fixture
@@ -27,21 +25,17 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pairs = "".join(json.dumps({"prompt": f"Question {n}?", "response": f"Answer {n}."}) + "\n" for n in range(9))
     for name in ("my.jsonl", "old.jsonl", "unsafe.jsonl", "harmless.jsonl"):
         (tmp_path / name).write_text(pairs)
-    (tmp_path / "recipes").mkdir()
     return tmp_path
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_can_be_planned(reader: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    assert main([*shlex.split(command), "mode=plan"]) == 0, capsys.readouterr()
+    planned(command, capsys)
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=lambda text: yaml.safe_load(text)["name"])
 def test_a_recipe_can_be_planned(reader: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
-    name = yaml.safe_load(text)["name"]
-    (reader / "recipes" / f"{name}.yaml").write_text(text)
-    assert main([f"+recipe={name}", "mode=plan"]) == 0, capsys.readouterr()
-    assert "gate" in capsys.readouterr().out
+    assert "gate" in planned_recipe(text, reader, capsys)
 
 
 def test_rows_are_read_as_they_are_shown(tmp_path: Path) -> None:

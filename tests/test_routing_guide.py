@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from largeforge.cli import main
 from largeforge.gateway.examples import example
 from largeforge.recipe import extensions
+from tests.guides import commands, page, planned, planned_recipe, recipes
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "routing.md").read_text()
-COMMANDS = re.findall(r"^python -m largeforge (\+recipe=\S+)", GUIDE, re.M)
-RECIPES = [text for text in re.findall(r"```yaml\n(.*?)```", GUIDE, re.S) if text.startswith("# @package")]
+GUIDE = page("routing")
+COMMANDS, RECIPES = commands(GUIDE), recipes(GUIDE)
 
 
 @pytest.fixture
@@ -26,20 +24,17 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("general", "mapper", "support", "more", "heldout"):
         (tmp_path / f"{name}.jsonl").write_text('{"prompt": "Hello", "expert": "general"}\n')
-    (tmp_path / "recipes").mkdir()
     return tmp_path
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_can_be_planned(reader: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
-    assert main([*shlex.split(command), "mode=plan"]) == 0, capsys.readouterr()
+    planned(command, capsys)
 
 
 @pytest.mark.parametrize("text", RECIPES, ids=lambda text: yaml.safe_load(text)["name"])
 def test_a_recipe_can_be_planned(reader: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
-    name = yaml.safe_load(text)["name"]
-    (reader / "recipes" / f"{name}.yaml").write_text(text)
-    assert main([f"+recipe={name}", "mode=plan"]) == 0, capsys.readouterr()
+    planned_recipe(text, reader, capsys)
 
 
 def test_rows_are_read_as_they_are_shown() -> None:

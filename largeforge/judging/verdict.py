@@ -6,8 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from largeforge.errors import GateError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from largeforge.recipe.evaluation import Condition
 
@@ -69,6 +71,23 @@ def decide(
         return Verdict(metric, told, value, "pass", **bounds)
     needed = _needed(condition, value, interval)
     return Verdict(metric, told, value, "not enough data", **bounds, needed=needed)
+
+
+def require(verdicts: Sequence[Verdict], *, subject: str, more: str, key: str, so: str = "") -> None:
+    """Let a run go on when all gates passed.
+
+    `subject` is what is judged, `more` what would decide an undecided gate, `key` the setting that has gates go by
+    their value, and `so` what follows from a refusal. Raises GateError that lists every gate that refused, or could not
+    be decided.
+    """
+    refused = [str(verdict) for verdict in verdicts if verdict.outcome == "fail"]
+    undecided = [str(verdict) for verdict in verdicts if verdict.outcome == "not enough data"]
+    if refused:
+        told = f"gate refused {subject}{f', {so}' if so else ''}"
+        raise GateError(f"{told}: {'; '.join([*refused, *undecided])}")
+    if undecided:
+        advice = f"give {more}, or set {key}=value to go by the value alone"
+        raise GateError(f"not enough data to let {subject} pass: {'; '.join(undecided)}; {advice}")
 
 
 def _bounds(interval: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,8 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.artifacts import write_json
-from largeforge.errors import GateError
-from largeforge.judging.verdict import Verdict, decide
+from largeforge.judging.verdict import Verdict, decide, require
 from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import parse_condition, split
 from largeforge.stages.context import Result
@@ -34,13 +33,7 @@ def run(config: Config, context: Context) -> Result:
     verdicts = [_decide(metric, text, evaluation, config.by) for metric, text in config.gates.items()]
     for verdict in verdicts:
         context.events.emit("gate", **verdict.as_dict())
-    refused = [str(verdict) for verdict in verdicts if verdict.outcome == "fail"]
-    undecided = [str(verdict) for verdict in verdicts if verdict.outcome == "not enough data"]
-    if refused:
-        raise GateError(f"gate refused the model: {'; '.join([*refused, *undecided])}")
-    if undecided:
-        advice = "give more held-out rows, or set judging.gates=value to go by the value alone"
-        raise GateError(f"not enough data to let the model pass: {'; '.join(undecided)}; {advice}")
+    require(verdicts, subject="the model", more="more held-out rows", key="judging.gates")
     gates = [verdict.as_dict() for verdict in verdicts]
     write_json(context.out / "evaluation.json", {**evaluation, "gates": gates})
     return Result(info={"gates": gates})

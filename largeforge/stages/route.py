@@ -17,11 +17,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.artifacts import write_json
-from largeforge.errors import DataError, GateError
+from largeforge.errors import DataError
 from largeforge.gateway import learning
 from largeforge.gateway.examples import routed, undivided
 from largeforge.gateway.routing import ServiceFailed, Services, routing_of
-from largeforge.judging.verdict import Verdict, decide
+from largeforge.judging.verdict import Verdict, decide, require
 from largeforge.recipe import routing_files
 from largeforge.recipe.base import Strict
 from largeforge.recipe.evaluation import parse_condition
@@ -86,7 +86,7 @@ def run(config: Config, context: Context) -> Result:
         "confusions": routed_rows.confusions(wanted, routes), "mistakes": routed_rows.mistakes(heldout, routes),
     }  # fmt: skip
     write_json(context.out / "routing.json", report)
-    _refuse(verdicts)
+    require(verdicts, subject="the routing", so="nothing is served", more="more held-out requests", key="routing.by")
     return Result(metrics=metrics, info={"gates": gates})
 
 
@@ -154,17 +154,6 @@ def _decide(metric: str, text: str, found: Mapping[str, Interval], by: str) -> V
         rule = "no held-out request belongs to that expert" if metric.startswith("recall") else "none went there"
         return Verdict(name, str(condition), None, "fail", note=rule)
     return decide(name, condition, one.value, one.as_dict(), by_interval=by == "interval")
-
-
-def _refuse(verdicts: Sequence[Verdict]) -> None:
-    """Raise GateError unless all gates passed."""
-    refused = [str(verdict) for verdict in verdicts if verdict.outcome == "fail"]
-    undecided = [str(verdict) for verdict in verdicts if verdict.outcome == "not enough data"]
-    if refused:
-        raise GateError(f"gate refused the routing, nothing is served: {'; '.join([*refused, *undecided])}")
-    if undecided:
-        advice = "give more held-out requests, or set routing.by=value to go by the value alone"
-        raise GateError(f"not enough data to let the routing pass: {'; '.join(undecided)}; {advice}")
 
 
 def _finite(one: Interval) -> dict[str, Any]:

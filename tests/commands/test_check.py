@@ -70,7 +70,8 @@ def test_all_problems_of_all_files_come_at_once_with_their_places(
         "recipes/typo.yaml:10: seed = -1: ",
         "recipes/broken.yaml:2: YAML: not valid YAML",
         "recipes/relation.yaml: router: is required to serve",
-        "recipes/choice.yaml:5: router = 'keywrod': no such router; there is: keyword. Did you mean 'keyword'?",
+        "recipes/choice.yaml:5: router = 'keywrod': no such router; there is: chain, classifier, embedding, keyword, "
+        "rules, weighted. Did you mean 'keyword'?",
         "recipes/unread.yml: file: is never read: its name must end in .yaml.",
         "conf/model/mine.yaml:2: model.reff = 'path:/models/a': unknown key",
         "hosts/lab.yaml:2: hosts.hosts.Two: a name has lowercase letters",

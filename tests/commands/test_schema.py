@@ -51,6 +51,7 @@ def test_a_shipped_file_fits_its_schema(found: dict[str, Any], group: str, path:
         "defaults: [{/evaluation: [loss, exact_match]}, {optional /model: null}, {override /model@jobs.a.model: null}]",
         "defaults: [{/method: sft}]\nmethod: {packing: true}",
         "method: {beta: 0.2}",
+        "topology: {flags: {one: true, two: 0.1, three: {share: false, users: {amy: true}, tenants: {acme: 0.5}}}}",
     ],
 )
 def test_what_a_recipe_may_say_fits(found: dict[str, Any], text: str) -> None:

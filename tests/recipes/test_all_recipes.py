@@ -47,8 +47,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "unpaired": {"prompt": "1 + 1 =", "completion": "2", "label": True},
     "text": {"text": "One and one is two."},
     "prompt": {"prompt": "1 + 1 =", "answer": "2"},
+    "routed": {"messages": [{"role": "user", "content": "Where is my parcel?"}], "expert": "support"},
 }
-"""A row of each kind."""
+"""A row of each kind, and one that says which expert answers it."""
 
 _JUDGE = {"endpoint": "http://judge:8000/v1", "model": "judge"}
 _OWN: dict[str, dict[str, Any]] = {
@@ -70,6 +71,9 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "method/distill": {"method": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}},
     **{f"evaluation/{name}": {"evaluation": {name: given}} for name, given in _OWN.items()},
     "quantization/nf4": {"serving": {"python": "/opt/another-vllm/bin/python"}},
+    "router/chain": {"router": {"routers": {"rules": {"name": "rules"}}}},
+    "router/classifier": {"routing": {"path": "routed.jsonl"}},
+    "router/embedding": {"router": {"url": "http://embedder:8000", "model": "embedder"}},
     "reward/json_schema": {"method": {"rewards": {"json_schema": {"definition": {"type": "object"}}}}},
     "reward/length": {"method": {"rewards": {"length": {"maximum": 100}}}},
     "reward/regex": {"method": {"rewards": {"regex": {"pattern": "^[0-9]+$"}}}},

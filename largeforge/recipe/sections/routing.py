@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, WithJsonSchema, model_validator
 
 from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.sections.judging import Condition
 
-Share = Annotated[float, Field(ge=0, le=1)]
+_SHARE_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}]}
+Share = Annotated[float, Field(ge=0, le=1), WithJsonSchema(_SHARE_SCHEMA)]
 """0 is nobody and off, 1 is everybody and on; YAML's `true` and `false` mean the same."""
 Sticky = Literal["user", "session", "tenant", "request"]
 """Who always gets the same share: the field `user` of the body, the header x-largeforge-session, the header
@@ -32,6 +33,10 @@ class Flag(Strict):
     @classmethod
     def _from_share(cls, value: Any) -> Any:
         return {"share": value} if isinstance(value, bool | int | float) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(core), *_SHARE_SCHEMA["anyOf"]]}
 
 
 class Shadow(Strict):

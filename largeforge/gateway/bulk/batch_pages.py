@@ -10,9 +10,9 @@ import orjson
 from starlette.routing import Route
 
 from largeforge.gateway.bulk import batches, files
-from largeforge.gateway.bulk.endpoint import Endpoint, answer, listing, not_found, number
 from largeforge.gateway.bulk.file_pages import LIFETIMES_S
 from largeforge.gateway.bulk.validation import ENDPOINTS
+from largeforge.gateway.endpoint import Endpoint, answer, listing, not_found, number
 from largeforge.gateway.errors import ApiError, bad_request
 from largeforge.gateway.request import read_body
 from largeforge.gateway.request_checks import is_whole, json_type

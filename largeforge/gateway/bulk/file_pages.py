@@ -13,9 +13,9 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from largeforge.gateway.bulk import batches, files
-from largeforge.gateway.bulk.endpoint import Endpoint, answer, choice, listing, not_found, number
 from largeforge.gateway.bulk.files import File
 from largeforge.gateway.bulk.uploads import receive_form
+from largeforge.gateway.endpoint import Endpoint, answer, choice, listing, not_found, number
 from largeforge.gateway.errors import ApiError, bad_request
 
 if TYPE_CHECKING:

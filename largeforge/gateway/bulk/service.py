@@ -13,11 +13,11 @@ from largeforge.errors import ServingError
 from largeforge.gateway.bulk import answering
 from largeforge.gateway.bulk.batch_pages import BatchPages
 from largeforge.gateway.bulk.database import Database
-from largeforge.gateway.bulk.endpoint import Endpoint
 from largeforge.gateway.bulk.file_pages import FilePages
 from largeforge.gateway.bulk.run import Run
 from largeforge.gateway.bulk.slots import Interactive, Slots
 from largeforge.gateway.bulk.worker import Worker
+from largeforge.gateway.endpoint import Endpoint
 from largeforge.gateway.errors import ApiError
 
 if TYPE_CHECKING:

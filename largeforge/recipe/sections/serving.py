@@ -9,6 +9,7 @@ from pydantic import Field
 from largeforge.recipe.base import Name, Port, Strict
 from largeforge.recipe.sections.resilience import Balance, Breaker, Queue, Retries
 from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
+from largeforge.recipe.sections.tracing import Tracing
 
 
 class Expert(Strict):
@@ -143,6 +144,8 @@ class Gateway(Strict):
     """When a failing server is left alone."""
     queue: Queue = Queue()
     """Requests that wait for a busy expert."""
+    tracing: Tracing = Tracing()
+    """OpenTelemetry traces."""
     batches: Batches = Batches()
     """Files and batches."""
 

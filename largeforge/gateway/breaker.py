@@ -17,7 +17,8 @@ State = Literal["closed", "open", "half-open"]
 
 
 class Breaker:
-    """The breaker of one server; every `begin` is followed by one of `succeeded`, `failed` and `dropped`."""
+    """The breaker of one server; every `begin` is followed by `succeeded`, `failed` or `dropped`, and a stream's first
+    byte by `streams` before that."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]):
         self.settings = settings
@@ -44,14 +45,21 @@ class Breaker:
         if self._open_s:
             self._on_trial = True
 
+    def streams(self) -> None:
+        """Note that a stream has begun: others may go; failures before it still count should it break off."""
+        self._open_s = 0.0
+        self._on_trial = False
+
     def succeeded(self) -> None:
-        """Note that a request was answered."""
+        """Note that a request was answered to its end."""
         self._failures = 0
         self._open_s = 0.0
         self._on_trial = False
 
     def failed(self) -> None:
         """Note that a request was not answered, or with an error of the server."""
+        if self._open_s and not self._on_trial:
+            return  # it was under way when the breaker opened
         self._failures += 1
         if self._on_trial or self._failures >= self.settings.failures:
             self._open_s = min(2 * self._open_s or self.settings.open_s, self.settings.most_open_s)

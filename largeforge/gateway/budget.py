@@ -2,6 +2,10 @@
 
 A token bucket as in Finagle's RetryBudget: each request pays in its share, each retry takes one out, and a small
 reserve lets a gateway with little traffic retry at all.
+
+A request that a dead server lost is moved to another one and takes nothing: the living get no more than their part of
+all requests, breakers see to it that few requests meet a server that dies again and again, and half of all requests may
+have been on it.
 """
 
 from __future__ import annotations
@@ -22,8 +26,10 @@ class RetryBudget:
         """Count a request."""
         self._left = min(self._left + self.share, MOST)
 
-    def take(self) -> bool:
-        """Return whether one more attempt may be made, and count it."""
+    def take(self, *, is_move: bool = False) -> bool:
+        """Return whether one more attempt may be made, and count it unless a dead server lost the request."""
+        if is_move and self.share:
+            return True
         if self._left < 1:
             return False
         self._left -= 1

@@ -1,12 +1,13 @@
 """Get an answer from one expert: the right replica, another one when it fails, a second one when it is slow.
 
 All of it ends with the first byte of the answer: whatever fails later is the client's to know. Further attempts, hedges
-included, come out of one budget.
+included, come out of one budget; only requests that a dead server lost are moved without, since that adds to no load.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from largeforge.recipe.schema import Gateway
 
 
+CLOCK_S = 0.05
+"""How much earlier than asked a timer may end a request."""
+
+
 @dataclass
 class Answering:
     """A reply and the replica that gives it; close it, whatever happened."""
@@ -43,6 +48,7 @@ class Answering:
         try:
             async for chunk in self.reply.chunks():
                 yield chunk
+            self.replica.backend.breaker.succeeded()
         except UpstreamDied:
             self._dispatch.failed(self.replica, UpstreamFailed("reset"), "broke off a stream")
             raise
@@ -64,6 +70,10 @@ class _Attempts:
     head: bytes
     further: int
     """Attempts that may still follow."""
+    gives_up_at: float
+    """When the gateway's own limit ends the request; never where its client waits for less than that."""
+    has_moved: bool = False
+    """Whether a server that died lost it, so that it has waited its turn already."""
     tried: list[Replica] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -75,24 +85,30 @@ class Dispatch:
         self.health, self.waiting = health, waiting
         self._metrics = metrics
         self._settings = settings.retries
+        self._blame_s = settings.request_timeout_s / 2
         self._choose = chooser(settings.balance)
         self._budget = RetryBudget(settings.retries.budget)
 
-    async def ask(self, target: Target, request: Request, head: bytes, failures: list[str]) -> Answering:
+    async def ask(
+        self, target: Target, request: Request, head: bytes, failures: list[str], *, gives_up_at: float = math.inf
+    ) -> Answering:
         """Return the answer of one of the expert's replicas.
+
+        A server that has sent nothing at `gives_up_at`, in the time of the event loop, has failed.
 
         Raises UpstreamFailed when none gave one, after adding to `failures` what each did, and ApiError when the expert
         is too busy.
         """
         self._budget.request()
-        attempts = _Attempts(request, target, head, self._settings.most, failures=failures)
+        attempts = _Attempts(request, target, head, self._settings.most, gives_up_at, failures=failures)
         while True:
             try:
                 if self._settings.hedge_after_ms and len(target.replicas) > 1:
                     return await self._hedged(attempts)
                 return await self._once(attempts)
             except UpstreamFailed as failure:
-                if failure.kind == "down" or not self._may_go_on(attempts, "retry"):
+                attempts.has_moved = failure.kind in ("refused", "reset")
+                if failure.kind == "down" or not self._may_go_on(attempts, "move" if attempts.has_moved else "retry"):
                     raise
 
     def failed(self, replica: Replica, failure: UpstreamFailed, reason: str) -> None:
@@ -102,14 +118,18 @@ class Dispatch:
             self.health.mark_down(replica.backend, reason)
 
     async def _once(self, attempts: _Attempts) -> Answering:
-        replica = await self.waiting.enter(attempts.target.name, lambda: self._pick(attempts))
+        replica = await self.waiting.enter(
+            attempts.target.name, lambda: self._pick(attempts), is_known=attempts.has_moved
+        )
         attempts.tried.append(replica)
         backend, is_kept = replica.backend, False
+        asked_at = asyncio.get_running_loop().time()
         try:
-            body = attempts.request.body_for(replica.served_model)
-            path = UPSTREAM_PATHS[attempts.request.kind].encode()
-            reply = await upstream.post(backend.pool, path, attempts.head, body)
-            backend.breaker.succeeded()
+            reply = await self._post(replica, attempts)
+            if reply.is_stream:
+                backend.breaker.streams()
+            else:
+                backend.breaker.succeeded()
             is_kept = True
             return Answering(replica, reply, self)
         except UpstreamFailed as failure:
@@ -118,11 +138,28 @@ class Dispatch:
             self.failed(replica, failure, reason)
             raise
         except asyncio.CancelledError:
-            backend.breaker.dropped()
+            now = asyncio.get_running_loop().time()
+            if now + CLOCK_S >= attempts.gives_up_at and now - asked_at >= self._blame_s:
+                backend.breaker.failed()
+            else:
+                backend.breaker.dropped()
             raise
         finally:
             if not is_kept:
                 self.waiting.leave(backend)
+
+    async def _post(self, replica: Replica, attempts: _Attempts) -> Reply:
+        """Send the request; only streams can be late with their first byte, other answers come when they are whole."""
+        request, pool = attempts.request, replica.backend.pool
+        body = request.body_for(replica.served_model)
+        path = UPSTREAM_PATHS[request.kind].encode()
+        if not self._settings.first_byte_timeout_s or not request.payload.get("stream"):
+            return await upstream.post(pool, path, attempts.head, body)
+        try:
+            async with asyncio.timeout(self._settings.first_byte_timeout_s):
+                return await upstream.post(pool, path, attempts.head, body)
+        except TimeoutError as error:
+            raise UpstreamFailed("timeout") from error
 
     async def _hedged(self, attempts: _Attempts) -> Answering:
         """Ask one replica, and a second one when the first takes too long; the answer that comes first counts."""
@@ -155,7 +192,7 @@ class Dispatch:
 
     def _may_go_on(self, attempts: _Attempts, why: str) -> bool:
         """Whether another replica may be asked, which is then counted."""
-        if not attempts.further or not self._untried(attempts) or not self._budget.take():
+        if not attempts.further or not self._untried(attempts) or not self._budget.take(is_move=why == "move"):
             return False
         attempts.further -= 1
         self._metrics.retries.labels(attempts.target.name, why).inc()

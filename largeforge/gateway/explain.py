@@ -8,6 +8,7 @@ import orjson
 
 from largeforge.gateway.access import exchange_of
 from largeforge.gateway.errors import ApiError, bad_request
+from largeforge.gateway.proxy import CLIENT_CLOSED
 from largeforge.gateway.request import ClientGone, Request, parse, read_body
 from largeforge.gateway.respond import Outbox
 
@@ -42,7 +43,7 @@ class Explainer:
         except ApiError as error:
             await out.error(error)
         except ClientGone:
-            pass
+            out.status = CLIENT_CLOSED
         exchange.status = out.status
 
 

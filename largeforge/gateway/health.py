@@ -166,5 +166,6 @@ def describe(failure: UpstreamFailed) -> str:
         "reset": "closed the connection",
         "broken": "answers with what is no HTTP",
         "timeout": "sent nothing in time",
+        "no-json": "answers with what is no JSON",
     }
     return words[failure.kind]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_LINE_BYTES = 2**20
+"""Longest unfinished line of a stream that is held back."""
 CLIENT_CLOSED = 499
 """Status in logs and metrics when the client left before its answer; nginx's convention."""
 
@@ -51,6 +54,8 @@ class _Call:
     upstream_head: bytes
     """Header lines for the upstream."""
     failures: list[str] = field(default_factory=list)
+    gives_up_at: float = math.inf
+    """When the gateway's limit ends it, in the time of the event loop; never where its client waits for less."""
 
 
 class Proxy:
@@ -100,7 +105,10 @@ class Proxy:
         await while_connected(receive, self._answer(call))
 
     async def _answer(self, call: _Call) -> None:
-        limit_s = deadline.limit_s(call.request.headers, call.now.file.gateway.request_timeout_s)
+        longest_s = call.now.file.gateway.request_timeout_s
+        limit_s = deadline.limit_s(call.request.headers, longest_s)
+        if limit_s == longest_s:
+            call.gives_up_at = asyncio.get_running_loop().time() + limit_s
         try:
             async with asyncio.timeout(limit_s):
                 answering = await self._ask(call)
@@ -126,7 +134,9 @@ class Proxy:
             call.exchange.expert = expert
             call.exchange.headers = [*target.replicas[0].headers, *_route_headers(route)]
             try:
-                answering = await call.now.dispatch.ask(target, call.request, call.upstream_head, call.failures)
+                answering = await call.now.dispatch.ask(
+                    target, call.request, call.upstream_head, call.failures, gives_up_at=call.gives_up_at
+                )
             except UpstreamFailed as failure:
                 last = failure
                 continue
@@ -136,7 +146,7 @@ class Proxy:
 
     def _unavailable(self, call: _Call, failure: UpstreamFailed) -> ApiError:
         """Return the error for a request that no expert could answer."""
-        if failure.kind == "connect-timeout" or failure.status == 504:
+        if failure.kind in ("connect-timeout", "timeout") or failure.status == 504:
             status = 504
         else:
             status = 503 if failure.kind == "down" or failure.status == 503 else 502
@@ -166,14 +176,20 @@ class Proxy:
 async def _relay_lines(answering: Answering, out: Outbox) -> None:
     """Relay a stream as it arrives, holding back only an unfinished last line, so that what a
     dying server leaves behind never reaches the client as half an event."""
-    held = b""
+    held: list[bytes] = []
+    size = 0
     async for chunk in answering.chunks():
-        data = held + chunk if held else chunk
-        end = data.rfind(b"\n") + 1
-        held = data[end:]
-        if end:
-            await out.chunk(data[:end] if held else data)
-    await out.end(held)
+        end = chunk.rfind(b"\n") + 1
+        if end or size + len(chunk) > MOST_LINE_BYTES:
+            end = end or len(chunk)
+            await out.chunk(b"".join((*held, chunk[:end])) if held or end < len(chunk) else chunk)
+            held.clear()
+            size = 0
+            chunk = chunk[end:]
+        if chunk:
+            held.append(chunk)
+            size += len(chunk)
+    await out.end(b"".join(held))
 
 
 def _upstream_head(scope: Scope, request_id: str) -> bytes:

@@ -6,7 +6,10 @@ It does not choose the server, does not retry and does not know what the client 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
+
+import orjson
 
 from largeforge.gateway.connection import ConnectionFailed
 
@@ -19,7 +22,10 @@ PROBE_TIMEOUT_S = 5.0
 MOST_ANSWER_BYTES = 256 * 2**20
 """Largest answer that is not streamed."""
 
-FailureKind = Literal["down", "refused", "connect-timeout", "reset", "broken", "status", "timeout"]
+MOST_CHECKED_BYTES = 65_536
+"""Largest answer that is parsed to see that it is whole; of larger ones the last byte has to do."""
+
+FailureKind = Literal["down", "refused", "connect-timeout", "reset", "broken", "status", "timeout", "no-json"]
 
 
 class UpstreamFailed(Exception):
@@ -116,4 +122,18 @@ async def _reply(answer: Answer) -> Reply:
     body = await (answer.piece() if is_stream else answer.read(MOST_ANSWER_BYTES))
     if is_stream and not body:
         raise UpstreamFailed("reset")
+    if answer.status == 200 and not is_stream and not _is_whole(answer, body):
+        raise UpstreamFailed("no-json")
     return Reply(answer, body, is_stream=is_stream)
+
+
+def _is_whole(answer: Answer, body: bytes) -> bool:
+    """Return whether an answer that says it is JSON is not half of it."""
+    if not answer.headers.get(b"content-type", b"application/json").startswith(b"application/json"):
+        return True
+    if len(body) > MOST_CHECKED_BYTES:
+        return body.endswith((b"}", b"]"))
+    with suppress(orjson.JSONDecodeError):
+        orjson.loads(body)
+        return True
+    return False

@@ -27,8 +27,10 @@ class Waiting:
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
         self._told = told
 
-    async def enter(self, expert: str, pick: Pick) -> Replica:
+    async def enter(self, expert: str, pick: Pick, *, is_known: bool = False) -> Replica:
         """Return a replica that has room, and count the request as its own; wait while there is none.
+
+        A request that `is_known` was let in before and lost by its server; it goes ahead of those that wait.
 
         Raises ApiError: 429 when too many wait already, 503 when the wait was too long. Raises what `pick` raises.
         """
@@ -37,10 +39,10 @@ class Waiting:
             return _taken(replica)
         if queue is None:
             queue = self._queues[expert] = deque()
-        if len(queue) >= self.settings.length:
+        if len(queue) >= self.settings.length and not is_known:
             message = f"Expert '{expert}' is busy and {len(queue)} requests wait already."
             raise ApiError(429, message, code="overloaded", retry_after_s=1)
-        return await self._wait(expert, queue, pick)
+        return await self._wait(expert, queue, pick, is_known)
 
     def leave(self, backend: Backend) -> None:
         """Note that a request to a server is done; who waits for the server gets its turn."""
@@ -60,11 +62,14 @@ class Waiting:
         """Return how many requests wait for an expert."""
         return len(self._queues.get(expert, ()))
 
-    async def _wait(self, expert: str, queue: deque[asyncio.Future[None]], pick: Pick) -> Replica:
+    async def _wait(self, expert: str, queue: deque[asyncio.Future[None]], pick: Pick, is_first: bool) -> Replica:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.wait_s
         waiter = loop.create_future()
-        queue.append(waiter)
+        if is_first:
+            queue.appendleft(waiter)
+        else:
+            queue.append(waiter)
         self._told(expert, len(queue))
         try:
             while True:

@@ -17,7 +17,11 @@ class Retries(Strict):
     most: int = Field(default=2, ge=0)
     """Further attempts of one request; 0 tries no replica but the first."""
     budget: float = Field(default=0.2, ge=0, le=1)
-    """Share of all requests that may be such further attempts, so that retries do not bring down what is overloaded."""
+    """Share of all requests that may be such further attempts, so that retries do not bring down what is overloaded.
+    Requests that a dead server lost are moved without counting, except with 0, which never tries again."""
+    first_byte_timeout_s: float = Field(default=0, ge=0)
+    """Ask another replica when the first has sent nothing of a stream for so long; 0 waits as long as
+    `request_timeout_s`. Answers that are not streamed come when they are finished, and have only that limit."""
     hedge_after_ms: float = Field(default=0, ge=0)
     """Ask a second replica when the first has sent nothing for so long, and take the answer that comes first; 0 never
     does. Hedges take from the same budget."""

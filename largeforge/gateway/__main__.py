@@ -25,9 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     logs.set_up()
     try:
         file = config.read(arguments.config)
+        from largeforge.gateway.admin import access
+        from largeforge.gateway.admin.service import Admin
         from largeforge.gateway.server import serve
 
-        serve(file, on_listening=lambda url: events.emit("listening", url=url))
+        path = arguments.config
+        admin = Admin(token=access.token(), config=path, state=path.with_suffix(".state.json"))
+        serve(file, admin, on_listening=lambda url: events.emit("listening", url=url))
     except LargeForgeError as error:
         print(error, file=sys.stderr)
         return error.exit_code

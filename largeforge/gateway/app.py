@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from largeforge.gateway import docs, websocket
 from largeforge.gateway.access import AccessLog, exchange_of
+from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.bulk.service import service as bulk_service
 from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.explain import PATH as ROUTE_PATH
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from largeforge.gateway.admin.controls import Controls
+    from largeforge.gateway.admin.state import State
     from largeforge.gateway.config import GatewayFile
 
 
@@ -44,6 +47,7 @@ def create_app(
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     log: Callable[[str, Mapping[str, Any]], None] | None = None,
+    admin: Admin | None = None,
 ) -> ASGIApp:
     """Return the gateway for a file; its connections and probes live as long as its lifespan.
 
@@ -52,27 +56,40 @@ def create_app(
     registry = registry or CollectorRegistry()
     metrics = Metrics(registry)
     live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock)
+    operated = (admin or Admin()).of(live, registry=registry, host=file.gateway.host, wall_clock=wall_clock)
+    controls = operated.controls
 
     shadows = Shadows(metrics)
     loopback = Loopback()
-    bulk = bulk_service(file.gateway, loopback, wall_clock=wall_clock)
+    bulk = bulk_service(file.gateway, loopback, is_paused=lambda: controls.now.spares, wall_clock=wall_clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with live, bulk.running():
+        async with live, operated, bulk.running():
             yield
             await shadows.stop()
 
-    proxies = {path: Proxy(kind, live, shadows, metrics, clock) for path, kind in PATHS.items()}
+    proxies = {
+        path: Proxy(
+            kind, live, controls=controls, running=operated.running, shadows=shadows, metrics=metrics, clock=clock
+        )
+        for path, kind in PATHS.items()
+    }
     completions: list[BaseRoute] = [Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()]
-    explainer = Explainer(lambda: live.now.routing, max_body_mib=file.gateway.max_body_mib, clock=clock)
+    explainer = Explainer(
+        lambda: live.now.routing,
+        asks=lambda: controls.now.mode != "degraded",
+        max_body_mib=file.gateway.max_body_mib,
+        clock=clock,
+    )
     completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))
     app = Starlette(
         routes=[
             *completions,
             *websocket.routes(loopback),
             *bulk.routes,
-            *_pages(live, metrics, created=int(wall_clock())),
+            *operated.routes,
+            *_pages(live, controls, metrics, created=int(wall_clock())),
             *docs.routes(),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
@@ -115,15 +132,20 @@ def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-def readiness(live: Live) -> dict[str, Any]:
-    """Return the body of `/ready`: ready means that the fallback expert is up."""
+def readiness(live: Live, state: State) -> dict[str, Any]:
+    """Return the body of `/ready`: ready means that the fallback expert is up, and new requests are taken."""
     report = live.health.report()
-    reasons = [f"{name}: {state['reason']}" for name, state in report.items() if state["state"] != "up"]
-    now = live.now
-    return {"ready": now.targets[now.file.topology.fallback].is_up, "reasons": reasons, "experts": report}
+    for name in state.experts.keys() & report.keys():
+        report[name] |= {"state": "isolated", "reason": state.experts[name] or "isolated by operators"}
+    reasons = [f"{name}: {said['reason']}" for name, said in report.items() if said["state"] != "up"]
+    if state.mode == "maintenance":
+        reasons.insert(0, f"maintenance: {state.reason or 'no new requests are taken'}")
+    fallback = live.now.file.topology.fallback
+    is_ready = live.now.targets[fallback].is_up and state.mode != "maintenance" and fallback not in state.experts
+    return {"ready": is_ready, "mode": state.in_force, "reasons": reasons, "experts": report}
 
 
-def _pages(live: Live, metrics: Metrics, *, created: int) -> list[BaseRoute]:
+def _pages(live: Live, controls: Controls, metrics: Metrics, *, created: int) -> list[BaseRoute]:
     async def models(_: Request) -> Response:
         return Response(orjson.dumps(model_list(live.now.file, created=created)), media_type="application/json")
 
@@ -131,7 +153,7 @@ def _pages(live: Live, metrics: Metrics, *, created: int) -> list[BaseRoute]:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def ready(_: Request) -> Response:
-        body = readiness(live)
+        body = readiness(live, controls.now)
         status, headers = (200, None) if body["ready"] else (503, {"retry-after": "1"})
         return Response(orjson.dumps(body), status, headers, media_type="application/json")
 

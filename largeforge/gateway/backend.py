@@ -35,12 +35,15 @@ class Backend:
         self.state: State = "unknown"
         self.reason = "not probed yet"
         self.since = since
-        self.experts: list[str] = []
+        self.experts: dict[str, None] = {}
+        """Experts that it answers for, also those of earlier topologies, whose requests may still wait."""
+        self.is_drained = False
+        """Whether operators let it have no new requests."""
 
     @property
     def is_well(self) -> bool:
         """Whether a request may be sent to it."""
-        return self.state != "down" and self.breaker.lets_through
+        return self.state != "down" and not self.is_drained and self.breaker.lets_through
 
     @property
     def has_room(self) -> bool:
@@ -52,6 +55,8 @@ class Backend:
         """Why it is not used, in words; empty when it is."""
         if self.state == "down":
             return self.reason
+        if self.is_drained:
+            return "is drained"
         return "" if self.breaker.lets_through else "failed again and again and is left alone for a while"
 
 
@@ -100,7 +105,7 @@ def targets(
     """Return the experts of a gateway file, in the order of the topology.
 
     Servers of `kept` are taken over with their connections and what is known of them, so that a new file changes
-    nothing for those that it still names.
+    nothing for those that it still names; `adopt` then gives them what the file says of them.
     """
     backends: dict[str, Backend] = {}
     found = {}
@@ -112,12 +117,18 @@ def targets(
                 backend = backends[upstream.url] = kept.get(upstream.url) or _backend(
                     file, upstream, clock, wall_clock()
                 )
-                backend.experts = []
-                backend.limit, backend.breaker.settings = upstream.limit, file.gateway.breaker
-            backend.experts.append(name)
             replicas.append(Replica(name, backend, upstream.served_model, _headers(name, upstream)))
         found[name] = Target(name, tuple(replicas))
     return found
+
+
+def adopt(file: GatewayFile, experts: Mapping[str, Target]) -> None:
+    """Give the servers what a gateway file says of them, once it is in force."""
+    for name, target in experts.items():
+        for upstream, replica in zip(file.upstreams[name], target.replicas, strict=True):
+            backend = replica.backend
+            backend.experts[name] = None
+            backend.limit, backend.breaker.settings = upstream.limit, file.gateway.breaker
 
 
 def backends(experts: Mapping[str, Target]) -> dict[str, Backend]:

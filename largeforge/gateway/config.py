@@ -86,13 +86,17 @@ def read(path: Path) -> GatewayFile:
     except OSError as error:
         raise RecipeError([Problem("--config", f"cannot be read: {error.strerror}", given=str(path))]) from error
     except ValidationError as error:
-        problems = [_problem(details, path) for details in error.errors(include_url=False)]
-        raise RecipeError(problems) from None
+        raise RecipeError(problems(error, where=str(path))) from None
 
 
-def _problem(details: Any, path: Path) -> Problem:
+def problems(error: ValidationError, *, where: str = "") -> list[Problem]:
+    """Return what is wrong with a gateway file."""
+    return [_problem(details, where) for details in error.errors(include_url=False)]
+
+
+def _problem(details: Any, where: str) -> Problem:
     place = [str(part) for part in details["loc"]]
     hint = nearest(place[-1], GatewayFile.model_fields) if details["type"] == "extra_forbidden" else ""
     if details["type"] == "union_tag_invalid":
         place.append("name")
-    return Problem(".".join(place) or "file", details["msg"], where=str(path), nearest=hint)
+    return Problem(".".join(place) or "file", details["msg"], where=where, nearest=hint)

@@ -83,6 +83,8 @@ class Dispatch:
 
     def __init__(self, settings: Gateway, health: Health, waiting: Waiting, metrics: Metrics):
         self.health, self.waiting = health, waiting
+        self.hedges = True
+        """Whether a second replica may be asked beside one that is slow."""
         self._metrics = metrics
         self._settings = settings.retries
         self._blame_s = settings.request_timeout_s / 2
@@ -103,7 +105,7 @@ class Dispatch:
         attempts = _Attempts(request, target, head, self._settings.most, gives_up_at, failures=failures)
         while True:
             try:
-                if self._settings.hedge_after_ms and len(target.replicas) > 1:
+                if self.hedges and self._settings.hedge_after_ms and len(target.replicas) > 1:
                     return await self._hedged(attempts)
                 return await self._once(attempts)
             except UpstreamFailed as failure:

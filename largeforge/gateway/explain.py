@@ -25,9 +25,17 @@ PATH = "/v1/route"
 class Explainer:
     """The ASGI endpoint; its body is that of a chat or of a completion."""
 
-    def __init__(self, routing: Callable[[], Routing], *, max_body_mib: float, clock: Callable[[], float]):
-        """Take what returns the routing that is in force."""
+    def __init__(
+        self,
+        routing: Callable[[], Routing],
+        *,
+        asks: Callable[[], bool],
+        max_body_mib: float,
+        clock: Callable[[], float],
+    ):
+        """Take what returns the routing that is in force, and whether it asks routers."""
         self._routing = routing
+        self._asks = asks
         self._max_bytes = int(max_body_mib * 2**20)
         self._clock = clock
 
@@ -37,7 +45,7 @@ class Explainer:
         exchange = exchange_of(scope)
         try:
             request = _parse(await read_body(scope, receive, self._max_bytes), scope)
-            explained = await self._routing().explain(request)
+            explained = await self._routing().explain(request, asks=self._asks())
             exchange.expert = explained["expert"]
             await out.whole(200, b"application/json", orjson.dumps({"object": "route", **explained}), ())
         except ApiError as error:

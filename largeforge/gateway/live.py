@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, RecipeError
 from largeforge.gateway import backend, upstream
+from largeforge.gateway.admin.state import State
 from largeforge.gateway.dispatch import Dispatch
 from largeforge.gateway.health import Health
 from largeforge.gateway.routing import Routing, routing_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.metrics import Metrics
 
 DRAIN_EVERY_S = 0.2
-FIXED = ("host", "port", "batches")
+FIXED = ("host", "port", "batches", "workers")
 """Settings that only a new process takes up."""
 
 
@@ -68,10 +69,15 @@ class Live:
         )  # fmt: skip
         self._servers = Servers({}, connect_timeout_s=timeout_s)
         self._services = services(self._servers, registry=registry, clock=clock)
+        self._waiting = Waiting(
+            file.gateway.queue, told=lambda expert, length: metrics.waiting.labels(expert).set(length)
+        )
+        self._state = State()
         self._lock = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self.now = self._generation(file, {})
+        backend.adopt(file, self.now.targets)
         self._servers.follow(self.now.targets)
         self.health.watch(self.now.targets)
 
@@ -102,14 +108,44 @@ class Live:
                 rule = "is only taken up by a new process; start the gateway anew, or leave it as it is"
                 raise RecipeError([Problem(f"gateway.{key}", rule) for key in changed])
             new = self._generation(file, backend.backends(old.targets))
-            self._servers.follow(new.targets)
-            await new.routing.start()
-            await self.health.follow(new.targets)  # so that no request meets a server that nobody has asked yet
+            try:
+                self._servers.follow(new.targets)
+                await new.routing.start()
+                backend.adopt(file, new.targets)
+                await self.health.follow(new.targets)  # so that no request meets a server that nobody has asked yet
+            except BaseException:
+                await self._return_to(old, new)
+                raise
+            self._waiting.settings = file.gateway.queue
             self.now = new
+            self._apply()
             task = asyncio.create_task(self._let_go(old))
             self._letting_go.add(task)
             task.add_done_callback(self._letting_go.discard)
             return new
+
+    def obey(self, state: State) -> None:
+        """Drain and undrain servers, and leave out what nobody waits for, as operators have set it."""
+        self._state = state
+        self._apply()
+
+    def _apply(self) -> None:
+        self.now.dispatch.hedges = not self._state.spares
+        for url, server in backend.backends(self.now.targets).items():
+            was, server.is_drained = server.is_drained, url in self._state.drained
+            if was and not server.is_drained:
+                self._waiting.wake(server.experts)
+
+    async def _return_to(self, old: Generation, new: Generation) -> None:
+        """Undo what was done for a generation that could not take over."""
+        self._servers.follow(old.targets)
+        backend.adopt(old.file, old.targets)
+        self.health.watch(old.targets)
+        kept = backend.backends(old.targets)
+        for url, server in backend.backends(new.targets).items():
+            if url not in kept:
+                server.pool.close()
+        await new.routing.stop()
 
     def _generation(self, file: GatewayFile, kept: Mapping[str, Backend]) -> Generation:
         topology, settings = file.topology, file.gateway
@@ -121,8 +157,7 @@ class Live:
             for name, expert in topology.experts.items()
         }
         tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
-        waiting = Waiting(settings.queue, told=lambda expert, length: self._metrics.waiting.labels(expert).set(length))
-        dispatch = Dispatch(settings, self.health, waiting, self._metrics)
+        dispatch = Dispatch(settings, self.health, self._waiting, self._metrics)
         return Generation(file, targets, fallbacks, tasks, routing, dispatch)
 
     async def _let_go(self, old: Generation) -> None:

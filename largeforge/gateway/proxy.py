@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from largeforge.gateway.admin.controls import Controls
     from largeforge.gateway.dispatch import Answering
     from largeforge.gateway.kinds import Kind
     from largeforge.gateway.live import Generation, Live
     from largeforge.gateway.metrics import Metrics
+    from largeforge.gateway.running import Running
     from largeforge.gateway.shadow import Shadows
 
 logger = logging.getLogger(__name__)
@@ -61,9 +63,21 @@ class _Call:
 class Proxy:
     """The ASGI endpoint of one kind of completion."""
 
-    def __init__(self, kind: Kind, live: Live, shadows: Shadows, metrics: Metrics, clock: Callable[[], float]):
+    def __init__(
+        self,
+        kind: Kind,
+        live: Live,
+        *,
+        controls: Controls,
+        running: Running,
+        shadows: Shadows,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ):
         self._kind = kind
         self._live = live
+        self._controls = controls
+        self._running = running
         self._shadows = shadows
         self._metrics = metrics
         self._clock = clock
@@ -73,18 +87,21 @@ class Proxy:
         exchange = exchange_of(scope)
         out = Outbox(send, self._clock)
         self._metrics.in_flight.inc()
+        self._running.begin(exchange, scope["headers"], out)
         try:
+            self._controls.refuse(scope["headers"])
             await self._handle(scope, receive, exchange, out)
         except ApiError as error:
             await out.error(error, exchange.headers)
         except ClientGone:
             out.status = CLIENT_CLOSED
         except asyncio.CancelledError:
-            await out.error(_shutting_down(), exchange.headers)
+            await out.error(out.refusal or _shutting_down(), exchange.headers)
         except Exception:
             logger.exception("request %s failed", exchange.request_id)
             await out.error(internal_error(exchange.request_id), exchange.headers)
         finally:
+            self._running.end()
             self._metrics.in_flight.dec()
             exchange.status = out.status or 500
             self._metrics.observe(
@@ -98,9 +115,10 @@ class Proxy:
         now = self._live.now
         max_bytes = int(now.file.gateway.max_body_mib * 2**20)
         request = parse(await read_body(scope, receive, max_bytes), self._kind, scope["headers"])
-        route = now.tasks.route(request) or await now.routing.route(request)
+        state = self._controls.now
+        route = now.tasks.route(request) or await now.routing.route(request, asks=state.mode != "degraded")
         call = _Call(now, request, route, exchange, out, _upstream_head(scope, exchange.request_id))
-        if route.shadow:
+        if route.shadow and not state.spares and route.shadow not in state.experts:
             self._shadows.begin(now, route.shadow, request, call.upstream_head)
         await while_connected(receive, self._answer(call))
 
@@ -131,6 +149,10 @@ class Proxy:
                 self._metrics.fallbacks.labels("expert-down").inc()
                 route = Route(expert, route.reason, call.route.requested, fallback="expert-down")
             target = call.now.targets[expert]
+            if expert in self._controls.now.experts:
+                call.failures.append(f"'{expert}' is isolated")
+                last = UpstreamFailed("down")
+                continue
             call.exchange.expert = expert
             call.exchange.headers = [*target.replicas[0].headers, *_route_headers(route)]
             try:

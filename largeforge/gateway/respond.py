@@ -35,6 +35,8 @@ class Outbox:
         self.status = 0
         """Status that was sent, or that of the error which ended a stream; 0 before there is one."""
         self.first_byte_at: float | None = None
+        self.refusal: ApiError | None = None
+        """Why the answer was broken off, set by who does it before cancelling the task."""
 
     async def whole(
         self, status: int, content_type: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from largeforge.recipe.base import Extension
     from largeforge.recipe.schema import Topology
 
-Fallback = Literal["", "unknown-model", "expert-down"]
+Fallback = Literal["", "unknown-model", "expert-down", "degraded"]
 
 MAX_REASON = 160
 """Longest reason in characters."""
@@ -153,15 +153,20 @@ class Routing:
         """Let the router end what it still does."""
         await self._router.stop()
 
-    async def route(self, request: Request) -> Route:
-        """Return where a request goes; an unknown model name goes to the fallback and says so."""
-        route = await self._route(request)
+    async def route(self, request: Request, *, asks: bool = True) -> Route:
+        """Return where a request goes; an unknown model name goes to the fallback and says so.
+
+        Where it `asks` no router, what names no expert goes to the fallback.
+        """
+        route = await self._route(request, asks)
         self._decided(_BY.split(route.reason, 1)[0], route.expert)
         return route
 
-    async def _route(self, request: Request) -> Route:
+    async def _route(self, request: Request, asks: bool) -> Route:
         if request.model in self._experts:
             return self._divided(Route(request.model, "model", request.model), request)
+        if not asks:
+            return Route(self._fallback, "degraded", request.model, fallback="degraded")
         if request.model != AUTO:
             return self._divided(self._unknown(request), request)
         opinion = self._router.choose(request)
@@ -169,9 +174,9 @@ class Routing:
             opinion = await opinion
         return self._divided(routed(opinion, fallback=self._fallback), request)
 
-    async def explain(self, request: Request) -> dict[str, Any]:
+    async def explain(self, request: Request, *, asks: bool = True) -> dict[str, Any]:
         """Return the route of a request with all that led to it, as plain data; nothing is generated."""
-        route = await self._route(request)
+        route = await self._route(request, asks)
         scores = self._router.scores(request)
         return {
             "expert": route.expert,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from largeforge.gateway.admin.service import Admin
     from largeforge.gateway.config import GatewayFile
 
 GRACE_S = 5
@@ -33,15 +34,15 @@ WS_SPARE_BYTES = 2**20
 BACKLOG = 2048
 
 
-def serve(file: GatewayFile, *, on_listening: Callable[[str], None]) -> None:
+def serve(file: GatewayFile, admin: Admin, *, on_listening: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `on_listening` is called once with the address.
 
-    Raises ServingError when the address cannot be listened on.
+    Raises ServingError when the address cannot be listened on, RecipeError when what operators have set cannot be read.
     """
     listener = bind(file.gateway.host, file.gateway.port)
     url = url_of(listener)
     config = uvicorn.Config(
-        create_app(file, log=logs.Lines(sys.stderr.fileno(), "largeforge.gateway.access")),
+        create_app(file, log=logs.Lines(sys.stderr.fileno(), "largeforge.gateway.access"), admin=admin),
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=int(file.gateway.max_body_mib * 2**20) + WS_SPARE_BYTES,

@@ -46,9 +46,13 @@ class Service(Protocol):
         """Return the whole application in a wrapper that the work needs."""
 
 
-def service(settings: Gateway, loopback: Loopback, *, wall_clock: Callable[[], float]) -> Service:
-    """Return the files and batches that a gateway's settings ask for."""
-    return Bulk(settings, loopback, wall_clock=wall_clock) if settings.batches.folder else Off()
+def service(
+    settings: Gateway, loopback: Loopback, *, is_paused: Callable[[], bool], wall_clock: Callable[[], float]
+) -> Service:
+    """Return the files and batches that a gateway's settings ask for; batches rest while it is paused."""
+    if not settings.batches.folder:
+        return Off()
+    return Bulk(settings, loopback, is_paused=is_paused, wall_clock=wall_clock)
 
 
 class Off:
@@ -75,14 +79,16 @@ class Off:
 class Bulk:
     """Files and batches in a folder."""
 
-    def __init__(self, settings: Gateway, loopback: Loopback, *, wall_clock: Callable[[], float]):
+    def __init__(
+        self, settings: Gateway, loopback: Loopback, *, is_paused: Callable[[], bool], wall_clock: Callable[[], float]
+    ):
         self._settings = settings
         self._folder = Path(settings.batches.folder).expanduser()
         self._database = Database(self._folder / "bulk.sqlite")
         self._answer = answering.through(loopback)
         self._wall_clock = wall_clock
         self._interactive: Interactive | None = None
-        self._slots = Slots(settings.batches.concurrency, self._num_others)
+        self._slots = Slots(settings.batches.concurrency, self._num_others, is_paused)
         self._worker = Worker(
             self._database,
             self._folder,

@@ -41,11 +41,15 @@ class Interactive:
 
 
 class Slots:
-    """The slots of all batches together; `num_others` says how many requests of others are running."""
+    """The slots of all batches together.
 
-    def __init__(self, num_slots: int, num_others: Callable[[], int]):
+    `num_others` says how many requests of others are running, `is_paused` whether batches are to rest.
+    """
+
+    def __init__(self, num_slots: int, num_others: Callable[[], int], is_paused: Callable[[], bool] = lambda: False):
         self._num_slots = num_slots
         self._num_others = num_others
+        self._is_paused = is_paused
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self.running = 0
@@ -69,4 +73,4 @@ class Slots:
             self._freed.set()
 
     def _allowed(self) -> int:
-        return max(1, self._num_slots - self._num_others())
+        return 0 if self._is_paused() else max(1, self._num_slots - self._num_others())

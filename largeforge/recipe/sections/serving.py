@@ -135,6 +135,8 @@ class Gateway(Strict):
     """Seconds between two health probes of each expert."""
     max_body_mib: float = Field(default=8.0, gt=0)
     """Largest request body."""
+    workers: int = Field(default=1, gt=0, le=64)
+    """Processes that answer side by side on the same port; one is enough for some thousand requests a second."""
     balance: Balance = "least_outstanding"
     """How one of an expert's replicas is chosen: the one with the fewest unfinished requests, or the one that answered
     the same beginning before (`prefix`), whose KV cache has it."""

@@ -1,0 +1,1 @@
+"""What operators tell a running gateway: modes, isolation, drained servers, another topology."""

@@ -1,0 +1,189 @@
+"""Keep what operators have set in force: in a file that outlives the process and that several workers share.
+
+A change is written first and obeyed then; the other workers see the file change and obey within `LOOK_EVERY_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from largeforge.artifacts import write_text
+from largeforge.errors import Problem, RecipeError
+from largeforge.gateway.admin.state import State, patched
+from largeforge.gateway.errors import ApiError
+from largeforge.gateway.identity import MAX_CHARS, TENANT
+from largeforge.recipe.base import Strict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.1
+
+
+class Document(Strict):
+    """The file."""
+
+    state: State = State()
+    since: float = 0.0
+    """When the state was changed last, in seconds since the epoch."""
+    config: str = ""
+    """Digest of the gateway file that is to be in force; empty for the one that a process started with."""
+
+
+class Controls:
+    """The state in force; `path` is its file, None keeps it in memory only."""
+
+    def __init__(self, path: Path | None, *, wall_clock: Callable[[], float]):
+        """Take up what was set before this process started.
+
+        Raises RecipeError when the file is there and cannot be read: what was isolated must not come back by accident.
+        """
+        self._path = path
+        self._wall_clock = wall_clock
+        self._stamp: tuple[int, ...] = ()
+        self._listeners: list[Callable[[Document], None]] = []
+        self._document = self._read()
+        self._note_stamp()
+
+    @property
+    def now(self) -> State:
+        """What is in force."""
+        return self._document.state
+
+    @property
+    def document(self) -> Document:
+        """What is in force, since when, and with which gateway file."""
+        return self._document
+
+    def listen(self, obey: Callable[[Document], None]) -> None:
+        """Have `obey` called now and after each change."""
+        self._listeners.append(obey)
+        obey(self._document)
+
+    def patch(self, patch: Any, check: Callable[[State], None]) -> Document:
+        """Change the state by a merge patch, and return what is in force then.
+
+        Raises ApiError (400) when the patch is wrong, and what `check` raises of the new state.
+        """
+
+        def change(document: Document) -> Document:
+            state = patched(document.state, patch)
+            check(state)
+            return document.model_copy(update={"state": state, "since": round(self._wall_clock(), 3)})
+
+        return self._change(change)
+
+    def follow_config(self, digest: str) -> None:
+        """Have all workers serve the gateway file of this digest."""
+        self._change(lambda document: document.model_copy(update={"config": digest}))
+
+    def refuse(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise ApiError when a request is not to be answered: in maintenance, or of an isolated tenant."""
+        state = self._document.state
+        if state.mode == "maintenance":
+            raise in_maintenance(state)
+        if state.tenants:
+            for name, value in headers:
+                if name == TENANT and value.decode("latin-1")[:MAX_CHARS] in state.tenants:
+                    raise tenant_isolated()
+
+    async def watch(self) -> None:
+        """Obey what other processes write, until cancelled."""
+        while self._path is not None:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._stamp != _stamp(self._path):
+                self._take_up()
+
+    def _take_up(self) -> None:
+        """Obey the file; one that cannot be read changes nothing."""
+        self._note_stamp()
+        try:
+            found = self._read()
+        except RecipeError as error:
+            logger.error("what is in force stays: %s", error)
+            return
+        self._obey(found)
+
+    def _change(self, change: Callable[[Document], Document]) -> Document:
+        with self._locked():
+            document = change(self._read() if self._path else self._document)
+            if self._path is not None:
+                write_text(self._path, document.model_dump_json(indent=2) + "\n")
+                self._note_stamp()
+        self._obey(document)
+        return document
+
+    def _obey(self, document: Document) -> None:
+        if document == self._document:
+            return
+        if document.state != self._document.state:
+            logger.warning("operators: %s", document.state.model_dump_json(exclude_defaults=True))
+        self._document = document
+        for listener in self._listeners:
+            listener(document)
+
+    def _read(self) -> Document:
+        if self._path is None:
+            return Document()
+        try:
+            return Document.model_validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return Document()
+        except OSError as error:
+            problem = Problem("state", f"cannot be read: {error.strerror}", where=str(self._path))
+        except ValidationError as error:
+            said = error.errors(include_url=False, include_input=False)[0]["msg"]
+            rule = f"is damaged ({said}); mend it, or remove it to begin with nothing isolated or drained"
+            problem = Problem("state", rule, where=str(self._path))
+        raise RecipeError([problem])
+
+    def _note_stamp(self) -> None:
+        self._stamp = _stamp(self._path) if self._path else ()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from changing the file in between."""
+        if self._path is None:
+            yield
+            return
+        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+def in_maintenance(state: State) -> ApiError:
+    """Return the error for a request in maintenance."""
+    because = f": {state.reason}" if state.reason else ""
+    message = f"The gateway takes no new requests{because}."
+    return ApiError(503, message, code="maintenance", retry_after_s=state.retry_after_s)
+
+
+def tenant_isolated() -> ApiError:
+    """Return the error for a request of an isolated tenant."""
+    return ApiError(403, "Requests of this tenant are not answered at present.", code="tenant_isolated")
+
+
+def expert_isolated(expert: str) -> ApiError:
+    """Return the error for a request whose expert was isolated while it answered."""
+    return ApiError(503, f"Expert '{expert}' was taken out of service.", code="expert_isolated", retry_after_s=1)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino
+    return ()

@@ -1,0 +1,58 @@
+"""The answers that are in progress, so that some can be broken off at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from largeforge.gateway.admin.controls import expert_isolated, tenant_isolated
+from largeforge.gateway.identity import TENANT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from largeforge.gateway.access import Exchange
+    from largeforge.gateway.admin.controls import Document
+    from largeforge.gateway.admin.state import State
+    from largeforge.gateway.errors import ApiError
+    from largeforge.gateway.respond import Headers, Outbox
+
+
+class Running:
+    """All answers in progress, each with the task that gives it."""
+
+    def __init__(self) -> None:
+        self._answers: dict[asyncio.Task[object], tuple[Exchange, Sequence[tuple[bytes, bytes]], Outbox]] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def begin(self, exchange: Exchange, headers: Headers, out: Outbox) -> None:
+        """Note that this task answers."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answers[task] = (exchange, headers, out)
+
+    def end(self) -> None:
+        """Note that this task is done."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answers.pop(task, None)
+
+    def obey(self, document: Document) -> None:
+        """Break off the answers of who has just been isolated; each ends with the error that says so."""
+        state = document.state
+        if not state.is_emergency:
+            return
+        for task, (exchange, headers, out) in self._answers.items():
+            if out.refusal is None and (error := _refusal(state, exchange, headers)):
+                out.refusal = error
+                task.cancel()
+
+
+def _refusal(state: State, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]]) -> ApiError | None:
+    if exchange.expert in state.experts:
+        return expert_isolated(exchange.expert)
+    if state.tenants and any(name == TENANT and value.decode("latin-1") in state.tenants for name, value in headers):
+        return tenant_isolated()
+    return None

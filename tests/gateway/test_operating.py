@@ -247,7 +247,7 @@ async def test_what_is_set_and_served_outlives_the_process(tmp_path, make_world,
             if turn == 0:
                 await client.patch("/admin/state", json={"experts": {"support": "bad"}})
                 await client.patch("/admin/config", json={"topology": {"experts": {"mapper": {"keywords": ["map"]}}}})
-            body = {"messages": [{"role": "user", "content": "map my order"}], "model": "auto"}
+            body = {"messages": [{"role": "user", "content": "map it"}], "model": "auto"}
             assert (await client.post("/v1/chat/completions", json=body)).headers["x-largeforge-expert"] == "mapper"
             assert (await client.get("/admin/state")).json()["experts"] == {"support": "bad"}
         await running.stop()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from largeforge import processor
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,8 @@ class Tier:
     """Expression over markers; those named like folders are set in tests/conftest.py."""
     folder: str = "tests"
     """Where its tests are, so that others need not be collected."""
+    marked: str = ""
+    """A mark that its tests have, wherever they are: only files that may set it are collected."""
     spread: bool = True
     """Whether its files of tests run side by side, on as many workers as cores and memory allow."""
 
@@ -27,8 +32,8 @@ TIERS = (
     Tier("unit", f"not ({' or '.join(_ELSEWHERE)})"),
     Tier("recipes", "recipes", "tests/recipes"),
     Tier("golden", "golden", "tests/golden"),
-    Tier("e2e", "e2e and not system"),
-    Tier("system", "system", spread=False),
+    Tier("e2e", "e2e and not system", marked="e2e"),
+    Tier("system", "system", marked="system", spread=False),
     Tier("hosts", "hosts and not system", "tests/hosts", spread=False),
     Tier("gpu", "gpu and not system", "tests/gpu", spread=False),
 )
@@ -49,7 +54,15 @@ def pytest_arguments(tier: Tier, given: list[str], *, has_paths: bool) -> list[s
 
     Whoever names tests, or a debugger, gets one process.
     """
-    own = [] if has_paths else [tier.folder]
+    own = [] if has_paths else files_with(tier.marked) if tier.marked else [tier.folder]
     side_by_side = tier.spread and workers() > 1 and not has_paths and "--pdb" not in given
     spread = ["-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"] if side_by_side else []
     return ["-m", tier.marks, *spread, *own, *given]
+
+
+def files_with(mark: str, tests: Path = TESTS) -> list[str]:
+    """Return the folder named like a mark, and the files elsewhere that set it: to import all takes far longer."""
+    folder = tests / mark
+    elsewhere = (path for path in sorted(tests.rglob("test_*.py")) if not path.is_relative_to(folder))
+    setting = [path for path in elsewhere if f"mark.{mark}" in path.read_text(encoding="utf-8")]
+    return [str(path.relative_to(tests.parent)) for path in ([folder] if folder.is_dir() else []) + setting]

@@ -11,7 +11,7 @@ import pytest
 from scripts.tiers import outcome, system_packages
 from scripts.tiers.outcome import Outcome
 from scripts.tiers.system_packages import Package
-from scripts.tiers.tiers import TIERS, pytest_arguments
+from scripts.tiers.tiers import TIERS, files_with, pytest_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,14 +64,31 @@ def test_paths_of_the_command_line_replace_the_tiers_own(monkeypatch: pytest.Mon
 
 
 def test_files_run_side_by_side_as_far_as_cores_and_memory_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    unit, system = (next(tier for tier in TIERS if tier.name == name) for name in ("unit", "system"))
+    unit, gpu = (next(tier for tier in TIERS if tier.name == name) for name in ("unit", "gpu"))
     monkeypatch.setattr("largeforge.processor.cores", lambda: 16)
     monkeypatch.setattr("largeforge.processor.memory_limit_gib", lambda: 25.0)
     spread = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     assert pytest_arguments(unit, ["-x"], has_paths=False) == ["-m", unit.marks, *spread, "tests", "-x"]
     for words, has_paths in ((["--pdb"], False), (["tests/data"], True)):
         assert "-n" not in pytest_arguments(unit, words, has_paths=has_paths)
-    assert "-n" not in pytest_arguments(system, [], has_paths=False)
+    assert "-n" not in pytest_arguments(gpu, [], has_paths=False)
+
+
+def test_a_tier_of_a_mark_collects_every_file_that_sets_it_and_no_other(tmp_path: Path) -> None:
+    for name, text in {
+        "slow/test_all.py": "def test_it(): pass",
+        "test_one.py": "@pytest.mark.slow\ndef test_it(): pass",
+        "data/test_other.py": "pytestmark = [pytest.mark.slow]",
+        "test_quick.py": "def test_it(): pass",
+    }.items():
+        path = tmp_path / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert files_with("slow", tmp_path / "tests") == ["tests/slow", "tests/data/test_other.py", "tests/test_one.py"]
+    assert files_with("fast", tmp_path / "tests") == []
+    tier = next(tier for tier in TIERS if tier.name == "e2e")
+    assert pytest_arguments(tier, [], has_paths=False)[-len(files_with("e2e")) :] == files_with("e2e")
+    assert {"tests/e2e", "tests/stages/test_serve.py"} <= set(files_with("e2e"))
 
 
 def test_every_system_package_says_what_it_is_for() -> None:

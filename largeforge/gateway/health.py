@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.backend import Backend, State, Target
     from largeforge.gateway.connection import Pool
-    from largeforge.gateway.metrics import Metrics
 
 TIMEOUTS_UNTIL_DOWN = 3
 
@@ -44,13 +43,11 @@ class Health:
         *,
         interval_s: float,
         startup_s: float,
-        metrics: Metrics,
         wall_clock: Callable[[], float] = time.time,
     ):
         self._probe = probe
         self._interval_s = interval_s
         self._startup_s = startup_s
-        self._metrics = metrics
         self._wall_clock = wall_clock
         self._watched: dict[str, _Watch] = {}
         self._targets: Mapping[str, Target] = {}
@@ -78,8 +75,6 @@ class Health:
         for url, backend in wanted.items():
             if url not in self._watched:
                 self._watched[url] = _Watch(backend)
-        for target in targets.values():
-            self._metrics.upstream_up.labels(target.name).set(target.is_up)
 
     async def follow(self, targets: Mapping[str, Target]) -> None:
         """Watch these experts' servers from now on; return when each was asked once, or after a while."""
@@ -94,8 +89,7 @@ class Health:
                 watch.wake.set()
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Return the state of each expert, why, and since when (seconds since the epoch); with several replicas also
-        of each."""
+        """Return the state of each expert, why, and since when (seconds since the epoch), and those of its replicas."""
         return {name: self._of(target) for name, target in self._targets.items()}
 
     def _of(self, target: Target) -> dict[str, Any]:
@@ -104,14 +98,13 @@ class Health:
         said: dict[str, Any] = {"state": best.state, "reason": best.reason, "since": round(best.since, 3)}
         if best.state == "up" and best.trouble:
             said |= {"state": "down", "reason": best.trouble}
-        if len(servers) > 1:
-            said["replicas"] = [
-                {
-                    "url": server.url, "state": server.state, "reason": server.reason, "breaker": server.breaker.state,
-                    "outstanding": server.outstanding, "since": round(server.since, 3),
-                }
-                for server in servers
-            ]  # fmt: skip
+        said["replicas"] = [
+            {
+                "url": server.url, "state": server.state, "reason": server.reason, "breaker": server.breaker.state,
+                "outstanding": server.outstanding, "since": round(server.since, 3),
+            }
+            for server in servers
+        ]  # fmt: skip
         return said
 
     async def _started(self) -> None:
@@ -151,9 +144,6 @@ class Health:
             backend.since = self._wall_clock()
         backend.state = state
         backend.reason = reason
-        for expert in backend.experts:
-            if target := self._targets.get(expert):
-                self._metrics.upstream_up.labels(expert).set(target.is_up)
 
 
 def describe(failure: UpstreamFailed) -> str:

@@ -45,5 +45,16 @@ def located(router: Extension, folder: Path, key: str = "router") -> Extension:
     return router.model_copy(update=change)
 
 
+def as_before(router: Extension, before: Extension) -> Extension:
+    """Return a router with the files of the one that it takes over from, where both are of one kind and it names none."""
+    change: dict[str, Any] = {}
+    if router.name == before.name and _learns(router) and not getattr(router, "path", ""):
+        change["path"] = getattr(before, "path", "")
+    older = getattr(before, MEMBERS, {})
+    if members := getattr(router, MEMBERS, {}):
+        change[MEMBERS] = {name: as_before(one, older[name]) if name in older else one for name, one in members.items()}
+    return router.model_copy(update=change)
+
+
 def _learns(router: Extension) -> bool:
     return getattr(extensions.load("router", router.name), "train", None) is not None

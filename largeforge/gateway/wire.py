@@ -230,20 +230,24 @@ class Alive(Open):
 
 
 class ExpertHealth(Open):
-    """The state of an expert's server."""
+    """The state of an expert: up when one of its servers is."""
 
-    state: Literal["unknown", "up", "down"]
+    state: Literal["unknown", "up", "down", "isolated"]
     reason: str
     """Why it is not up."""
     since: float
     """Since when, in seconds since the epoch."""
+    replicas: list[dict[str, Any]] = []
+    """Its servers: `url`, `state`, `reason`, `since`, `breaker`, and `outstanding` requests."""
 
 
 class Readiness(Open):
     """Whether requests can be answered."""
 
     ready: bool
-    """Whether the fallback expert is up."""
+    """Whether the fallback expert is up, and new requests are taken."""
+    mode: Literal["normal", "high_load", "degraded", "maintenance", "emergency"]
+    """What operators have set."""
     reasons: list[str]
     """Why not, or what is missing."""
     experts: dict[str, ExpertHealth]

@@ -103,12 +103,14 @@ class AdminPages:
 
     def _said(self) -> dict[str, Any]:
         document = self._controls.document
+        servers = backend.backends(self._live.now.targets)
         return {
             "object": "state",
             **document.state.model_dump(mode="json"),
             "in_force": document.state.in_force,
             "since": document.since,
             "in_flight": len(self._running),
+            "outstanding": {url: server.outstanding for url, server in servers.items()},
             "config": self._reloading.digest,
             "version": __version__,
         }

@@ -84,3 +84,35 @@ def test_retries_are_a_share_of_requests_beside_a_reserve() -> None:
         taken += budget.take()
     assert taken == pytest.approx(200, abs=2)
     assert not RetryBudget(0).take()
+
+
+def test_requests_under_way_when_it_opens_do_not_lengthen_its_time(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(50):
+        breaker.begin()
+    for _ in range(50):
+        breaker.failed()
+    clock.now += 1
+    assert breaker.state == "half-open"
+
+
+def test_streams_that_begin_and_break_off_open_it(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(3):
+        assert breaker.lets_through
+        breaker.begin()
+        breaker.streams()
+        breaker.failed()
+    assert breaker.state == "open"
+    clock.now += 1
+    breaker.begin()
+    breaker.streams()
+    assert breaker.state == "closed", "others need not wait for the end of a stream"
+    breaker.begin()
+    breaker.failed()
+    assert breaker.state == "open", "no stream has come to its end"
+
+
+def test_what_a_dead_server_lost_moves_without_a_budget_unless_nothing_may_be_tried_again() -> None:
+    budget = RetryBudget(0.2)
+    assert all(budget.take(is_move=True) for _ in range(1000))
+    assert budget.take()
+    assert not RetryBudget(0).take(is_move=True)

@@ -46,7 +46,7 @@ def located(router: Extension, folder: Path, key: str = "router") -> Extension:
 
 
 def as_before(router: Extension, before: Extension) -> Extension:
-    """Return a router with the files of the one that it takes over from, where both are of one kind and it names none."""
+    """Return a router with what the one before it learnt, where both are of one kind and it names no files itself."""
     change: dict[str, Any] = {}
     if router.name == before.name and _learns(router) and not getattr(router, "path", ""):
         change["path"] = getattr(before, "path", "")

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from largeforge.gateway.app import create_app
 from largeforge.gateway.config import GatewayFile
 from tests.gateway import fake_answers
+from tests.gateway.processes import process, start  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -235,7 +236,14 @@ class World:
             await self.client.get("/health")
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(f"largeforge_gateway_{name}", labels) or 0.0
+        """Return the sum of what has these labels among others."""
+        wanted = f"largeforge_gateway_{name}"
+        return sum(
+            sample.value
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name == wanted and labels.items() <= sample.labels.items()
+        )
 
     async def chat(self, text: str = "hi", **fields: Any) -> httpx.Response:
         body = {"messages": [{"role": "user", "content": text}], **fields}

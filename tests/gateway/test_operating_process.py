@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from largeforge.cli import main
-from tests.gateway.test_process import process, start  # noqa: F401 - fixtures
 
 RECIPE = """\
 # @package _global_
@@ -87,7 +86,7 @@ def test_mistakes_are_told(process, capsys, words, code, said):
     assert "Traceback" not in error
 
 
-def test_a_recipe_is_taken_up_and_one_with_other_models_is_not(start, threaded_fakes, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_recipe_is_taken_up_and_one_with_other_models_is_not(start, threaded_fakes, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "two.yaml").write_text(RECIPE)

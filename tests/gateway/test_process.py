@@ -19,46 +19,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning:openai")
 CHAT = [{"role": "user", "content": "Where is my order?"}]
 
 
-class Process:
-    """A running gateway."""
-
-    def __init__(self, path):
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "largeforge.gateway", "--config", str(path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.event = json.loads(self.child.stdout.readline() or "null")
-        self.url = self.event["url"] if self.event else ""
-
-    def finish(self):
-        out, err = self.child.communicate(timeout=60)
-        return self.child.returncode, out, err
-
-
-@pytest.fixture
-def start(tmp_path, make_file):
-    processes = []
-
-    def start(urls, **gateway):
-        path = tmp_path / f"gateway{len(processes)}.json"
-        path.write_text(make_file(urls, **gateway).model_dump_json())
-        processes.append(Process(path))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        if process.child.poll() is None:
-            process.child.kill()
-        process.finish()
-
-
-@pytest.fixture
-def process(start, threaded_fakes):
-    return start({name: running.url for name, running in threaded_fakes.items()})
-
-
 def test_announces_itself_answers_and_logs_without_content(process):
     assert set(process.event) == {"time", "stage", "kind", "url"}
     assert (process.event["stage"], process.event["kind"]) == ("gateway", "listening")

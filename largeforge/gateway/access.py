@@ -1,6 +1,6 @@
 """Give every request an id and every answer a log line; never a word of content.
 
-A plain ASGI wrapper: it looks at the head of the answer and does not touch bodies.
+A plain ASGI wrapper: it looks at the head of the answer and at the size of its body.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from largeforge.gateway.tokens import Usage
+    from largeforge.gateway.tracing import RequestTrace
+
 logger = logging.getLogger(__name__)
 
 _KEY = "largeforge.exchange"
@@ -23,14 +26,35 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _QUIET = frozenset(("/health", "/ready", "/metrics"))
 
 
-@dataclass
+@dataclass(slots=True)
 class Exchange:
     """What is known of one request beside its content; the endpoint fills it in."""
 
     request_id: str
     started: float
     expert: str = ""
+    model: str = ""
+    """Reference of the model that answers."""
+    route: str = ""
+    """Why that expert."""
+    fallback: str = ""
+    """Why not the expert that was chosen."""
+    replica: str = ""
+    """Address of the server that answered, or was asked last."""
+    attempts: int = 0
+    """How often servers were asked."""
+    failures: list[str] = field(default_factory=list)
+    """What became of those that gave no answer, in words for the client."""
     status: int = 0
+    error: str = ""
+    """Code of the error, or why there is no good answer; empty for a good one."""
+    first_byte_at: float | None = None
+    first_token_at: float | None = None
+    """When a stream's first event came."""
+    usage: Usage | None = None
+    num_bytes: int = 0
+    """Size of the body that was sent."""
+    trace: RequestTrace | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Headers that say which expert answers, and why."""
 
@@ -71,6 +95,8 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 exchange.status = exchange.status or message["status"]
                 message["headers"] = [*message.get("headers", ()), id_header]
+            else:
+                exchange.num_bytes += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -81,18 +107,41 @@ class AccessLog:
     def _log(self, scope: Scope, exchange: Exchange) -> None:
         if scope["path"] in _QUIET and exchange.status == 200:
             return
-        served = dict(exchange.headers)
         fields = {
             "request_id": exchange.request_id,
             "method": scope["method"],
             "path": scope["path"][:200],
             "expert": exchange.expert,
-            "model": served.get(b"x-largeforge-model", b"").decode(),
-            "lock": served.get(b"x-largeforge-lock", b"").decode(),
+            "model": exchange.model,
+            "lock": _lock(exchange),
             "status": exchange.status,
             "duration_ms": round((self._clock() - exchange.started) * 1000, 3),
+            "bytes": exchange.num_bytes,
         }
+        if exchange.route:
+            fields |= _of_expert(exchange)
+        if exchange.error:
+            fields["error"] = exchange.error
+        if exchange.trace is not None:
+            fields["trace_id"] = exchange.trace.trace_id
         self._write("request", fields)
+
+
+def _of_expert(exchange: Exchange) -> dict[str, Any]:
+    """Return the fields of a request that was sent to an expert."""
+    fields: dict[str, Any] = {"route": exchange.route, "replica": exchange.replica, "attempts": exchange.attempts}
+    if exchange.fallback:
+        fields["fallback"] = exchange.fallback
+    for name, at in (("first_byte_ms", exchange.first_byte_at), ("first_token_ms", exchange.first_token_at)):
+        if at is not None:
+            fields[name] = round((at - exchange.started) * 1000, 3)
+    if (usage := exchange.usage) is not None:
+        fields["prompt_tokens"], fields["completion_tokens"] = usage
+    return fields
+
+
+def _lock(exchange: Exchange) -> str:
+    return next((value.decode() for name, value in exchange.headers if name == b"x-largeforge-lock"), "")
 
 
 def _request_id(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from largeforge.gateway import docs, websocket
+from largeforge.gateway import docs, tracing, websocket
 from largeforge.gateway.access import AccessLog, exchange_of
 from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.bulk.service import service as bulk_service
@@ -24,6 +25,7 @@ from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.live import Live
 from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
+from largeforge.gateway.observer import Observer
 from largeforge.gateway.proxy import Proxy
 from largeforge.gateway.request import AUTO
 from largeforge.gateway.shadow import Shadows
@@ -59,6 +61,8 @@ def create_app(
     operated = (admin or Admin()).of(live, registry=registry, host=file.gateway.host, wall_clock=wall_clock)
     controls = operated.controls
 
+    traces = tracing.traces(file.gateway)
+    observer = Observer(metrics, traces, clock)
     shadows = Shadows(metrics)
     loopback = Loopback()
     bulk = bulk_service(file.gateway, loopback, is_paused=lambda: controls.now.spares, wall_clock=wall_clock)
@@ -68,11 +72,11 @@ def create_app(
         async with live, operated, bulk.running():
             yield
             await shadows.stop()
+        if traces is not None:
+            await traces.close()
 
     proxies = {
-        path: Proxy(
-            kind, live, controls=controls, running=operated.running, shadows=shadows, metrics=metrics, clock=clock
-        )
+        path: Proxy(kind, live, controls=controls, running=operated.running, shadows=shadows, observer=observer)
         for path, kind in PATHS.items()
     }
     completions: list[BaseRoute] = [Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()]
@@ -158,7 +162,8 @@ def _pages(live: Live, controls: Controls, metrics: Metrics, *, created: int) ->
         return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
     async def scrape(_: Request) -> Response:
-        return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+        text = await asyncio.to_thread(metrics.render)  # it takes a while where there are many experts
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     return [
         Route("/v1/models", models),

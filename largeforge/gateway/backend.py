@@ -67,6 +67,8 @@ class Replica:
     expert: str
     backend: Backend
     served_model: str
+    model: str
+    """Reference of the model."""
     headers: tuple[tuple[bytes, bytes], ...]
 
     @property
@@ -117,7 +119,7 @@ def targets(
                 backend = backends[upstream.url] = kept.get(upstream.url) or _backend(
                     file, upstream, clock, wall_clock()
                 )
-            replicas.append(Replica(name, backend, upstream.served_model, _headers(name, upstream)))
+            replicas.append(Replica(name, backend, upstream.served_model, upstream.model, _headers(name, upstream)))
         found[name] = Target(name, tuple(replicas))
     return found
 

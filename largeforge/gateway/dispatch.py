@@ -21,10 +21,12 @@ from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from largeforge.gateway.access import Exchange
     from largeforge.gateway.backend import Replica, Target
     from largeforge.gateway.health import Health
     from largeforge.gateway.metrics import Metrics
     from largeforge.gateway.request import Request
+    from largeforge.gateway.tracing import Attempt
     from largeforge.gateway.upstream import Reply
     from largeforge.gateway.waiting import Waiting
     from largeforge.recipe.schema import Gateway
@@ -41,7 +43,11 @@ class Answering:
     replica: Replica
     reply: Reply
     _dispatch: Dispatch
+    _exchange: Exchange
+    _attempt: Attempt | None = None
+    """Its span, where there are traces."""
     _is_open: bool = True
+    _has_died: bool = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield a stream's bytes; raises UpstreamDied when it breaks off, which counts against the server."""
@@ -50,6 +56,7 @@ class Answering:
                 yield chunk
             self.replica.backend.breaker.succeeded()
         except UpstreamDied:
+            self._has_died = True
             self._dispatch.failed(self.replica, UpstreamFailed("reset"), "broke off a stream")
             raise
 
@@ -57,6 +64,9 @@ class Answering:
         """Give the replica's place to the next request."""
         if self._is_open:
             self._is_open = False
+            if self._attempt is not None:
+                error = "reset" if self._has_died else "" if self.reply.is_whole else "cancelled"
+                self._attempt.end(error, self.reply.status, self._exchange.usage)
             self.reply.close()
             self._dispatch.waiting.leave(self.replica.backend)
 
@@ -68,6 +78,7 @@ class _Attempts:
     request: Request
     target: Target
     head: bytes
+    exchange: Exchange
     further: int
     """Attempts that may still follow."""
     gives_up_at: float
@@ -75,7 +86,6 @@ class _Attempts:
     has_moved: bool = False
     """Whether a server that died lost it, so that it has waited its turn already."""
     tried: list[Replica] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
 
 
 class Dispatch:
@@ -92,17 +102,17 @@ class Dispatch:
         self._budget = RetryBudget(settings.retries.budget)
 
     async def ask(
-        self, target: Target, request: Request, head: bytes, failures: list[str], *, gives_up_at: float = math.inf
+        self, target: Target, request: Request, head: bytes, exchange: Exchange, *, gives_up_at: float = math.inf
     ) -> Answering:
         """Return the answer of one of the expert's replicas.
 
         A server that has sent nothing at `gives_up_at`, in the time of the event loop, has failed.
 
-        Raises UpstreamFailed when none gave one, after adding to `failures` what each did, and ApiError when the expert
-        is too busy.
+        Raises UpstreamFailed when none gave one, after adding to `exchange.failures` what each did, and ApiError when
+        the expert is too busy.
         """
         self._budget.request()
-        attempts = _Attempts(request, target, head, self._settings.most, gives_up_at, failures=failures)
+        attempts = _Attempts(request, target, head, exchange, self._settings.most, gives_up_at)
         while True:
             try:
                 if self.hedges and self._settings.hedge_after_ms and len(target.replicas) > 1:
@@ -126,20 +136,28 @@ class Dispatch:
         attempts.tried.append(replica)
         backend, is_kept = replica.backend, False
         asked_at = asyncio.get_running_loop().time()
+        exchange = attempts.exchange
+        exchange.attempts += 1
+        exchange.replica = backend.url
+        attempt = exchange.trace.ask(replica, attempts.request, exchange.attempts) if exchange.trace else None
         try:
-            reply = await self._post(replica, attempts)
+            reply = await self._post(replica, attempts, attempts.head + attempt.head if attempt else attempts.head)
             if reply.is_stream:
                 backend.breaker.streams()
             else:
                 backend.breaker.succeeded()
             is_kept = True
-            return Answering(replica, reply, self)
+            return Answering(replica, reply, self, exchange, attempt)
         except UpstreamFailed as failure:
             reason = describe(failure)
-            attempts.failures.append(f"'{attempts.target.name}' {reason}")
+            exchange.failures.append(f"'{attempts.target.name}' {reason}")
+            if attempt:
+                attempt.end(failure.kind, failure.status)
             self.failed(replica, failure, reason)
             raise
         except asyncio.CancelledError:
+            if attempt:
+                attempt.end("cancelled")
             now = asyncio.get_running_loop().time()
             if now + CLOCK_S >= attempts.gives_up_at and now - asked_at >= self._blame_s:
                 backend.breaker.failed()
@@ -150,16 +168,16 @@ class Dispatch:
             if not is_kept:
                 self.waiting.leave(backend)
 
-    async def _post(self, replica: Replica, attempts: _Attempts) -> Reply:
+    async def _post(self, replica: Replica, attempts: _Attempts, head: bytes) -> Reply:
         """Send the request; only streams can be late with their first byte, other answers come when they are whole."""
         request, pool = attempts.request, replica.backend.pool
         body = request.body_for(replica.served_model)
         path = UPSTREAM_PATHS[request.kind].encode()
         if not self._settings.first_byte_timeout_s or not request.payload.get("stream"):
-            return await upstream.post(pool, path, attempts.head, body)
+            return await upstream.post(pool, path, head, body)
         try:
             async with asyncio.timeout(self._settings.first_byte_timeout_s):
-                return await upstream.post(pool, path, attempts.head, body)
+                return await upstream.post(pool, path, head, body)
         except TimeoutError as error:
             raise UpstreamFailed("timeout") from error
 
@@ -204,7 +222,9 @@ class Dispatch:
         """Return the replica to ask next, None while all that might be are full; raises when there is none."""
         well = self._untried(attempts)
         if not well:
-            attempts.failures.append(f"'{attempts.target.name}' {attempts.target.trouble or 'has no further replica'}")
+            attempts.exchange.failures.append(
+                f"'{attempts.target.name}' {attempts.target.trouble or 'has no further replica'}"
+            )
             raise UpstreamFailed("down")
         free = [replica for replica in well if replica.backend.has_room]
         return self._choose(free, attempts.request) if free else None

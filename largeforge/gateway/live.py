@@ -15,6 +15,7 @@ from largeforge.errors import Problem, RecipeError
 from largeforge.gateway import backend, upstream
 from largeforge.gateway.admin.state import State
 from largeforge.gateway.dispatch import Dispatch
+from largeforge.gateway.gauges import Gauges, served
 from largeforge.gateway.health import Health
 from largeforge.gateway.routing import Routing, routing_of
 from largeforge.gateway.services import Servers, services
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.metrics import Metrics
 
 DRAIN_EVERY_S = 0.2
-FIXED = ("host", "port", "batches", "workers")
+FIXED = ("host", "port", "batches", "workers", "tracing")
 """Settings that only a new process takes up."""
 
 
@@ -65,13 +66,12 @@ class Live:
         timeout_s = file.gateway.connect_timeout_s
         self.health = Health(
             lambda pool: upstream.probe(pool, timeout_s=max(timeout_s, upstream.PROBE_TIMEOUT_S)),
-            interval_s=file.gateway.health_interval_s, startup_s=timeout_s, metrics=metrics, wall_clock=wall_clock,
+            interval_s=file.gateway.health_interval_s, startup_s=timeout_s, wall_clock=wall_clock,
         )  # fmt: skip
         self._servers = Servers({}, connect_timeout_s=timeout_s)
         self._services = services(self._servers, registry=registry, clock=clock)
-        self._waiting = Waiting(
-            file.gateway.queue, told=lambda expert, length: metrics.waiting.labels(expert).set(length)
-        )
+        self._waiting = Waiting(file.gateway.queue, told=metrics.waited)
+        Gauges(registry, targets=lambda: self.now.targets, waiting=self._waiting.length)
         self._state = State()
         self._lock = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -80,6 +80,7 @@ class Live:
         backend.adopt(file, self.now.targets)
         self._servers.follow(self.now.targets)
         self.health.watch(self.now.targets)
+        metrics.follow(served(self.now.targets))
 
     async def __aenter__(self) -> Live:
         await self._stack.enter_async_context(self.health)
@@ -118,6 +119,7 @@ class Live:
                 raise
             self._waiting.settings = file.gateway.queue
             self.now = new
+            self._metrics.follow(served(new.targets))
             self._apply()
             task = asyncio.create_task(self._let_go(old))
             self._letting_go.add(task)

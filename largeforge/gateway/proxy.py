@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from largeforge.gateway import deadline
+from largeforge.gateway import deadline, tokens, tracing
 from largeforge.gateway.access import Exchange, exchange_of
 from largeforge.gateway.backend import header_value
 from largeforge.gateway.errors import ApiError, internal_error
@@ -23,15 +23,15 @@ from largeforge.gateway.tasks import has_fallback
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import Receive, Scope, Send
 
     from largeforge.gateway.admin.controls import Controls
+    from largeforge.gateway.backend import Replica
     from largeforge.gateway.dispatch import Answering
     from largeforge.gateway.kinds import Kind
     from largeforge.gateway.live import Generation, Live
-    from largeforge.gateway.metrics import Metrics
+    from largeforge.gateway.observer import Observer
+    from largeforge.gateway.pace import Pace
     from largeforge.gateway.running import Running
     from largeforge.gateway.shadow import Shadows
 
@@ -55,7 +55,6 @@ class _Call:
     out: Outbox
     upstream_head: bytes
     """Header lines for the upstream."""
-    failures: list[str] = field(default_factory=list)
     gives_up_at: float = math.inf
     """When the gateway's limit ends it, in the time of the event loop; never where its client waits for less."""
 
@@ -71,45 +70,38 @@ class Proxy:
         controls: Controls,
         running: Running,
         shadows: Shadows,
-        metrics: Metrics,
-        clock: Callable[[], float],
+        observer: Observer,
     ):
         self._kind = kind
         self._live = live
         self._controls = controls
         self._running = running
         self._shadows = shadows
-        self._metrics = metrics
-        self._clock = clock
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens is an answer, a log line and a count."""
         exchange = exchange_of(scope)
-        out = Outbox(send, self._clock)
-        self._metrics.in_flight.inc()
+        out = Outbox(send, self._observer.clock)
+        self._observer.begin(scope, exchange)
         self._running.begin(exchange, scope["headers"], out)
         try:
             self._controls.refuse(scope["headers"])
             await self._handle(scope, receive, exchange, out)
         except ApiError as error:
-            await out.error(error, exchange.headers)
+            await _fail(error, exchange, out)
         except ClientGone:
-            out.status = CLIENT_CLOSED
+            out.status, exchange.error = CLIENT_CLOSED, "client_closed"
         except asyncio.CancelledError:
-            await out.error(out.refusal or _shutting_down(), exchange.headers)
+            await _fail(out.refusal or _shutting_down(), exchange, out)
         except Exception:
             logger.exception("request %s failed", exchange.request_id)
-            await out.error(internal_error(exchange.request_id), exchange.headers)
+            await _fail(internal_error(exchange.request_id), exchange, out)
         finally:
             self._running.end()
-            self._metrics.in_flight.dec()
             exchange.status = out.status or 500
-            self._metrics.observe(
-                expert=exchange.expert,
-                status=exchange.status,
-                duration_s=self._clock() - exchange.started,
-                first_byte_s=None if out.first_byte_at is None else out.first_byte_at - exchange.started,
-            )
+            exchange.first_byte_at = out.first_byte_at
+            self._observer.end(exchange)
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: Exchange, out: Outbox) -> None:
         now = self._live.now
@@ -117,9 +109,9 @@ class Proxy:
         request = parse(await read_body(scope, receive, max_bytes), self._kind, scope["headers"])
         state = self._controls.now
         route = now.tasks.route(request) or await now.routing.route(request, asks=state.mode != "degraded")
-        call = _Call(now, request, route, exchange, out, _upstream_head(scope, exchange.request_id))
+        call = _Call(now, request, route, exchange, out, _upstream_head(scope, exchange))
         if route.shadow and not state.spares and route.shadow not in state.experts:
-            self._shadows.begin(now, route.shadow, request, call.upstream_head)
+            self._shadows.begin(now, route.shadow, request, call.upstream_head, exchange)
         await while_connected(receive, self._answer(call))
 
     async def _answer(self, call: _Call) -> None:
@@ -142,27 +134,26 @@ class Proxy:
         """Return the answer of the route's expert, or of the first in its place that gives one."""
         route = call.route
         if route.fallback:
-            self._metrics.fallbacks.labels(route.fallback).inc()
+            self._observer.metrics.fallbacks.labels(route.fallback).inc()
         others = call.now.fallbacks[route.expert] if has_fallback(call.request.kind) else ()
         for expert in (route.expert, *others):
             if expert != call.route.expert:
-                self._metrics.fallbacks.labels("expert-down").inc()
+                self._observer.metrics.fallbacks.labels("expert-down").inc()
                 route = Route(expert, route.reason, call.route.requested, fallback="expert-down")
             target = call.now.targets[expert]
             if expert in self._controls.now.experts:
-                call.failures.append(f"'{expert}' is isolated")
+                call.exchange.failures.append(f"'{expert}' is isolated")
                 last = UpstreamFailed("down")
                 continue
-            call.exchange.expert = expert
-            call.exchange.headers = [*target.replicas[0].headers, *_route_headers(route)]
+            _note(call.exchange, target.replicas[0], route)
             try:
                 answering = await call.now.dispatch.ask(
-                    target, call.request, call.upstream_head, call.failures, gives_up_at=call.gives_up_at
+                    target, call.request, call.upstream_head, call.exchange, gives_up_at=call.gives_up_at
                 )
             except UpstreamFailed as failure:
                 last = failure
                 continue
-            call.exchange.headers = [*answering.replica.headers, *_route_headers(route)]
+            _note(call.exchange, answering.replica, route)
             return answering
         raise self._unavailable(call, last) from last
 
@@ -177,25 +168,32 @@ class Proxy:
             retry_after_s = float(failure.retry_after)
         elif failure.kind != "status" or status == 503:
             retry_after_s = call.now.file.gateway.health_interval_s
-        message = f"No expert could answer: {', '.join(call.failures)}."
+        message = f"No expert could answer: {', '.join(call.exchange.failures)}."
         return ApiError(status, message, code="expert_down", retry_after_s=retry_after_s)
 
     async def _relay(self, call: _Call, answering: Answering) -> None:
-        reply, headers = answering.reply, list(call.exchange.headers)
+        reply, exchange, headers = answering.reply, call.exchange, list(call.exchange.headers)
         if not reply.is_stream:
+            if reply.status == 200:
+                exchange.usage = tokens.of_answer(reply.body)
+            elif reply.status >= 400:
+                exchange.error = f"expert_{reply.status}"
             if reply.retry_after:
                 headers.append((b"retry-after", reply.retry_after))
             await call.out.whole(reply.status, reply.content_type, reply.body, headers)
             return
         await call.out.stream(headers)
+        pace = self._observer.pace(exchange)
         try:
-            await _relay_lines(answering, call.out)
+            await _relay_lines(answering, call.out, pace)
         except UpstreamDied as died:
-            message = f"Expert '{call.exchange.expert}' broke off in the middle of its answer."
+            message = f"Expert '{exchange.expert}' broke off in the middle of its answer."
             raise ApiError(502, message, code="expert_died") from died
+        finally:
+            exchange.first_token_at, exchange.usage = pace.first_token_at, pace.usage()
 
 
-async def _relay_lines(answering: Answering, out: Outbox) -> None:
+async def _relay_lines(answering: Answering, out: Outbox, pace: Pace) -> None:
     """Relay a stream as it arrives, holding back only an unfinished last line, so that what a
     dying server leaves behind never reaches the client as half an event."""
     held: list[bytes] = []
@@ -204,25 +202,43 @@ async def _relay_lines(answering: Answering, out: Outbox) -> None:
         end = chunk.rfind(b"\n") + 1
         if end or size + len(chunk) > MOST_LINE_BYTES:
             end = end or len(chunk)
-            await out.chunk(b"".join((*held, chunk[:end])) if held or end < len(chunk) else chunk)
+            lines = b"".join((*held, chunk[:end])) if held or end < len(chunk) else chunk
+            pace.piece(lines)
+            await out.chunk(lines)
             held.clear()
             size = 0
             chunk = chunk[end:]
         if chunk:
             held.append(chunk)
             size += len(chunk)
-    await out.end(b"".join(held))
+    last = b"".join(held)
+    pace.piece(last)
+    await out.end(last)
 
 
-def _upstream_head(scope: Scope, request_id: str) -> bytes:
+def _note(exchange: Exchange, replica: Replica, route: Route) -> None:
+    """Note who is asked, and why."""
+    exchange.expert, exchange.model = replica.expert, replica.model
+    exchange.route, exchange.fallback = route.reason, route.fallback
+    exchange.headers = [*replica.headers, *_route_headers(route)]
+
+
+async def _fail(error: ApiError, exchange: Exchange, out: Outbox) -> None:
+    exchange.error = error.code or f"status_{error.status}"
+    await out.error(error, exchange.headers)
+
+
+def _upstream_head(scope: Scope, exchange: Exchange) -> bytes:
     """Return the few headers that an upstream may see; credentials and hop-by-hop headers never do."""
-    lines = [b"x-request-id: %b\r\n" % request_id.encode()]
+    lines = [b"x-request-id: %b\r\n" % exchange.request_id.encode()]
     given = dict(scope["headers"])
     lines.append(b"content-type: %b\r\n" % given.get(b"content-type", b"application/json"))
     if accept := given.get(b"accept"):
         lines.append(b"accept: %b\r\n" % accept)
     if timeout := given.get(deadline.HEADER):
         lines.append(b"%b: %b\r\n" % (deadline.HEADER, timeout))
+    if exchange.trace is None:
+        lines.append(tracing.passed_on(scope["headers"]))
     return b"".join(lines)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from largeforge.gateway.access import Exchange
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
@@ -28,12 +29,12 @@ class Shadows:
         self._metrics = metrics
         self._running: set[asyncio.Task[None]] = set()
 
-    def begin(self, now: Generation, expert: str, request: Request, head: bytes) -> None:
+    def begin(self, now: Generation, expert: str, request: Request, head: bytes, exchange: Exchange) -> None:
         """Ask an expert beside the one that answers; returns at once."""
         if len(self._running) >= MOST:
             self._metrics.shadows.labels(expert, "left-out").inc()
             return
-        task = asyncio.create_task(self._ask(now, expert, request, head))
+        task = asyncio.create_task(self._ask(now, expert, request, head, exchange))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -43,11 +44,12 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _ask(self, now: Generation, expert: str, request: Request, head: bytes) -> None:
+    async def _ask(self, now: Generation, expert: str, request: Request, head: bytes, exchange: Exchange) -> None:
         outcome = "failed"
+        own = Exchange(exchange.request_id, exchange.started, trace=exchange.trace)
         try:
             async with asyncio.timeout(now.file.gateway.request_timeout_s):
-                answering = await now.dispatch.ask(now.targets[expert], request, head, [])
+                answering = await now.dispatch.ask(now.targets[expert], request, head, own)
                 try:
                     if answering.reply.is_stream:
                         async for _ in answering.chunks():

@@ -72,6 +72,11 @@ class Reply:
         except ConnectionFailed as error:
             raise UpstreamDied from error
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has come."""
+        return self._answer.is_whole
+
     def close(self) -> None:
         """Drop the connection unless the answer was read to its end, which tells the server to stop."""
         self._answer.close()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from largeforge.gateway.backend import Backend, Replica
+    from largeforge.gateway.metrics import Waited
     from largeforge.recipe.sections.resilience import Queue
 
 Pick = Callable[[], "Replica | None"]
@@ -22,7 +23,7 @@ Pick = Callable[[], "Replica | None"]
 class Waiting:
     """The queues of all experts."""
 
-    def __init__(self, settings: Queue, *, told: Callable[[str, int], None]):
+    def __init__(self, settings: Queue, *, told: Callable[[str, Waited, float], None]):
         self.settings = settings
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
         self._told = told
@@ -40,6 +41,7 @@ class Waiting:
         if queue is None:
             queue = self._queues[expert] = deque()
         if len(queue) >= self.settings.length and not is_known:
+            self._told(expert, "full", 0.0)
             message = f"Expert '{expert}' is busy and {len(queue)} requests wait already."
             raise ApiError(429, message, code="overloaded", retry_after_s=1)
         return await self._wait(expert, queue, pick, is_known)
@@ -70,21 +72,24 @@ class Waiting:
             queue.appendleft(waiter)
         else:
             queue.append(waiter)
-        self._told(expert, len(queue))
+        began = loop.time()
+        outcome: Waited = "left"
         try:
             while True:
                 async with asyncio.timeout_at(deadline):
                     await waiter
                 if queue[0] is waiter and (replica := pick()) is not None:
+                    outcome = "served"
                     return _taken(replica)
                 place = queue.index(waiter)
                 waiter = queue[place] = loop.create_future()
         except TimeoutError:
+            outcome = "timeout"
             message = f"Expert '{expert}' was busy for {self.settings.wait_s:g} s, and the request still waited."
             raise ApiError(503, message, code="overloaded", retry_after_s=self.settings.wait_s) from None
         finally:
             queue.remove(waiter)
-            self._told(expert, len(queue))
+            self._told(expert, outcome, loop.time() - began)
             self.wake((expert,))  # the next may find room as well
 
 

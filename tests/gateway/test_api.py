@@ -40,15 +40,17 @@ async def test_metrics_count_what_happened(world):
         for family in families.values()
         for sample in family.samples
     }
+    of_support = (("expert", "support"), ("model", "registry:support/1"))
+    of_general = (("expert", "general"), ("model", "registry:general/1"))
     prefix = "largeforge_gateway_"
-    assert samples[f"{prefix}requests_total", ("expert", "support"), ("status", "200")] == 1
-    assert samples[f"{prefix}requests_total", ("expert", "general"), ("status", "200")] == 1
-    assert samples[f"{prefix}requests_total", ("expert", "none"), ("status", "400")] == 1
+    assert samples[f"{prefix}requests_total", *of_support, ("status", "200")] == 1
+    assert samples[f"{prefix}requests_total", *of_general, ("status", "200")] == 1
+    assert samples[f"{prefix}requests_total", ("expert", "none"), ("model", ""), ("status", "400")] == 1
     assert samples[f"{prefix}fallbacks_total", ("reason", "unknown-model")] == 1
     assert samples[f"{prefix}fallbacks_total", ("reason", "expert-down")] == 0
     assert samples[f"{prefix}upstream_up", ("expert", "mapper")] == 1
-    assert samples[f"{prefix}request_duration_seconds_count", ("expert", "support")] == 1
-    assert samples[f"{prefix}time_to_first_byte_seconds_count", ("expert", "support")] == 1
+    assert samples[f"{prefix}request_duration_seconds_count", *of_support] == 1
+    assert samples[f"{prefix}time_to_first_byte_seconds_count", *of_support] == 1
     assert samples[(f"{prefix}requests_in_flight",)] == 0
     assert not any(name.startswith(("python_", "process_")) for name in families)
 

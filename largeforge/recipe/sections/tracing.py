@@ -15,3 +15,8 @@ class Tracing(Strict):
     vLLM servers behind it; empty records nothing."""
     sample_ratio: float = Field(default=1.0, ge=0, le=1)
     """Share of the requests that are recorded, among those whose client has not decided it in `traceparent`."""
+
+    @property
+    def traces_url(self) -> str:
+        """Where traces are posted to; empty where they are not."""
+        return f"{self.endpoint.rstrip('/')}/v1/traces" if self.endpoint else ""

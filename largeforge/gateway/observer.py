@@ -1,0 +1,41 @@
+"""Watch each completion request from its beginning to its end: metrics and traces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Scope
+
+    from largeforge.gateway.access import Exchange
+    from largeforge.gateway.metrics import Metrics
+    from largeforge.gateway.pace import Pace
+    from largeforge.gateway.tracing import Traces
+
+
+class Observer:
+    """Tells the metrics, and the traces where there are any."""
+
+    def __init__(self, metrics: Metrics, traces: Traces | None, clock: Callable[[], float]):
+        self.metrics = metrics
+        self.clock = clock
+        self._traces = traces
+
+    def begin(self, scope: Scope, exchange: Exchange) -> None:
+        """Note that a request has come."""
+        self.metrics.in_flight.inc()
+        if self._traces is not None:
+            exchange.trace = self._traces.begin(scope["method"], scope["path"], scope["headers"], exchange.request_id)
+
+    def pace(self, exchange: Exchange) -> Pace:
+        """Return what measures the stream that answers."""
+        return self.metrics.pace(exchange.expert, exchange.model, self.clock)
+
+    def end(self, exchange: Exchange) -> None:
+        """Note that a request is done with."""
+        self.metrics.in_flight.dec()
+        self.metrics.observe(exchange, self.clock())
+        if exchange.trace is not None:
+            exchange.trace.end(exchange)

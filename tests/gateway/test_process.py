@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from largeforge.client import AsyncRouterClient, RouterClient
+from tests.gateway.processes import Process
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning:openai")
 CHAT = [{"role": "user", "content": "Where is my order?"}]

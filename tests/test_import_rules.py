@@ -148,7 +148,7 @@ RULES = {
             "uvicorn",
             "uvloop",
         ),
-        late=("numpy",),
+        late=("numpy", "opentelemetry"),
     ),
     "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=("numpy",)),
     "gateway.patterns": Rule(top=("pydantic",), late=("re2",)),

@@ -52,7 +52,15 @@ class Deployment:
         cores: int = 0,
     ):
         self.url = ""
-        self._servers = ModelServers(experts, serving=serving, device=device, logs=logs, report=report, cores=cores)
+        self._servers = ModelServers(
+            experts,
+            serving=serving,
+            device=device,
+            logs=logs,
+            report=report,
+            cores=cores,
+            traces_url=gateway.tracing.traces_url,
+        )
         self._limit = serving.max_num_seqs
         self._topology = topology
         self._router = router

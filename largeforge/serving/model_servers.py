@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from largeforge.errors import ServingError
-from largeforge.serving import placement, precision, server, templates, vllm
+from largeforge.serving import placement, precision, server, templates, tracing, vllm
 from largeforge.serving.server import Server
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class ModelServers:
         logs: Path,
         report: Callable[[str], None],
         cores: int = 0,
+        traces_url: str = "",
     ):
         self.ports: dict[str, int] = {}
         self.replicas: dict[str, list[int]] = {}
@@ -54,6 +55,7 @@ class ModelServers:
         self._logs = logs
         self._report = report
         self._cores = cores or os.cpu_count() or 1
+        self._traces_url = traces_url
         self._models: list[Server] = []
 
     def __enter__(self) -> Self:
@@ -95,6 +97,9 @@ class ModelServers:
         server.stop(self._models)
 
     def _start_models(self, ports: Sequence[int]) -> None:
+        if self._traces_url and (reason := tracing.missing(self._serving)):
+            self._report(f"traces will not show what vLLM does: {reason}")
+            self._traces_url = ""
         threads = placement.threads_each(self._cores, num_servers=len(self.placements))
         readiness: dict[Server, Callable[[], bool]] = {}
         for place, port in zip(self.placements, ports, strict=True):
@@ -119,9 +124,12 @@ class ModelServers:
             chat_template=self._template_file(place),
             dtype=precision.on_cpu(place.base.location) if self._device == "cpu" else "",
             generates=place.base.task == "generate",
+            traces_url=self._traces_url,
         )
         offline = all(expert.is_local for expert in place.experts)
-        environment = vllm.environment(self._serving, device=self._device, offline=offline, threads=threads)
+        environment = vllm.environment(
+            self._serving, device=self._device, offline=offline, threads=threads, has_traces=bool(self._traces_url)
+        )
         log = self._logs / f"vllm-{place.label}.log"
         return Server(place.title, argv, log=log, environment=environment, grace_s=VLLM_GRACE_S)
 

@@ -38,13 +38,15 @@ def command(
     chat_template: str = "",
     dtype: str = "",
     generates: bool = True,
+    traces_url: str = "",
 ) -> list[str]:
     """Return the command line of one server.
 
     `adapters` maps the name that requests use to a LoRA folder, and `adapter_rank` is the largest
     rank among them, 0 when it is not known; `chat_template` is the file of a template that takes the place of the
     model's own; `dtype` is what the model needs where the recipe leaves it open; a model that does not generate embeds
-    or scores. Raises ServingError when that rank cannot be served.
+    or scores; `traces_url` is where its spans go, empty for nowhere. Raises ServingError when that rank cannot be
+    served.
     """
     argv = [serving.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     default = precision.PLAIN if device == "cpu" else "auto"
@@ -65,21 +67,27 @@ def command(
         "enforce-eager": serving.enforce_eager or None,
         "disable-uvicorn-access-log": True,
         "chat-template": chat_template or None,
+        "otlp-traces-endpoint": traces_url or None,
         **_lora(serving, adapters, adapter_rank),
         **serving.extra,
     }
     return argv + [word for key, value in options.items() for word in _words(key, value)]
 
 
-def environment(serving: Serving, *, device: str, offline: bool = False, threads: int = 0) -> dict[str, str]:
+def environment(
+    serving: Serving, *, device: str, offline: bool = False, threads: int = 0, has_traces: bool = False
+) -> dict[str, str]:
     """Return the variables that a server needs beyond those that this process has.
 
     `offline` says that all files are folders of this machine; `threads` is the server's share of
-    the CPU cores, 0 when it has the machine to itself.
+    the CPU cores, 0 when it has the machine to itself; `has_traces` that it sends its spans somewhere.
     """
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if offline:
         variables["HF_HUB_OFFLINE"] = "1"
+    if has_traces:
+        variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"  # as the gateway's; vLLM's own is gRPC
+        variables["OTEL_SERVICE_NAME"] = "vllm"
     if device != "cpu":
         variables["OMP_NUM_THREADS"] = "1"  # what vLLM takes when it is unset; our runner sets it for training
         return variables

@@ -39,6 +39,8 @@ def check(context: Context) -> Iterator[Finding]:
             extras[extra] = None
     if any((stage.launcher or {}).get("name") == "slurm" for stage in context.pending):
         extras["slurm"] = None
+    if any(stage.config.get("gateway", {}).get("tracing", {}).get("endpoint") for stage in context.pending):
+        extras["tracing"] = None
     if context.plan is None:
         extras = {"train": None}
     yield from _kernels(context)

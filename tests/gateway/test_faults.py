@@ -37,16 +37,26 @@ class Pair:
         """Return the state of the rogue's breaker, after checking that no request holds a place or a connection."""
         (rogue, other) = (await self.client.get("/ready")).json()["experts"]["general"]["replicas"]
         assert (rogue["outstanding"], other["outstanding"]) == (0, 0)
-        while self.rogue.num_open:  # noqa: ASYNC110 - it is a matter of turns
-            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while self.rogue.num_open:  # noqa: ASYNC110 - it is a matter of turns
+                await asyncio.sleep(0)
         return str(rogue["breaker"])
 
-    def counted(self, name: str, **labels: str) -> float:
-        return self._registry.get_sample_value(f"largeforge_gateway_{name}", {"expert": "general", **labels}) or 0.0
+    async def logged(self, status: int) -> dict[str, Any]:
+        """Wait for a request that ended with a status."""
+        async with asyncio.timeout(30):
+            while not (found := [line for line in self.log if line["status"] == status]):
+                await self.client.get("/health")
+        return found[0]
 
     @property
     def further(self) -> float:
-        return sum(self.counted("retries_total", why=why) for why in ("retry", "move", "hedge"))
+        """Attempts beyond the first of each request."""
+        counted = (
+            self._registry.get_sample_value("largeforge_gateway_retries_total", {"expert": "general", "why": why})
+            for why in ("retry", "move", "hedge")
+        )
+        return sum(filter(None, counted))
 
 
 MakePair = Callable[..., Any]
@@ -220,8 +230,7 @@ async def test_clients_that_wait_for_less_say_nothing_about_the_replica(make_pai
     await pair.rogue.arrived.wait()
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
-    while not pair.counted("requests_total", status="499"):
-        await pair.client.get("/health")
+    await pair.logged(499)
     assert await pair.breaker() == "closed"
 
 
@@ -273,6 +282,4 @@ async def test_a_client_that_leaves_while_it_asks_for_its_route_is_logged_as_suc
     writer.write(b"POST /v1/route HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
     await writer.drain()
     writer.close()
-    while not pair.log:
-        await pair.client.get("/health")
-    assert (pair.log[0]["path"], pair.log[0]["status"]) == ("/v1/route", 499)
+    assert (await pair.logged(499))["path"] == "/v1/route"

@@ -9,6 +9,7 @@ from largeforge.identity import parts
 from largeforge.recipe.base import Strict
 from largeforge.recipe.schema import Architecture, TokenizerTraining
 from largeforge.stages.context import Result
+from largeforge.training import left_out
 
 if TYPE_CHECKING:
     from largeforge.stages.context import Context
@@ -78,6 +79,7 @@ def train_tokenizer(texts: list[str], config: Config) -> Any:
 
 def make_model(config: Config, tokenizer: Any) -> Any:
     """Return a model of the architecture with weights drawn from the seed."""
+    left_out.import_models()
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, set_seed
 
     fields = config.architecture.config(vocab_size=config.tokenizer.vocab_size)

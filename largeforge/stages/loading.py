@@ -11,6 +11,7 @@ from largeforge.errors import ModelError
 from largeforge.recipe import made_for
 from largeforge.recipe.made_for import CAUSAL_LM, SEQ_CLS
 from largeforge.stages.models import ResolvedModel, checked_folder, resolve
+from largeforge.training import left_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,7 @@ def load_model(
     `attention` names kernels as transformers does; `auto` leaves the choice to it.
     Raises ModelError when the files are missing, broken, an adapter, or those of a model that scores and was to write.
     """
+    left_out.import_models()
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 

@@ -53,7 +53,7 @@ def run(config: Config, context: Context) -> Result:
     context.events.emit("note", text="loading libraries and model")
     source = Base(config.reference, config.registry).resolve(context)
     quantizes = adapter.footprint(config.adapter).base_weights != "as_precision"
-    left_out.leave_out(config.method, base=source.location, quantizes=quantizes)
+    left_out.leave_out(config.method, base=source.location, quantizes=quantizes, launcher=config.launcher.name)
     extra.verify(method_extra.trl_config(config.method), config.method)
     tokenizer = load_tokenizer(source, renders=method.DATA_KIND != "text", chat_template=config.chat_template)
     quantization = adapter.quantization(config.adapter, precision=precision)

@@ -4,36 +4,63 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from largeforge.recipe import further_models
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from largeforge.recipe.training import TrainingMethod
 
 NEVER_NEEDED = ("wandb", "sklearn")
 """Trackers are processes of their own; scikit-learn serves assisted generation alone."""
+_BEHIND_MODELS = ("scipy", "sklearn")
+"""What transformers imports with any model: for losses of object detection, and for assisted generation."""
 _BNB_OPTIMIZERS = ("8bit", "paged", "bnb", "ademamix")
 """Parts of the names of optimizers that are bitsandbytes'."""
 
 
-def leave_out(method: TrainingMethod, *, base: str, quantizes: bool) -> None:
+def leave_out(method: TrainingMethod, *, base: str, quantizes: bool, launcher: str) -> None:
     """Make packages that this process does not need look as if they were not installed; before trl is imported.
 
     `base` is the folder of the model, or its name on the hub; `quantizes`: whether it is quantized as it is loaded.
     """
-    for name in unneeded(method, base=base, quantizes=quantizes):
+    for name in unneeded(method, base=base, quantizes=quantizes, launcher=launcher):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # what Python's own import takes for "not there"
+    import_models()
 
 
-def unneeded(method: TrainingMethod, *, base: str, quantizes: bool) -> tuple[str, ...]:
+def import_models() -> None:
+    """Import what transformers needs to load any causal language model, and nothing that it does not."""
+    with _hidden(*_BEHIND_MODELS):
+        import_module("transformers.modeling_utils")
+        import_module("transformers.models.auto.modeling_auto")
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Make packages look as if they were not installed to what is imported meanwhile."""
+    ours = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(ours))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in ours:
+            del sys.modules[name]
+
+
+def unneeded(method: TrainingMethod, *, base: str, quantizes: bool, launcher: str) -> tuple[str, ...]:
     """Return the packages that a training surely does without."""
+    never = NEVER_NEEDED if launcher == "deepspeed" else (*NEVER_NEEDED, "deepspeed")  # which imports MLflow, too
     optimizer = any(part in method.optim for part in _BNB_OPTIMIZERS)
     others = any(named.reference for named in further_models.of_settings("method", method))
     if quantizes or optimizer or others or _may_be_quantized(base):
-        return NEVER_NEEDED
-    return (*NEVER_NEEDED, "bitsandbytes")
+        return never
+    return (*never, "bitsandbytes")
 
 
 def _may_be_quantized(base: str) -> bool:

@@ -37,9 +37,14 @@ def test_bitsandbytes_is_left_out_where_nothing_can_be_quantized(
 ) -> None:
     if config:
         (tmp_path / "config.json").write_text(config)
-    found = left_out.unneeded(method, base=str(tmp_path), quantizes=quantizes)
+    found = left_out.unneeded(method, base=str(tmp_path), quantizes=quantizes, launcher="ddp")
     assert ("bitsandbytes" in found) is is_left_out
-    assert {"wandb", "sklearn"} <= set(found)
+    assert {"wandb", "sklearn", "deepspeed"} <= set(found)
+
+
+def test_deepspeed_is_there_where_it_trains(tmp_path: Path) -> None:
+    found = left_out.unneeded(sft.Config(), base=str(tmp_path), quantizes=False, launcher="deepspeed")
+    assert "deepspeed" not in found
 
 
 def test_what_is_left_out_is_not_there_for_libraries_that_look_for_it(tmp_path: Path) -> None:
@@ -48,9 +53,13 @@ def test_what_is_left_out_is_not_there_for_libraries_that_look_for_it(tmp_path: 
 import sys
 from importlib.util import find_spec
 from largeforge.methods import sft
-from largeforge.training.left_out import leave_out
-leave_out(sft.Config(), base={str(tmp_path)!r}, quantizes=False)
-assert find_spec("bitsandbytes") is None
+from largeforge.training.left_out import import_models, leave_out
+import_models()
+from transformers import AutoModelForCausalLM
+assert not {{"sklearn", "scipy", "pandas"}} & sys.modules.keys()
+assert find_spec("sklearn") and find_spec("scipy"), "whoever asks for them later gets them"
+leave_out(sft.Config(), base={str(tmp_path)!r}, quantizes=False, launcher="single")
+assert find_spec("bitsandbytes") is None and find_spec("deepspeed") is None
 from peft.import_utils import is_bnb_available
 from transformers.integrations import is_wandb_available
 assert not is_bnb_available() and not is_wandb_available()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from largeforge.gateway import docs, tracing, websocket
 from largeforge.gateway.access import AccessLog, exchange_of
 from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.bulk.service import service as bulk_service
+from largeforge.gateway.crew.whole import Whole
 from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.explain import PATH as ROUTE_PATH
 from largeforge.gateway.explain import Explainer
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.admin.controls import Controls
     from largeforge.gateway.admin.state import State
     from largeforge.gateway.config import GatewayFile
+    from largeforge.gateway.crew.worker import Place
 
 
 def create_app(
@@ -50,6 +51,7 @@ def create_app(
     wall_clock: Callable[[], float] = time.time,
     log: Callable[[str, Mapping[str, Any]], None] | None = None,
     admin: Admin | None = None,
+    place: Place | None = None,
 ) -> ASGIApp:
     """Return the gateway for a file; its connections and probes live as long as its lifespan.
 
@@ -57,9 +59,10 @@ def create_app(
     """
     registry = registry or CollectorRegistry()
     metrics = Metrics(registry)
-    live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock)
+    live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock, place=place)
     operated = (admin or Admin()).of(live, registry=registry, host=file.gateway.host, wall_clock=wall_clock)
     controls = operated.controls
+    whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 
     traces = tracing.traces(file.gateway)
     observer = Observer(metrics, traces, clock)
@@ -69,7 +72,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with live, operated, bulk.running():
+        async with live, operated, whole, bulk.running():
             yield
             await shadows.stop()
         if traces is not None:
@@ -92,8 +95,8 @@ def create_app(
             *completions,
             *websocket.routes(loopback),
             *bulk.routes,
-            *operated.routes,
-            *_pages(live, controls, metrics, created=int(wall_clock())),
+            *operated.routes(whole),
+            *_pages(live, controls, whole, created=int(wall_clock())),
             *docs.routes(),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
@@ -149,7 +152,7 @@ def readiness(live: Live, state: State) -> dict[str, Any]:
     return {"ready": is_ready, "mode": state.in_force, "reasons": reasons, "experts": report}
 
 
-def _pages(live: Live, controls: Controls, metrics: Metrics, *, created: int) -> list[BaseRoute]:
+def _pages(live: Live, controls: Controls, whole: Whole, *, created: int) -> list[BaseRoute]:
     async def models(_: Request) -> Response:
         return Response(orjson.dumps(model_list(live.now.file, created=created)), media_type="application/json")
 
@@ -162,8 +165,7 @@ def _pages(live: Live, controls: Controls, metrics: Metrics, *, created: int) ->
         return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
     async def scrape(_: Request) -> Response:
-        text = await asyncio.to_thread(metrics.render)  # it takes a while where there are many experts
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(await whole.metrics(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     return [
         Route("/v1/models", models),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from largeforge.gateway.config import GatewayFile, Upstream
+    from largeforge.gateway.crew.counts import Count
 
 State = Literal["unknown", "up", "down"]
 
@@ -31,7 +32,9 @@ class Backend:
         self.pool = Pool(url, connect_timeout_s=connect_timeout_s)
         self.breaker = breaker
         self.outstanding = 0
-        """Requests that it has not finished."""
+        """Requests of this process that it has not finished."""
+        self.count: Count | None = None
+        """Where the workers of a gateway count them together; None where there is one."""
         self.state: State = "unknown"
         self.reason = "not probed yet"
         self.since = since
@@ -48,7 +51,24 @@ class Backend:
     @property
     def has_room(self) -> bool:
         """Whether it takes another request at once."""
-        return not self.limit or self.outstanding < self.limit
+        return not self.limit or self.load < self.limit
+
+    @property
+    def load(self) -> int:
+        """Requests that it has not finished, of all workers."""
+        return self.outstanding if self.count is None else self.outstanding + self.count.of_others
+
+    def take(self) -> None:
+        """Count a request that goes there."""
+        self.outstanding += 1
+        if self.count is not None:
+            self.count.add(1)
+
+    def give_back(self) -> None:
+        """Count a request that is done."""
+        self.outstanding -= 1
+        if self.count is not None:
+            self.count.add(-1)
 
     @property
     def trouble(self) -> str:

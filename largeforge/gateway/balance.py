@@ -45,8 +45,8 @@ class LeastOutstanding:
         """Return the replica for a request."""
         if len(replicas) == 1:
             return replicas[0]
-        least = min(replica.backend.outstanding for replica in replicas)
-        idle = [replica for replica in replicas if replica.backend.outstanding == least]
+        least = min(replica.backend.load for replica in replicas)
+        idle = [replica for replica in replicas if replica.backend.load == least]
         return idle[next(self._turn) % len(idle)]
 
 
@@ -61,12 +61,12 @@ class Prefix:
         if len(replicas) == 1:
             return replicas[0]
         places, owners = self._circle(tuple(replica.url for replica in replicas))
-        total = sum(replica.backend.outstanding for replica in replicas) + 1
+        total = sum(replica.backend.load for replica in replicas) + 1
         most = math.ceil(BOUND * total / len(replicas))
         start = bisect.bisect(places, _hash(beginning(request.payload)))
         for step in range(len(places)):
             replica = replicas[owners[(start + step) % len(places)]]
-            if replica.backend.outstanding < most:
+            if replica.backend.load < most:
                 return replica
         raise AssertionError("the mean is never below every load")
 

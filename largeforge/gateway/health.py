@@ -101,7 +101,7 @@ class Health:
         said["replicas"] = [
             {
                 "url": server.url, "state": server.state, "reason": server.reason, "breaker": server.breaker.state,
-                "outstanding": server.outstanding, "since": round(server.since, 3),
+                "outstanding": server.load, "since": round(server.since, 3),
             }
             for server in servers
         ]  # fmt: skip

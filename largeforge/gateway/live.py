@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.backend import Backend, Target
     from largeforge.gateway.config import GatewayFile
+    from largeforge.gateway.crew.worker import Place
     from largeforge.gateway.metrics import Metrics
+    from largeforge.recipe.sections.resilience import Queue
 
 DRAIN_EVERY_S = 0.2
+LOOK_FOR_ROOM_S = 0.02
 FIXED = ("host", "port", "batches", "workers", "tracing")
 """Settings that only a new process takes up."""
 
@@ -61,7 +64,10 @@ class Live:
         registry: CollectorRegistry,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        place: Place | None = None,
     ):
+        """Take the first file; `place` is that of this process among the workers of one gateway."""
+        self._place = place
         self._clock, self._wall_clock, self._metrics = clock, wall_clock, metrics
         timeout_s = file.gateway.connect_timeout_s
         self.health = Health(
@@ -70,7 +76,7 @@ class Live:
         )  # fmt: skip
         self._servers = Servers({}, connect_timeout_s=timeout_s)
         self._services = services(self._servers, registry=registry, clock=clock)
-        self._waiting = Waiting(file.gateway.queue, told=metrics.waited)
+        self._waiting = Waiting(self._share_of(file.gateway.queue), told=metrics.waited)
         Gauges(registry, targets=lambda: self.now.targets, waiting=self._waiting.length)
         self._state = State()
         self._lock = asyncio.Lock()
@@ -84,6 +90,9 @@ class Live:
 
     async def __aenter__(self) -> Live:
         await self._stack.enter_async_context(self.health)
+        if self._place is not None:
+            looking = asyncio.create_task(self._look_for_room())
+            self._stack.callback(looking.cancel)
         await self.now.routing.start()
         return self
 
@@ -117,7 +126,7 @@ class Live:
             except BaseException:
                 await self._return_to(old, new)
                 raise
-            self._waiting.settings = file.gateway.queue
+            self._waiting.settings = self._share_of(file.gateway.queue)
             self.now = new
             self._metrics.follow(served(new.targets))
             self._apply()
@@ -153,6 +162,9 @@ class Live:
         topology, settings = file.topology, file.gateway
         routing = routing_of(file.router, topology, self._services)
         targets = backend.targets(file, clock=self._clock, wall_clock=self._wall_clock, kept=kept)
+        if self._place is not None:
+            for server in backend.backends(targets).values():
+                self._place.count(server)
         usual = (topology.fallback,)
         fallbacks = {
             name: tuple(other for other in (usual if expert.fallback is None else expert.fallback) if other != name)
@@ -161,6 +173,18 @@ class Live:
         tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
         dispatch = Dispatch(settings, self.health, self._waiting, self._metrics)
         return Generation(file, targets, fallbacks, tasks, routing, dispatch)
+
+    def _share_of(self, queue: Queue) -> Queue:
+        """Return the part of the queue that this worker keeps."""
+        if self._place is None:
+            return queue
+        return queue.model_copy(update={"length": -(-queue.length // self._place.workers)})
+
+    async def _look_for_room(self) -> None:
+        """Let those that wait look again and again: another worker does not say when it has made room."""
+        while True:
+            await asyncio.sleep(LOOK_FOR_ROOM_S)
+            self._waiting.wake_all()
 
     async def _let_go(self, old: Generation) -> None:
         """Close what only the old generation used, once its requests are answered."""

@@ -48,7 +48,7 @@ class Waiting:
 
     def leave(self, backend: Backend) -> None:
         """Note that a request to a server is done; who waits for the server gets its turn."""
-        backend.outstanding -= 1
+        backend.give_back()
         self.wake(backend.experts)
 
     def wake(self, experts: Iterable[str]) -> None:
@@ -59,6 +59,10 @@ class Waiting:
                     if not waiter.done():
                         waiter.set_result(None)
                         break
+
+    def wake_all(self) -> None:
+        """Let the first of every queue look again."""
+        self.wake([expert for expert, queue in self._queues.items() if queue])
 
     def length(self, expert: str) -> int:
         """Return how many requests wait for an expert."""
@@ -94,6 +98,6 @@ class Waiting:
 
 
 def _taken(replica: Replica) -> Replica:
-    replica.backend.outstanding += 1
+    replica.backend.take()
     replica.backend.breaker.begin()
     return replica

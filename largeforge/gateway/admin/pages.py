@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from largeforge.gateway.admin.controls import Controls
     from largeforge.gateway.admin.reload import Reloading
     from largeforge.gateway.admin.state import State
+    from largeforge.gateway.crew.whole import Whole
     from largeforge.gateway.live import Live
-    from largeforge.gateway.running import Running
 
 MOST_BODY_BYTES = 16 * 2**20
 
@@ -38,8 +38,8 @@ MOST_BODY_BYTES = 16 * 2**20
 class AdminPages:
     """The endpoints of operators."""
 
-    def __init__(self, live: Live, controls: Controls, reloading: Reloading, running: Running, access: Access):
-        self._live, self._controls, self._reloading, self._running = live, controls, reloading, running
+    def __init__(self, live: Live, controls: Controls, reloading: Reloading, whole: Whole, access: Access):
+        self._live, self._controls, self._reloading, self._whole = live, controls, reloading, whole
         self._access = access
 
     def routes(self) -> list[BaseRoute]:
@@ -53,11 +53,11 @@ class AdminPages:
 
     async def _state(self, request: Request) -> Response:
         self._access.check(request.scope)
-        return answer(self._said())
+        return answer(await self._said())
 
     async def _set(self, request: Request) -> Response:
         self._controls.patch(await self._body(request), self._check)
-        return answer(self._said())
+        return answer(await self._said())
 
     async def _config(self, request: Request) -> Response:
         self._access.check(request.scope)
@@ -101,7 +101,7 @@ class AdminPages:
                 hint = f" Did you mean '{near}'?" if (near := nearest(name, known)) else ""
                 bad_request(f"'{kind}': there is no '{name}'; there is: {listed(known)}.{hint}", kind)
 
-    def _said(self) -> dict[str, Any]:
+    async def _said(self) -> dict[str, Any]:
         document = self._controls.document
         servers = backend.backends(self._live.now.targets)
         return {
@@ -109,8 +109,9 @@ class AdminPages:
             **document.state.model_dump(mode="json"),
             "in_force": document.state.in_force,
             "since": document.since,
-            "in_flight": len(self._running),
-            "outstanding": {url: server.outstanding for url, server in servers.items()},
+            "in_flight": await self._whole.in_flight(),
+            "outstanding": {url: server.load for url, server in servers.items()},
+            "workers": self._live.now.file.gateway.workers,
             "config": self._reloading.digest,
             "version": __version__,
         }

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
+    from starlette.routing import BaseRoute
 
+    from largeforge.gateway.crew.whole import Whole
     from largeforge.gateway.live import Live
 
 
@@ -50,6 +52,11 @@ class Admin:
         return operated
 
 
+def state_of(config: Path) -> Path:
+    """Return the file that keeps what operators have set on the gateway of a gateway file."""
+    return config.with_suffix(".state.json")
+
+
 class Operated:
     """A gateway's operation while its lifespan is entered."""
 
@@ -58,10 +65,14 @@ class Operated:
         self.running = Running()
         self._reloading = reloading
         self._watching: asyncio.Task[None] | None = None
-        self.routes = AdminPages(live, controls, reloading, self.running, access).routes()
+        self._live, self._access = live, access
         controls.listen(lambda document: live.obey(document.state))
         controls.listen(self.running.obey)
         controls.listen(reloading.obey)
+
+    def routes(self, whole: Whole) -> list[BaseRoute]:
+        """Return the pages of operators."""
+        return AdminPages(self._live, self.controls, self._reloading, whole, self._access).routes()
 
     async def __aenter__(self) -> Self:
         """Begin to follow other workers, and to reread the gateway file at SIGHUP."""

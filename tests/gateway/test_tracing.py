@@ -1,0 +1,184 @@
+"""Traces: the gateway's spans join the client's and the server's, say nothing of content, and hold up no request."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+pytest.importorskip("opentelemetry.sdk")
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+SECRET = "kumquat"
+
+
+class Collector:
+    """Takes OTLP over HTTP as a collector does, and keeps it."""
+
+    def __init__(self):
+        self.spans = {}
+        self.raw = b""
+        self.headers = []
+        self.resource = {}
+        self.arrived = threading.Condition()
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                collector.take(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def take(self, handler):
+        body = handler.rfile.read(int(handler.headers["content-length"]))
+        body = gzip.decompress(body) if handler.headers.get("content-encoding") == "gzip" else body
+        handler.send_response(200)
+        handler.end_headers()
+        with self.arrived:
+            self.raw += body
+            self.headers.append((handler.path, dict(handler.headers)))
+            for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+                self.resource = plain(group.resource.attributes)
+                for scope in group.scope_spans:
+                    self.spans.update({span.name: span for span in scope.spans})
+            self.arrived.notify_all()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def plain(attributes):
+    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in attributes}
+
+
+def told(headers):
+    """What a server was told: trace, parent, and whether it is recorded."""
+    _, trace, parent, flags = headers["traceparent"].split("-")
+    return trace, parent, bool(int(flags, 16) & 1)
+
+
+def ids(span):
+    return span.trace_id.hex(), span.span_id.hex(), True
+
+
+@pytest.fixture
+def collector(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=of-the-collector")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    collector = Collector()
+    yield collector
+    collector.stop()
+
+
+@pytest.fixture
+async def traced(collector, make_world):
+    return await make_world(tracing={"endpoint": collector.url})
+
+
+async def spans(collector, world, *names):
+    """Wait until these have been sent."""
+    while not set(names) <= collector.spans.keys():
+        await world.client.get("/health")
+    return [collector.spans[name] for name in names]
+
+
+async def test_spans_join_those_of_the_client_and_of_the_server(collector, traced):
+    headers = {"traceparent": CLIENT, "tracestate": "vendor=1", "x-request-id": "mine"}
+    body = {"messages": [{"role": "user", "content": f"order {SECRET}"}], "max_tokens": 7}
+    await traced.client.post("/v1/chat/completions", json=body, headers=headers)
+    request, asked = await spans(collector, traced, "POST /v1/chat/completions", "chat support")
+    assert f"00-{request.trace_id.hex()}-{request.parent_span_id.hex()}-01" == CLIENT
+    assert (asked.trace_id, asked.parent_span_id) == (request.trace_id, request.span_id)
+    sent = traced.experts["support"].headers[0]
+    assert (told(sent), sent["tracestate"]) == (ids(asked), "vendor=1")
+    assert plain(request.attributes) == {
+        "http.request.method": "POST", "http.route": "/v1/chat/completions", "url.path": "/v1/chat/completions",
+        "http.response.status_code": 200, "largeforge.request_id": "mine", "largeforge.expert": "support",
+        "largeforge.model": "registry:support/1", "largeforge.route": "keyword:order", "largeforge.fallback": "",
+        "largeforge.attempts": 1,
+    }  # fmt: skip
+    port = int(traced.servers["support"].url.rpartition(":")[2])
+    assert plain(asked.attributes) == {
+        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "vllm", "gen_ai.request.model": "support",
+        "gen_ai.request.max_tokens": 7, "gen_ai.request.stream": False, "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 2, "http.response.status_code": 200, "largeforge.expert": "support",
+        "largeforge.model": "registry:support/1", "server.address": "127.0.0.1", "server.port": port,
+    }  # fmt: skip
+    assert collector.resource["service.name"] == "largeforge-gateway"
+    path, given = collector.headers[0]
+    assert (path, given["api-key"]) == ("/v1/traces", "of-the-collector")
+    assert SECRET.encode() not in collector.raw
+    assert b"I am support" not in collector.raw
+
+
+async def test_a_stream_that_fails_over_shows_both_servers(collector, traced, events):
+    traced.experts["support"].script = asyncio.Queue()
+    traced.experts["support"].script.put_nowait(events.die)
+    body = {"messages": [{"role": "user", "content": "order"}], "stream": True}
+    answer = await traced.client.post("/v1/chat/completions", json=body)
+    assert answer.headers["x-largeforge-fallback"] == "expert-down"
+    names = ("POST /v1/chat/completions", "chat support", "chat general")
+    request, failed, asked = await spans(collector, traced, *names)
+    assert {failed.parent_span_id, asked.parent_span_id} == {request.span_id}
+    assert not request.parent_span_id
+    assert plain(failed.attributes)["error.type"] == "reset"
+    assert failed.status.code == 2
+    assert asked.status.code == request.status.code == 0
+    assert plain(asked.attributes)["gen_ai.usage.output_tokens"] > 0
+    assert plain(request.attributes)["gen_ai.response.time_to_first_chunk"] > 0
+    assert told(traced.experts["general"].headers[0]) == ids(asked)
+
+
+async def test_what_the_client_does_not_record_is_not_recorded(collector, traced):
+    unsampled = CLIENT[:-2] + "00"
+    await traced.client.post(
+        "/v1/chat/completions",
+        json={"messages": [{"role": "user", "content": "a"}]},
+        headers={"traceparent": unsampled},
+    )
+    trace, _, is_recorded = told(traced.experts["general"].headers[0])
+    assert (trace, is_recorded) == (CLIENT.split("-")[1], False)
+    await traced.chat("order")
+    await spans(collector, traced, "chat support")
+    assert "chat general" not in collector.spans
+
+
+async def test_none_are_recorded_at_a_ratio_of_zero(collector, make_world):
+    world = await make_world(tracing={"endpoint": collector.url, "sample_ratio": 0})
+    await world.chat("order")
+    assert not told(world.experts["support"].headers[0])[2]
+    body = {"messages": [{"role": "user", "content": "a"}]}
+    await world.client.post("/v1/chat/completions", json=body, headers={"traceparent": CLIENT})
+    await spans(collector, world, "chat general")
+    assert "chat support" not in collector.spans
+
+
+async def test_a_collector_that_is_gone_costs_no_request(make_world, unused_tcp_port, monkeypatch):
+    monkeypatch.setattr("largeforge.gateway.tracing.FLUSH_S", 0.1)
+    world = await make_world(tracing={"endpoint": f"http://127.0.0.1:{unused_tcp_port}"})
+    for _ in range(3):
+        assert (await world.chat("order")).status_code == 200
+
+
+async def test_without_tracing_the_context_of_the_client_goes_on_as_it_came(world):
+    headers = {"traceparent": CLIENT, "tracestate": "vendor=1,other=2", "baggage": "who=me"}
+    await world.client.post(
+        "/v1/chat/completions", json={"prompt": "x", "messages": [{"role": "user", "content": "a"}]}, headers=headers
+    )
+    sent = world.experts["general"].headers[0]
+    assert (sent["traceparent"], sent["tracestate"]) == (CLIENT, "vendor=1,other=2")
+    assert "baggage" not in sent

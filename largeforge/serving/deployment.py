@@ -105,6 +105,8 @@ class Deployment:
         keep_log(self._logs / GATEWAY_LOG)
         path = self._logs / "gateway.json"
         path.write_text(json.dumps(self._gateway_file(), indent=2), encoding="utf-8")
+        for tenant in begin_state(path.with_suffix(".state.json")):
+            self._report(f"tenant {tenant} is still isolated; `largeforge gateway release tenant {tenant}` lets it in")
         argv = [sys.executable, "-m", "largeforge.gateway", "--config", str(path)]
         process = Server("gateway", argv, log=self._logs / GATEWAY_LOG, environment={}, grace_s=GATEWAY_GRACE_S)
         self._front.append(process)
@@ -152,6 +154,21 @@ def keep_log(log: Path) -> None:
         log.rename(log.with_name(f"{log.stem}-{int(log.stat().st_mtime * 1000)}{log.suffix}"))
     for old in sorted(log.parent.glob(f"{log.stem}-*{log.suffix}"))[:-KEPT_LOGS]:
         old.unlink()
+
+
+def begin_state(path: Path) -> list[str]:
+    """Begin with what operators have set, and return the tenants that stay isolated.
+
+    Modes, isolated experts and drained servers were of the deployment before; who sends requests is the same.
+    """
+    try:
+        tenants = json.loads(path.read_bytes())["state"]["tenants"]
+    except (OSError, ValueError, LookupError, TypeError):
+        tenants = {}
+    path.unlink(missing_ok=True)
+    if tenants:
+        path.write_text(json.dumps({"state": {"tenants": tenants}}), encoding="utf-8")
+    return list(tenants)
 
 
 def _listening_url(log: str) -> str:

@@ -19,7 +19,7 @@ import pytest
 from largeforge import reaper
 from largeforge.errors import ServingError
 from largeforge.serving import server
-from largeforge.serving.deployment import keep_log
+from largeforge.serving.deployment import begin_state, keep_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,3 +209,15 @@ def test_logs_of_earlier_gateways_are_kept_for_tracing(tmp_path, monkeypatch):
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["gateway 2", "gateway 3"]
     keep_log(log)
     assert not log.exists()
+
+
+def test_a_new_deployment_keeps_tenants_isolated_and_begins_anew_otherwise(tmp_path):
+    path = tmp_path / "gateway.state.json"
+    assert begin_state(path) == []
+    state = {"mode": "maintenance", "experts": {"support": "bad"}, "tenants": {"acme": "runs a loop"}}
+    path.write_text(json.dumps({"state": state, "since": 1.0}))
+    assert begin_state(path) == ["acme"]
+    assert json.loads(path.read_text()) == {"state": {"tenants": {"acme": "runs a loop"}}}
+    path.write_text("{")
+    assert begin_state(path) == []
+    assert not path.exists()

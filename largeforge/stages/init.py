@@ -39,6 +39,7 @@ class Config(Strict):
 def run(config: Config, context: Context) -> Result:
     """Write a loadable model folder."""
     rows = read_rows(context.inputs["data"] / "train.jsonl")
+    left_out.have_no_optional_parts()
     tokenizer = train_tokenizer([text for row in rows for text in _texts(row)], config)
     model = make_model(config, tokenizer)
     model.save_pretrained(context.out)
@@ -79,7 +80,6 @@ def train_tokenizer(texts: list[str], config: Config) -> Any:
 
 def make_model(config: Config, tokenizer: Any) -> Any:
     """Return a model of the architecture with weights drawn from the seed."""
-    left_out.import_models()
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, set_seed
 
     fields = config.architecture.config(vocab_size=config.tokenizer.vocab_size)

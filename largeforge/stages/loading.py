@@ -52,7 +52,7 @@ def load_model(
     `attention` names kernels as transformers does; `auto` leaves the choice to it.
     Raises ModelError when the files are missing, broken, an adapter, or those of a model that scores and was to write.
     """
-    left_out.import_models()
+    left_out.have_no_optional_parts()
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -88,6 +88,7 @@ def task_type(source: ResolvedModel) -> str:
 
     Raises ModelError when the files are missing or broken.
     """
+    left_out.have_no_optional_parts()
     from transformers import AutoConfig
 
     adapter = Path(source.location) / "adapter_config.json"
@@ -106,6 +107,7 @@ def load_tokenizer(source: ResolvedModel, *, renders: bool = True, chat_template
     `chat_template` is a template to use instead of the tokenizer's own.
     Raises ModelError when the files are missing, broken, or without a chat template that is needed.
     """
+    left_out.have_no_optional_parts()
     from transformers import AutoTokenizer
 
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +11,12 @@ from typing import TYPE_CHECKING
 from largeforge.recipe import further_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from largeforge.recipe.training import TrainingMethod
 
 NEVER_NEEDED = ("wandb", "sklearn")
 """Trackers are processes of their own; scikit-learn serves assisted generation alone."""
 _BEHIND_MODELS = ("scipy", "sklearn")
-"""What transformers imports with any model: for losses of object detection, and for assisted generation."""
+"""What transformers imports with any model, for losses of object detection and assisted generation: a second."""
 _BNB_OPTIMIZERS = ("8bit", "paged", "bnb", "ademamix")
 """Parts of the names of optimizers that are bitsandbytes'."""
 
@@ -31,25 +28,22 @@ def leave_out(method: TrainingMethod, *, base: str, quantizes: bool, launcher: s
     """
     for name in unneeded(method, base=base, quantizes=quantizes, launcher=launcher):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # what Python's own import takes for "not there"
-    import_models()
+    have_no_optional_parts()
 
 
-def import_models() -> None:
-    """Import what transformers needs to load any causal language model, and nothing that it does not."""
-    with _hidden(*_BEHIND_MODELS):
-        import_module("transformers.modeling_utils")
-        import_module("transformers.models.auto.modeling_auto")
+def have_no_optional_parts() -> None:
+    """Let transformers' models do without packages that they import for what no language model has.
 
-
-@contextmanager
-def _hidden(*names: str) -> Iterator[None]:
-    """Make packages look as if they were not installed to what is imported meanwhile."""
-    ours = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(ours))  # type: ignore[arg-type]
+    transformers asks once whether they are installed; they are there again for whoever imports them afterwards.
+    """
+    hidden = [name for name in _BEHIND_MODELS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
-        yield
+        utils = import_module("transformers.utils")
+        for name in _BEHIND_MODELS:
+            getattr(utils, f"is_{name}_available")()
     finally:
-        for name in ours:
+        for name in hidden:
             del sys.modules[name]
 
 

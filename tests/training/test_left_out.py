@@ -53,11 +53,12 @@ def test_what_is_left_out_is_not_there_for_libraries_that_look_for_it(tmp_path: 
 import sys
 from importlib.util import find_spec
 from largeforge.methods import sft
-from largeforge.training.left_out import import_models, leave_out
-import_models()
-from transformers import AutoModelForCausalLM
+from largeforge.training.left_out import have_no_optional_parts, leave_out
+have_no_optional_parts()
+from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
 assert not {{"sklearn", "scipy", "pandas"}} & sys.modules.keys()
 assert find_spec("sklearn") and find_spec("scipy"), "whoever asks for them later gets them"
+have_no_optional_parts()
 leave_out(sft.Config(), base={str(tmp_path)!r}, quantizes=False, launcher="single")
 assert find_spec("bitsandbytes") is None and find_spec("deepspeed") is None
 from peft.import_utils import is_bnb_available

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -21,6 +23,16 @@ alone(pathlib.Path(sys.argv[1]), Events("train", io.StringIO()))
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def _left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The folders that a test holds are left at its end, and not only at that of this process."""
+    held: list[IO[str]] = []
+    monkeypatch.setattr(alone, "_held", held)
+    yield
+    for stream in held:
+        stream.close()
 
 
 def test_a_stage_waits_until_the_one_before_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

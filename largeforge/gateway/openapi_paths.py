@@ -18,9 +18,12 @@ HEADERS = {
 
 _ERRORS = {
     "400": "Something of the request is not valid, or the expert cannot do it; `param` says what.",
+    "401": "Only operators may do this.",
+    "403": "Only operators may do this, or the tenant is isolated.",
     "404": "There is no such thing.",
     "408": "The request did not arrive in time.",
     "409": "It cannot be done in its present state.",
+    "412": "Something else is in force than `If-Match` says.",
     "413": "The body is too large.",
     "415": "The body has the wrong type.",
     "429": "Too many; `Retry-After` says when to try again.",
@@ -29,12 +32,13 @@ _ERRORS = {
     "504": "No expert answered in time.",
     "507": "The disk is full.",
 }
-_OF_EXPERTS = ("400", "404", "413", "429", "502", "503", "504")
+_EXPECTED = "Digest that must be in force, as the `etag` of `GET` has it; left out for any."
+_OF_EXPERTS = ("400", "403", "404", "413", "429", "502", "503", "504")
 
 
 def paths() -> dict[str, Any]:
     """Return the paths of the document."""
-    return {**_experts(), **_files(), **_batches(), **_pages()}
+    return {**_experts(), **_files(), **_batches(), **_pages(), **_admin()}
 
 
 def _experts() -> dict[str, Any]:
@@ -139,6 +143,38 @@ def _pages() -> dict[str, Any]:
         "/ready": {"get": _get("ready", "operation", "Can requests be answered", readiness)},
         "/metrics": {
             "get": {**_operation("metrics", "operation", "Metrics for Prometheus"), "responses": {"200": text}}
+        },
+    }
+
+
+def _admin() -> dict[str, Any]:
+    state, file = {"200": ("GatewayState", "What is in force.")}, {"200": ("GatewayConfig", "What is served.")}
+    denied, wrong, refused = ("401", "403"), ("400", "413", "415"), ("400", "412", "413", "415", "507")
+    patch = "a JSON merge patch (RFC 7396)"
+    expected = [{"name": "If-Match", "in": "header", "schema": {"type": "string"}, "description": _EXPECTED}]
+    return {
+        "/admin/state": {
+            "get": _get("state", "operators", "Look at the mode and who is isolated", state, *denied),
+            "patch": {
+                **_get("setState", "operators", f"Set it, by {patch}", state, *denied, *wrong),
+                "requestBody": _json_body("GatewayStatePatch"),
+            },
+        },
+        "/admin/config": {
+            "get": _get("config", "operators", "Look at what is served", file, *denied),
+            "patch": {
+                **_get("changeConfig", "operators", f"Change it, by {patch}", file, *denied, *refused),
+                "parameters": expected,
+                "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+            },
+            "put": {
+                **_get("putConfig", "operators", "Serve another file", file, *denied, *refused),
+                "parameters": expected,
+                "requestBody": _json_body("GatewayConfig"),
+            },
+        },
+        "/admin/reload": {
+            "post": _get("reload", "operators", "Read the gateway's file again", file, *denied, "400", "409", "507")
         },
     }
 

@@ -59,14 +59,11 @@ class Reloading:
 
         Raises ApiError: 400 with what is wrong with it, 412 when `expected` is given and is not what is in force.
         """
-        if expected and expected != self._digest:
-            message = f"Meanwhile something else is in force: {self._digest[:12]}, not {expected[:12]}. Look again."
-            raise ApiError(412, message, code="changed_meanwhile")
         try:
             file = GatewayFile.model_validate(values)
         except ValidationError as error:
             raise _refused(RecipeError(config.problems(error))) from error
-        return await self._uninterrupted(file, keep=True)
+        return await self._uninterrupted(file, keep=True, expected=expected)
 
     def obey(self, document: Document) -> None:
         """Follow another worker to what it put in force."""
@@ -98,12 +95,15 @@ class Reloading:
         except LargeForgeError as error:
             logger.error("what is in force stays: %s", error)
 
-    async def _uninterrupted(self, file: GatewayFile, *, keep: bool) -> str:
+    async def _uninterrupted(self, file: GatewayFile, *, keep: bool, expected: str = "") -> str:
         """Replace what is served to the end, even when nobody waits for it any more."""
-        return await asyncio.shield(self._begin(self._replace(file, keep=keep)))
+        return await asyncio.shield(self._begin(self._replace(file, keep, expected)))
 
-    async def _replace(self, file: GatewayFile, *, keep: bool) -> str:
+    async def _replace(self, file: GatewayFile, keep: bool, expected: str) -> str:
         async with self._lock:
+            if expected and expected != self._digest:
+                message = f"Meanwhile something else is in force: {self._digest[:12]}, not {expected[:12]}. Look again."
+                raise ApiError(412, message, code="changed_meanwhile")
             try:
                 await self._live.replace(file)
             except LargeForgeError as error:

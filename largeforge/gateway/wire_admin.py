@@ -1,0 +1,68 @@
+"""What operators see and send, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from largeforge.gateway.admin.state import MOST_ENTRIES, Mode, Reason
+from largeforge.gateway.wire import Open
+
+
+class GatewayState(Open):
+    """What is in force."""
+
+    object: Literal["state"] = "state"
+    mode: Mode
+    in_force: Literal["normal", "high_load", "degraded", "maintenance", "emergency"]
+    """The mode in one word: `emergency` while somebody is isolated."""
+    reason: str
+    """Why, in words for people."""
+    retry_after_s: float
+    """When clients that are refused in maintenance are told to come again."""
+    experts: dict[str, str]
+    """Isolated experts, with the reason."""
+    tenants: dict[str, str]
+    """Isolated tenants, with the reason."""
+    drained: dict[str, str]
+    """Servers that get no new requests, with the reason."""
+    since: float
+    """When it was set, in seconds since the epoch."""
+    in_flight: int
+    """Answers in progress."""
+    outstanding: dict[str, int]
+    """Requests that each server has not finished."""
+    workers: int
+    config: str
+    """Digest of the gateway file that is served."""
+    version: str
+
+
+class GatewayStatePatch(Open):
+    """A JSON merge patch (RFC 7396): what is given is set, null takes away, everything else stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Mode | None = None
+    reason: Reason | None = None
+    retry_after_s: float | None = Field(default=None, gt=0, le=86_400)
+    experts: dict[str, Reason | None] | None = Field(default=None, max_length=MOST_ENTRIES)
+    """Experts to isolate, with the reason, or to release (null)."""
+    tenants: dict[str, Reason | None] | None = Field(default=None, max_length=MOST_ENTRIES)
+    """Tenants to isolate, with the reason, or to release (null)."""
+    drained: dict[str, Reason | None] | None = Field(default=None, max_length=MOST_ENTRIES)
+    """Servers to drain, with the reason, or to use again (null)."""
+
+
+class GatewayConfig(Open):
+    """A gateway file: how requests are routed, and to which servers."""
+
+    gateway: dict[str, Any]
+    """The recipe's section of this name."""
+    router: dict[str, Any]
+    """The recipe's section of this name."""
+    topology: dict[str, Any]
+    """The recipe's section of this name."""
+    upstreams: dict[str, Any]
+    """Servers of each expert, by the expert's name."""

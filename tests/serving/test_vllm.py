@@ -11,7 +11,7 @@ import pytest
 
 from largeforge.errors import ServingError
 from largeforge.recipe.schema import Serving
-from largeforge.serving import vllm
+from largeforge.serving import tracing, vllm
 
 CASES = sorted((Path(__file__).parent / "golden").glob("*.json"))
 
@@ -62,3 +62,22 @@ def test_extra_overrides_what_the_section_says() -> None:
 def test_the_hub_stays_reachable_unless_everything_is_here() -> None:
     assert "HF_HUB_OFFLINE" not in vllm.environment(Serving(), device="cpu")
     assert vllm.environment(Serving(), device="cpu", offline=True)["HF_HUB_OFFLINE"] == "1"
+
+
+def test_spans_go_where_those_of_the_gateway_go() -> None:
+    url = "http://127.0.0.1:4318/v1/traces"
+    assert "--otlp-traces-endpoint" not in command(Serving())
+    words = command(Serving(), traces_url=url)
+    assert words[words.index("--otlp-traces-endpoint") + 1] == url
+    variables = vllm.environment(Serving(), device="cuda", has_traces=True)
+    assert variables["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" not in vllm.environment(Serving(), device="cuda")
+
+
+def test_an_interpreter_without_opentelemetry_is_told(tmp_path: Path) -> None:
+    assert not tracing.missing(Serving())
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'opentelemetry'\" >&2\nexit 1\n")
+    bare.chmod(0o755)
+    assert tracing.missing(Serving(python=str(bare))) == f"{bare}: ModuleNotFoundError: No module named 'opentelemetry'"
+    assert "cannot be asked" in tracing.missing(Serving(python=str(tmp_path / "nowhere")))

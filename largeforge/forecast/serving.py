@@ -12,6 +12,7 @@ from largeforge.estimate.targets import check
 from largeforge.estimate.throughput import Load, Speed, in_flight_limit
 from largeforge.forecast.fixes import Change
 from largeforge.forecast.stage import Forecast, ServingForecast
+from largeforge.forecast.text import gib
 from largeforge.recipe import model_ref
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ _KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3", "fp8_e5m2")
 
 
 def servers(recipe: Recipe, machine: Machine, models: Models) -> dict[str, Forecast]:
-    """Return a forecast for each vLLM server of the recipe's topology, by the expert whose model it loads."""
+    """Return a forecast for each vLLM server of the recipe's topology, by the expert whose model it loads; further
+    replicas have their number, as in `general-2`."""
     assert recipe.topology is not None
     experts = recipe.topology.experts
     planned: dict[str, Server] = {}
@@ -49,9 +51,27 @@ def servers(recipe: Recipe, machine: Machine, models: Models) -> dict[str, Forec
                 _shape(recipe, known.shape), weights=weights, **_options_with(recipe, machine, adapters)
             )
             found[name] = _forecast(recipe, machine, planned[name], notes)
-    if together := refuses_together(list(planned.items())):
+        for replica in range(2, expert.replicas + 1):
+            found[f"{name}-{replica}"] = found[name]
+            if name in planned:
+                planned[f"{name}-{replica}"] = planned[name]
+    if together := refuses_together(list(planned.items())) or _too_much_for_the_host(machine, found):
         found = {name: replace(forecast, refusal=together) for name, forecast in found.items()}
     return found
+
+
+def _too_much_for_the_host(machine: Machine, found: dict[str, Forecast]) -> str:
+    """Return why servers that fit one by one do not fit into a CPU's memory together, "" when they do."""
+    needed = {name: forecast.memory.total for name, forecast in found.items() if forecast.memory}
+    if machine.device != "cpu" or len(needed) < 2 or any(forecast.verdict == "too big" for forecast in found.values()):
+        return ""
+    if sum(needed.values()) <= machine.usable_bytes:
+        return ""
+    parts = " + ".join(f"{gib(size)} ({name})" for name, size in needed.items())
+    return (
+        f"the servers need {parts} = {gib(sum(needed.values()))} GiB together, and this machine has "
+        f"{gib(machine.usable_bytes)} GiB that can be used"
+    )
 
 
 def of_job(recipe: Recipe, name: str, machine: Machine, models: Models) -> Forecast:
@@ -108,7 +128,7 @@ def candidates(recipe: Recipe, machine: Machine, forecast: Forecast) -> list[lis
 def _shares(recipe: Recipe) -> list[Change]:
     """Return the share of a GPU that is left for each of several servers that want more than all of it."""
     experts = recipe.topology.experts.values() if recipe.topology else ()
-    servers = sum(not expert.adapter_on for expert in experts)
+    servers = sum(expert.replicas for expert in experts if not expert.adapter_on)
     if servers < 2 or servers * recipe.serving.gpu_memory_utilization <= 1:
         return []
     return [Change((("serving.gpu_memory_utilization", int(95 / servers) / 100),), "for each server")]

@@ -104,6 +104,18 @@ def test_servers_that_share_a_gpu_are_refused_once_and_offered_shares_with_which
     assert "serving.gpu_memory_utilization=0.47" not in refusal(forecast_of(*two[:2]))  # 14 GiB of weights in 11
 
 
+def test_replicas_count_one_by_one(forecast_of):
+    two = (SERVE, "topology.experts.general.replicas=2", "hardware=h100")
+    message = refusal(forecast_of(*two))
+    assert message.startswith("serve/general and serve/general-2 do not fit: the servers share a GPU")
+    assert re.findall(r"^  (\S+)", message, flags=re.MULTILINE) == ["serving.gpu_memory_utilization=0.47"]
+    host = (SERVE, "hardware=cpu", "serving.cpu_kvcache_gib=8", "topology.experts.general.replicas=3")
+    one = forecast_of(*host, "hardware.memory_gib=640").forecasts["serve/general-3"].memory.total / GIB
+    message = refusal(forecast_of(*host, f"hardware.memory_gib={one * 2.5}"))
+    assert "GiB together, and this machine has" in message
+    refuse_what_does_not_fit(forecast_of(*host, f"hardware.memory_gib={one * 4}"))
+
+
 def test_a_number_of_gpus_that_does_not_divide_the_heads_is_answered_with_one_that_does(forecast_of):
     eight = (SERVE, "hardware.num_gpus=8", "serving.tensor_parallel_size=8")
     message = refusal(forecast_of(*eight))

@@ -40,9 +40,9 @@ class Author:
     def __init__(self, path):
         self.path = path
         path.mkdir(parents=True)
-        self.git("init", "--quiet", "-b", "main")
-        self.git("config", "user.name", "Author")
-        self.git("config", "user.email", "author@example.com")
+        self.git("init", "--quiet", "--template=", "-b", "main")
+        with (path / ".git" / "config").open("a") as settings:
+            settings.write("[user]\nname = Author\nemail = author@example.com\n")
 
     def git(self, *words, stdin=None):
         ran = subprocess.run(["git", *words], cwd=self.path, input=stdin, capture_output=True, check=True)
@@ -164,10 +164,10 @@ def compose_hostile(work, author):
     from largeforge.recipe.packs import fetch, lockfile, project
 
     def compose(files, *words):
-        author.publish({"recipes/x.yaml": RECIPE.replace("support_bot", "x"), **PACK, **files}, tag="evil")
-        entry = project.Entry("acme", str(author.path), "evil")
+        commit = author.publish({"recipes/x.yaml": RECIPE.replace("support_bot", "x"), **PACK, **files})
+        entry = project.Entry("acme", str(author.path), commit)
         lockfile.write(work.path, {"acme": fetch.resolve(entry, work.path)})
-        work.write("largeforge.yaml", f"packs: [{{git: '{author.path}', rev: evil, as: acme}}]\n")
+        work.write("largeforge.yaml", f"packs: [{{git: '{author.path}', rev: {commit}, as: acme}}]\n")
         return work.run("+recipe=acme/x", "mode=plan", *words)
 
     return compose

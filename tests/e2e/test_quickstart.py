@@ -137,17 +137,18 @@ def test_interrupting_again_and_again_during_start_up_leaves_nothing(quickstart:
 def test_the_7b_recipes_train_judge_merge_and_register_on_a_small_base(quickstart: Quickstart) -> None:
     workspace, _ = quickstart
     common = [
-        "hardware=cpu", "model.ref=registry:quickstart-general@champion", "method.max_steps=60",
+        "hardware=cpu", "model.ref=registry:quickstart-general@champion",
         "method.per_device_train_batch_size=16", "method.gradient_accumulation_steps=1", "method.max_length=256",
         "method.logging_steps=20",
     ]  # fmt: skip
-    sft = workspace.run("+recipe=sft_qwen7b", "method.learning_rate=5e-3", *common)
+    sft = workspace.run("+recipe=sft_qwen7b", "method.learning_rate=5e-3", "method.max_steps=30", *common)
     assert sft.returncode == 0, sft.stdout + sft.stderr
     merged = workspace.manifest("sft_qwen7b", "merge")["files"]
     assert "model.safetensors" in merged
     assert "adapter_model.safetensors" not in merged
     assert workspace.manifest("sft_qwen7b", "register")["info"]["reference"] == "registry:sft-qwen7b/1"
-    dpo = workspace.run("+recipe=dpo_qwen7b", "method.learning_rate=1e-3", "judging.gates=value", *common)
+    words = ["method.learning_rate=1e-3", "method.max_steps=60", "judging.gates=value"]
+    dpo = workspace.run("+recipe=dpo_qwen7b", *words, *common)
     assert dpo.returncode == 0, dpo.stdout + dpo.stderr
     metrics = workspace.manifest("dpo_qwen7b", "evaluate")["metrics"]
     assert metrics["preference_accuracy"] >= 0.75
@@ -157,7 +158,7 @@ def test_the_7b_recipes_train_judge_merge_and_register_on_a_small_base(quickstar
 def test_an_expert_on_own_data_is_one_command(quickstart: Quickstart) -> None:
     workspace, _ = quickstart
     workspace.write("my.jsonl", rows(400))
-    result = workspace.run("+recipe=my_expert", "dataset.path=my.jsonl", "method.max_steps=60")
+    result = workspace.run("+recipe=my_expert", "dataset.path=my.jsonl", "method.max_steps=40")
     assert result.returncode == 0, result.stdout + result.stderr
     metrics = workspace.manifest("my_expert", "evaluate")["metrics"]
     assert metrics["loss"] < metrics["base.loss"]

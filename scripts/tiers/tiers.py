@@ -33,7 +33,7 @@ TIERS = (
     Tier("recipes", "recipes", "tests/recipes"),
     Tier("golden", "golden", "tests/golden"),
     Tier("e2e", "e2e and not system", marked="e2e"),
-    Tier("system", "system", marked="system", spread=False),
+    Tier("system", "system", marked="system"),
     Tier("hosts", "hosts and not system", "tests/hosts", spread=False),
     Tier("gpu", "gpu and not system", "tests/gpu", spread=False),
 )

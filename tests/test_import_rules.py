@@ -137,7 +137,6 @@ RULES = {
     "gateway": Rule(
         own=("recipe", "monitoring"),
         top=(
-            "aiohttp",
             "httptools",
             "orjson",
             "prometheus_client",

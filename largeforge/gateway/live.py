@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.config import GatewayFile
     from largeforge.gateway.crew.worker import Place
     from largeforge.gateway.metrics import Metrics
+    from largeforge.recipe.schema import Topology
     from largeforge.recipe.sections.resilience import Queue
 
 DRAIN_EVERY_S = 0.2
@@ -165,11 +166,7 @@ class Live:
         if self._place is not None:
             for server in backend.backends(targets).values():
                 self._place.count(server)
-        usual = (topology.fallback,)
-        fallbacks = {
-            name: tuple(other for other in (usual if expert.fallback is None else expert.fallback) if other != name)
-            for name, expert in topology.experts.items()
-        }
+        fallbacks = {name: _in_place_of(name, topology) for name in topology.experts}
         tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
         dispatch = Dispatch(settings, self.health, self._waiting, self._metrics)
         return Generation(file, targets, fallbacks, tasks, routing, dispatch)
@@ -195,3 +192,12 @@ class Live:
         for server in gone:
             server.pool.close()
         await old.routing.stop()
+
+
+def _in_place_of(name: str, topology: Topology) -> tuple[str, ...]:
+    """Return who answers when an expert does not; where nothing is written only experts that generate have somebody,
+    since vectors and scores of another model mean something else."""
+    expert = topology.experts[name]
+    if expert.fallback is not None:
+        return tuple(other for other in expert.fallback if other != name)
+    return (topology.fallback,) if expert.task == "generate" and name != topology.fallback else ()

@@ -19,7 +19,6 @@ from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.request import ClientGone, Request, parse, read_body
 from largeforge.gateway.respond import Headers, Outbox, while_connected
 from largeforge.gateway.routing import Route
-from largeforge.gateway.tasks import has_fallback
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ class Proxy:
         route = call.route
         if route.fallback:
             self._observer.metrics.fallbacks.labels(route.fallback).inc()
-        others = call.now.fallbacks[route.expert] if has_fallback(call.request.kind) else ()
-        for expert in (route.expert, *others):
+        for expert in (route.expert, *call.now.fallbacks[route.expert]):
             if expert != call.route.expert:
                 self._observer.metrics.fallbacks.labels("expert-down").inc()
                 route = Route(expert, route.reason, call.route.requested, fallback="expert-down")

@@ -1,7 +1,7 @@
 """Which experts can answer which kinds of requests: an expert writes answers, embeds, or scores.
 
 An embedding is only comparable with others of the same model, so a request for one goes to the expert that it names,
-or to the only one that can; no other takes its place.
+or to the only one that can; no other takes its place but those that its `fallback` names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Tasks:
             bad_request(f"model = '{name}': {rule}{_those(request.kind, able)}.", "model", "wrong_kind")
         if not able:
             bad_request(f"No expert of this gateway can {DOING[request.kind]}.", "model", "wrong_kind")
-        if has_fallback(request.kind):
+        if "generate" in TASKS[request.kind]:
             return None
         if name in able:
             return Route(name, "model", name)
@@ -53,11 +53,6 @@ class Tasks:
                 "missing_required_parameter",
             )
         return Route(able[0], "task", able[0])
-
-
-def has_fallback(kind: Kind) -> bool:
-    """Return whether another expert may answer when the one that was meant is down."""
-    return "generate" in TASKS[kind]
 
 
 def _those(kind: Kind, able: list[str], *, near: str = "") -> str:

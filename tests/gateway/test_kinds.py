@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.gateway.conftest import FakeVllm, serve
+
 EXPERTS = ("general", "support", "vectors", "judge")
 
 
@@ -70,6 +72,21 @@ async def test_nobody_can(make_world):
     answer = await post(world, "/v1/embeddings", input="x")
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "No expert of this gateway can embed."
+
+
+async def test_an_expert_that_embeds_is_replaced_by_those_that_it_names(make_world):
+    world = await make_world(EXPERTS)
+    twin = FakeVllm("twin")
+    server = await serve(twin.app)
+    config = (await world.client.get("/admin/config")).json()
+    config["topology"]["experts"]["vectors"]["fallback"] = ["twin"]
+    config["topology"]["experts"]["twin"] = {"model": "registry:vectors/1", "task": "embed"}
+    config["upstreams"]["twin"] = [{"url": server.url, "served_model": "twin", "model": "registry:vectors/1"}]
+    assert (await world.client.put("/admin/config", json=config)).status_code == 200
+    await world.kill("vectors")
+    answer = await post(world, "/v1/embeddings", model="vectors", input="x")
+    assert (answer.status_code, answer.headers["x-largeforge-expert"]) == (200, "twin")
+    await server.stop()
 
 
 async def test_another_expert_never_stands_in_for_one_that_embeds(world):

@@ -22,8 +22,8 @@ class Expert(Strict):
     replicas: int = Field(default=1, gt=0)
     """Servers that answer for it, each with a copy of the model; of one on another's server leave it at 1."""
     fallback: list[Name] | None = None
-    """Experts that answer in its place when none of its servers does, one after the other; `topology.fallback` where it
-    is not given, nobody where it is empty."""
+    """Experts that answer in its place when none of its servers does, one after the other; where it is not given,
+    `topology.fallback` for an expert that generates and nobody for others, nobody where it is empty."""
     adapter_on: str = ""
     """Another expert whose server also carries this one as a LoRA adapter; empty means a server of its own."""
     description: str = ""

@@ -188,7 +188,7 @@ async def test_a_wait_that_is_too_long_ends(make_fleet):
 
 
 def replicas(count: int) -> list[Any]:
-    return [SimpleNamespace(url=f"http://127.0.0.1:{9000 + number}", backend=SimpleNamespace(outstanding=0))
+    return [SimpleNamespace(url=f"http://127.0.0.1:{9000 + number}", backend=SimpleNamespace(load=0))
             for number in range(count)]  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.in_process import largeforge
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -56,8 +58,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", [line for line in shown() if "+recipe=" in line])
 def test_a_recipe_command_that_is_shown_can_be_planned(command: str, folder: Path) -> None:
-    words = [sys.executable, *shlex.split(command)[1:]]
-    result = run([*words, *([] if "mode=plan" in words else ["mode=plan"])], folder)
+    words = shlex.split(command)[3:]
+    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(folder / "cache")}
+    result = largeforge(*words, *([] if "mode=plan" in words else ["mode=plan"]), cwd=folder, **environment)
     assert result.returncode == 0, result.stderr
     assert "to do" in result.stdout or "trials" in result.stdout
 

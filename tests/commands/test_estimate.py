@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
+from tests.in_process import largeforge
+
 
 def estimate(*words, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "largeforge", "estimate", *words], cwd=cwd, capture_output=True, text=True,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "120", "HF_HUB_OFFLINE": "1", "HOME": str(cwd or "/nowhere")},
-    )  # fmt: skip
+    return largeforge("estimate", *words, cwd=cwd, COLUMNS="120", HF_HUB_OFFLINE="1", HOME=str(cwd or "/nowhere"))
 
 
 def numbers(*words, cwd=None):

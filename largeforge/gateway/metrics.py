@@ -142,12 +142,14 @@ class _Series:
         "_requests", "_statuses", "completion", "duration", "first_byte", "first_token", "inter_token", "of", "prompt",
     )  # fmt: skip
 
-    def __init__(self, metrics: Metrics, of: _Of):
-        self.of = of = (of[0] or NO_EXPERT, of[1])
+    def __init__(self, metrics: Metrics, who: _Of):
+        self.of = of = (who[0] or NO_EXPERT, who[1])
         self._requests = metrics.requests
         self._statuses: dict[int, Any] = {}
         self.duration = metrics.duration.labels(*of)
         self.first_byte = metrics.time_to_first_byte.labels(*of)
+        if not who[0]:
+            return  # nobody was asked, so that nothing of these can happen
         self.first_token = metrics.time_to_first_token.labels(*of)
         self.inter_token = metrics.inter_token.labels(*of)
         self.prompt = metrics.tokens.labels(*of, "prompt")

@@ -58,6 +58,9 @@ async def test_errors_are_counted_by_what_they_are(world, events):
     assert world.metric("errors_total", error="expert_died", **OF_SUPPORT) == 1
     assert world.metric("errors_total", error="invalid_json", expert="none", model="") == 1
     assert world.metric("errors_total", error="expert_422", expert="general") == 1
+    page = (await world.client.get("/metrics")).text
+    assert 'tokens_total{expert="none"' not in page
+    assert 'time_to_first_token_seconds_count{expert="none"' not in page
     assert world.metric("errors_total") == 3
 
 

@@ -3,66 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-pytest.importorskip("opentelemetry.sdk")
-
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.fakes.collector import Collector, plain
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "kumquat"
-
-
-class Collector:
-    """Takes OTLP over HTTP as a collector does, and keeps it."""
-
-    def __init__(self):
-        self.spans = {}
-        self.raw = b""
-        self.headers = []
-        self.resource = {}
-        self.arrived = threading.Condition()
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                collector.take(self)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-
-    def take(self, handler):
-        body = handler.rfile.read(int(handler.headers["content-length"]))
-        body = gzip.decompress(body) if handler.headers.get("content-encoding") == "gzip" else body
-        handler.send_response(200)
-        handler.end_headers()
-        with self.arrived:
-            self.raw += body
-            self.headers.append((handler.path, dict(handler.headers)))
-            for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-                self.resource = plain(group.resource.attributes)
-                for scope in group.scope_spans:
-                    self.spans.update({span.name: span for span in scope.spans})
-            self.arrived.notify_all()
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-def plain(attributes):
-    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in attributes}
 
 
 def told(headers):
@@ -90,7 +37,7 @@ async def traced(collector, make_world):
 
 
 async def spans(collector, world, *names):
-    """Wait until these have been sent."""
+    """Return these once they have been sent; the gateway runs in this thread, so that waiting must not block."""
     while not set(names) <= collector.spans.keys():
         await world.client.get("/health")
     return [collector.spans[name] for name in names]

@@ -177,7 +177,7 @@ def _pages(live: Live, controls: Controls, whole: Whole, *, created: int) -> lis
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path, method = request.url.path, request.method
+    path, method = request.url.path[:200], request.method
     messages = {
         404: (f"There is no {path}; /docs lists what there is.", "unknown_url"),
         405: (f"{method} is not allowed on {path}.", "method_not_allowed"),

@@ -229,7 +229,7 @@ async def _fail(error: ApiError, exchange: Exchange, out: Outbox) -> None:
 def _upstream_head(scope: Scope, exchange: Exchange) -> bytes:
     """Return the few headers that an upstream may see; credentials and hop-by-hop headers never do."""
     lines = [b"x-request-id: %b\r\n" % exchange.request_id.encode()]
-    given = dict(scope["headers"])
+    given = dict(reversed(scope["headers"]))  # of several with one name the first, as everywhere
     lines.append(b"content-type: %b\r\n" % given.get(b"content-type", b"application/json"))
     if accept := given.get(b"accept"):
         lines.append(b"accept: %b\r\n" % accept)

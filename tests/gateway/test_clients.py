@@ -115,5 +115,38 @@ async def test_a_head_without_an_end_is_refused_soon(gateway):
     assert await chat(gateway) == 200
 
 
+async def test_a_body_that_was_answered_before_its_end_is_not_read_for_long(gateway, monkeypatch):
+    monkeypatch.setattr(clients, "REST_TIMEOUT_S", 0.1)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n"
+    with connect(gateway) as client:
+        client.sendall(head + b"x" * 1000)
+        assert b" 413 " in await said(client)
+    assert await chat(gateway) == 200
+
+
+async def test_the_rest_of_an_answered_body_may_come_and_the_connection_serves_on(gateway):
+    with connect(gateway) as client:
+        client.sendall(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n" + b"x" * 1000)
+        assert b" 404 " in await asyncio.to_thread(client.recv, 65536)
+        client.sendall(b"x" * 199_000 + b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert b" 200 " in await said(client)
+
+
+async def test_bodies_that_never_end_hold_only_so_much_together(gateway, monkeypatch):
+    monkeypatch.setattr(clients, "MOST_HELD_BYTES", 1_000_000)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n"
+    held = []
+    for _ in range(20):
+        held.append(connect(gateway))
+        held[-1].sendall(head + b"x" * 100_000)
+        assert await chat(gateway) == 200
+    for gone in held[:8]:
+        assert await said(gone) == b"", "those that held something for the longest have gone"
+    held[-1].sendall(b"x" * 100_000)
+    assert b" 400 " in await asyncio.to_thread(held[-1].recv, 65536), "the last is read to its end, and was no JSON"
+    for client in held:
+        client.close()
+
+
 def test_the_limit_of_open_files_leaves_room_for_servers():
     assert clients.most_connections() >= 64

@@ -209,6 +209,15 @@ class ClientConnection(HttpToolsProtocol):
             return False
         return True
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, unless half of all carry WebSockets: those need not ask for anything, ever."""
+        if 2 * sum(type(other) is not ClientConnection for other in self.connections) < self._room.most:
+            super().handle_websocket_upgrade()
+            return
+        error = ApiError(503, "There are too many WebSockets.", code="overloaded", retry_after_s=1)
+        self._say(503, orjson.dumps(error.body()), b"content-type: application/json\r\nretry-after: 1\r\n")
+        self.transport.close()
+
     def _should_upgrade(self) -> bool:
         is_handshake = self.parser.get_method() == b"GET" and not heads.framing(self.headers)
         return is_handshake and super()._should_upgrade()
@@ -243,10 +252,14 @@ class ClientConnection(HttpToolsProtocol):
         if is_queued or not (cycle is None or cycle.response_complete or cycle.more_body):
             return
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            body = orjson.dumps(ApiError(400, self._fault or "This is no HTTP/1.1 request.", code="no_http").body())
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            self.transport.write(STATUS_LINE[400] + head + body)
+            error = ApiError(400, self._fault or "This is no HTTP/1.1 request.", code="no_http")
+            self._say(400, orjson.dumps(error.body()), b"content-type: application/json\r\n")
         self.transport.close()
+
+    def _say(self, status: int, body: bytes = b"", head: bytes = b"") -> None:
+        """Write an answer that no application made."""
+        lines = b"content-length: %d\r\nconnection: close\r\n" % len(body)
+        self.transport.write(b"".join((STATUS_LINE[status], head, lines, b"\r\n", body)))
 
     def _time(self) -> None:
         """Let what is to come next have its time."""
@@ -263,5 +276,5 @@ class ClientConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._part == "head" and self._quiet_bytes and (self.cycle is None or self.cycle.response_complete):
-            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self._say(status)
         self.transport.close()

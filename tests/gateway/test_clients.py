@@ -115,6 +115,20 @@ async def test_a_head_without_an_end_is_refused_soon(gateway):
     assert await chat(gateway) == 200
 
 
+async def test_websockets_that_ask_for_nothing_leave_room_for_others(gateway):
+    head = b"host: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    key = b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    statuses, held = [], []
+    for _ in range(MOST):
+        held.append(connect(gateway))
+        held[-1].sendall(b"GET /v1/chat/completions HTTP/1.1\r\n" + head + key)
+        statuses.append(int((await asyncio.to_thread(held[-1].recv, 4096))[9:12]))
+    assert statuses == [101] * (MOST // 2) + [503] * (MOST // 2)
+    assert await chat(gateway) == 200
+    for client in held:
+        client.close()
+
+
 async def test_a_body_that_was_answered_before_its_end_is_not_read_for_long(gateway, monkeypatch):
     monkeypatch.setattr(clients, "REST_TIMEOUT_S", 0.1)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own, by what it prints and how it exits."""
+"""The command line as a user meets it, by what it prints and how it exits: mistakes here, the rest as a process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 import largeforge
 from largeforge.recipe.folders import shipped_root
+from tests import in_process
 
 MINE = """\
 # @package _global_
@@ -43,7 +44,7 @@ def run(*words, cwd, python=(sys.executable,), **environment):
 
 def refused(*words, cwd):
     """Return the message of a command that a user got wrong."""
-    ended = run(*words, cwd=cwd)
+    ended = in_process.largeforge(*words, cwd=cwd, COLUMNS="120")
     assert (ended.returncode, ended.stdout) == (2, ""), ended
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("error: ") == 1

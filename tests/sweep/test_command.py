@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_training import SMALL, rows
+from tests.in_process import largeforge
 
 
 @pytest.fixture
@@ -19,15 +18,9 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "largeforge", *words], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
-
-
 def test_every_trial_is_planned_and_wrong_ones_are_named_once(own: Path) -> None:
     words = ["-m", "+recipe=small", "method.max_steps=11,many,22", "seed=range(0,2)", "sweep.jobs=2"]
-    ended = run(*words, "mode=plan", cwd=own)
+    ended = largeforge(*words, "mode=plan", cwd=own)
     assert ended.returncode == 2
     assert "small: 6 trials, to minimize vs_base.loss; 2 at a time" in ended.stdout
     assert ended.stdout.count("to run") == 4
@@ -38,7 +31,7 @@ def test_every_trial_is_planned_and_wrong_ones_are_named_once(own: Path) -> None
 
 
 def test_a_sweep_of_wrong_values_alone_is_a_wrong_command_line(own: Path) -> None:
-    ended = run("-m", "+recipe=small", "method.max_steps=few,many", cwd=own)
+    ended = largeforge("-m", "+recipe=small", "method.max_steps=few,many", cwd=own)
     assert ended.returncode == 2
     assert "none of the trials is valid" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -55,7 +48,7 @@ def test_a_sweep_of_wrong_values_alone_is_a_wrong_command_line(own: Path) -> Non
     ],
 )
 def test_what_is_wrong_with_the_sweep_itself_is_one_message(own: Path, words: list[str], message: str) -> None:
-    ended = run("-m", "+recipe=small", "seed=1,2", *words, "mode=plan", cwd=own)
+    ended = largeforge("-m", "+recipe=small", "seed=1,2", *words, "mode=plan", cwd=own)
     assert ended.returncode == 2
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -63,13 +56,13 @@ def test_what_is_wrong_with_the_sweep_itself_is_one_message(own: Path, words: li
 
 def test_optuna_checks_every_value_before_it_begins(own: Path) -> None:
     words = ["-m", "+recipe=small", "sweep=optuna", "method.learning_rate=tag(log,interval(1e-4,1e-1))"]
-    ended = run(*words, "method.lr_scheduler_type=linear,cosinus", "mode=plan", cwd=own)
+    ended = largeforge(*words, "method.lr_scheduler_type=linear,cosinus", "mode=plan", cwd=own)
     assert ended.returncode == 2
     assert "small: 20 trials chosen by Optuna (tpe)" in ended.stdout
     assert "cosinus" in ended.stderr
 
 
 def test_leaderboard_without_a_sweep_says_how_to_start_one(own: Path) -> None:
-    ended = run("leaderboard", cwd=own)
+    ended = largeforge("leaderboard", cwd=own)
     assert ended.returncode == 1
     assert "python -m largeforge -m +recipe=NAME key=1,2" in ended.stderr

@@ -7,6 +7,7 @@ its replicas.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -158,6 +159,7 @@ def backends(experts: Mapping[str, Target]) -> dict[str, Backend]:
     return {replica.url: replica.backend for target in experts.values() for replica in target.replicas}
 
 
+@lru_cache(4096)
 def header_value(text: str) -> bytes:
     """Return any text as a header value: what is not printable ASCII is percent-encoded, long text is cut."""
     return quote(text, safe=" !#$&'()*+,/:;=?@[]~")[:256].encode()

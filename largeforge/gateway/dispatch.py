@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,7 @@ class Dispatch:
     ) -> Answering:
         """Return the answer of one of the expert's replicas.
 
-        A server that has sent nothing at `gives_up_at`, in the time of the event loop, has failed.
+        A server that has sent nothing at `gives_up_at` (`time.monotonic`) has failed.
 
         Raises UpstreamFailed when none gave one, after adding to `exchange.failures` what each did, and ApiError when
         the expert is too busy.
@@ -135,7 +136,7 @@ class Dispatch:
         )
         attempts.tried.append(replica)
         backend, is_kept = replica.backend, False
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = time.monotonic()
         exchange = attempts.exchange
         exchange.attempts += 1
         exchange.replica = backend.url
@@ -158,7 +159,7 @@ class Dispatch:
         except asyncio.CancelledError:
             if attempt:
                 attempt.end("cancelled")
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             if now + CLOCK_S >= attempts.gives_up_at and now - asked_at >= self._blame_s:
                 backend.breaker.failed()
             else:

@@ -69,6 +69,7 @@ class Live:
     ):
         """Take the first file; `place` is that of this process among the workers of one gateway."""
         self._place = place
+        self.loop: asyncio.AbstractEventLoop
         self._clock, self._wall_clock, self._metrics = clock, wall_clock, metrics
         timeout_s = file.gateway.connect_timeout_s
         self.health = Health(
@@ -90,6 +91,7 @@ class Live:
         metrics.follow(served(self.now.targets))
 
     async def __aenter__(self) -> Live:
+        self.loop = asyncio.get_running_loop()
         await self._stack.enter_async_context(self.health)
         if self._place is not None:
             looking = asyncio.create_task(self._look_for_room())

@@ -38,6 +38,7 @@ class Lines:
     """Writes log lines of one kind that are many: one write for all that come in one turn of the event loop."""
 
     def __init__(self, descriptor: int, logger: str):
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._descriptor = descriptor
         self._logger = logger
         self._waiting: list[bytes] = []
@@ -47,7 +48,9 @@ class Lines:
     def __call__(self, message: str, fields: Mapping[str, Any]) -> None:
         """Add a line, as `JsonFormatter` would write it; call on the event loop."""
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._flush)
         now = time.time()
         second = int(now)
         if second != self._second:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from largeforge.gateway import deadline, tokens, tracing
 from largeforge.gateway.access import Exchange, exchange_of
 from largeforge.gateway.backend import header_value
 from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.request import ClientGone, Request, parse, read_body
-from largeforge.gateway.respond import Headers, Outbox, while_connected
+from largeforge.gateway.respond import Headers, Outbox, while_wanted
 from largeforge.gateway.routing import Route
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
@@ -55,7 +56,7 @@ class _Call:
     upstream_head: bytes
     """Header lines for the upstream."""
     gives_up_at: float = math.inf
-    """When the gateway's limit ends it, in the time of the event loop; never where its client waits for less."""
+    """When the gateway's limit ends it, by `time.monotonic`; never where its client waits for less."""
 
 
 class Proxy:
@@ -83,26 +84,31 @@ class Proxy:
         exchange = exchange_of(scope)
         out = Outbox(send, self._observer.clock)
         self._observer.begin(scope, exchange)
-        self._running.begin(exchange, scope["headers"], out)
+        task = asyncio.current_task(self._live.loop)
+        assert task is not None
+        self._running.begin(task, exchange, scope["headers"], out)
         try:
             self._controls.refuse(scope["headers"])
-            await self._handle(scope, receive, exchange, out)
+            await self._handle(task, scope, receive, exchange, out)
         except ApiError as error:
             await _fail(error, exchange, out)
         except ClientGone:
             out.status, exchange.error = CLIENT_CLOSED, "client_closed"
         except asyncio.CancelledError:
+            task.uncancel()
             await _fail(out.refusal or _shutting_down(), exchange, out)
         except Exception:
             logger.exception("request %s failed", exchange.request_id)
             await _fail(internal_error(exchange.request_id), exchange, out)
         finally:
-            self._running.end()
+            self._running.end(task)
             exchange.status = out.status or 500
             exchange.first_byte_at = out.first_byte_at
             self._observer.end(exchange)
 
-    async def _handle(self, scope: Scope, receive: Receive, exchange: Exchange, out: Outbox) -> None:
+    async def _handle(
+        self, task: asyncio.Task[Any], scope: Scope, receive: Receive, exchange: Exchange, out: Outbox
+    ) -> None:
         now = self._live.now
         max_bytes = int(now.file.gateway.max_body_mib * 2**20)
         request = parse(await read_body(scope, receive, max_bytes), self._kind, scope["headers"])
@@ -111,23 +117,23 @@ class Proxy:
         call = _Call(now, request, route, exchange, out, _upstream_head(scope, exchange))
         if route.shadow and not state.spares and route.shadow not in state.experts:
             self._shadows.begin(now, route.shadow, request, call.upstream_head, exchange)
-        await while_connected(receive, self._answer(call))
+        longest_s = now.file.gateway.request_timeout_s
+        limit_s = deadline.limit_s(request.headers, longest_s)
+        if limit_s == longest_s:
+            call.gives_up_at = time.monotonic() + limit_s
+        work = self._answer(call)
+        try:
+            await while_wanted(work, receive=receive, worker=task, loop=self._live.loop, limit_s=limit_s)
+        except TimeoutError:
+            message = f"Expert '{exchange.expert}' did not finish its answer within {limit_s:g} s."
+            raise ApiError(504, message, code="timeout") from None
 
     async def _answer(self, call: _Call) -> None:
-        longest_s = call.now.file.gateway.request_timeout_s
-        limit_s = deadline.limit_s(call.request.headers, longest_s)
-        if limit_s == longest_s:
-            call.gives_up_at = asyncio.get_running_loop().time() + limit_s
+        answering = await self._ask(call)
         try:
-            async with asyncio.timeout(limit_s):
-                answering = await self._ask(call)
-                try:
-                    await self._relay(call, answering)
-                finally:
-                    answering.close()
-        except TimeoutError:
-            message = f"Expert '{call.exchange.expert}' did not finish its answer within {limit_s:g} s."
-            raise ApiError(504, message, code="timeout") from None
+            await self._relay(call, answering)
+        finally:
+            answering.close()
 
     async def _ask(self, call: _Call) -> Answering:
         """Return the answer of the route's expert, or of the first in its place that gives one."""

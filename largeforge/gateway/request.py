@@ -27,6 +27,11 @@ MAX_DEPTH = 100
 """Deepest nesting of lists and objects; more would exhaust the recursion limit of the upstream."""
 
 
+LONG_BYTES = 4096
+"""Bodies from this size on are not written anew for another name of the model."""
+_KEY = b'"model"'
+
+
 class ClientGone(Exception):
     """The client closed the connection before its answer was finished."""
 
@@ -68,8 +73,12 @@ class Request:
     def body_for(self, served_model: str) -> bytes:
         """Return the body for an upstream that knows the model as `served_model`: the bytes as they
         came when the name is already right, otherwise the same JSON with the name replaced."""
-        if self.payload.get("model") == served_model:
+        given = self.payload.get("model")
+        if given == served_model:
             return self.body
+        is_long = len(self.body) > LONG_BYTES and isinstance(given, str)
+        if is_long and (renamed := _renamed(self.body, orjson.dumps(given), orjson.dumps(served_model))):
+            return renamed
         return orjson.dumps({**self.payload, "model": served_model})
 
 
@@ -84,7 +93,7 @@ def parse(body: bytes, kind: Kind, headers: Sequence[tuple[bytes, bytes]] = ()) 
         bad_request(f"The body is not valid JSON: {_position(error)}.", code="invalid_json")
     if not isinstance(payload, dict):
         bad_request(f"The body must be a JSON object, not {json_type(payload)}.", code="invalid_json")
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deeper(payload, MAX_DEPTH):
+    if _has_many(body, b"[") + _has_many(body, b"{") > MAX_DEPTH and _is_deeper(payload, MAX_DEPTH):
         bad_request(f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_json")
     model = payload.get("model", AUTO)
     if not isinstance(model, str):
@@ -117,6 +126,20 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
             return bytes(whole)
 
 
+def _renamed(body: bytes, given: bytes, wanted: bytes) -> bytes:
+    """Return a body with another model, found in its bytes; empty where it is not certain which they are.
+
+    The name is replaced where the key stands only once, and nothing is written with escapes that could also be the key.
+    """
+    place = body.find(_KEY)
+    if place < 0 or body.find(_KEY, place + 1) >= 0 or body[place - 1 : place] == b"\\" or b"\\u006" in body:
+        return b""
+    start = body.find(given, place + len(_KEY))
+    if start < 0 or body[place + len(_KEY) : start].strip() != b":":
+        return b""
+    return b"".join((body[:start], wanted, body[start + len(given) :]))
+
+
 def _content_text(content: Any) -> str:
     if isinstance(content, str):
         return content
@@ -124,6 +147,15 @@ def _content_text(content: Any) -> str:
         return ""
     parts = [part.get("text") if isinstance(part, dict) else part for part in content]
     return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _has_many(body: bytes, character: bytes) -> int:
+    """Return how often a character occurs, counted only as far as it matters: few are found faster than all counted."""
+    found, place = 0, body.find(character)
+    while place >= 0 and found <= MAX_DEPTH:
+        found += 1
+        place = body.find(character, place + 1)
+    return found
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

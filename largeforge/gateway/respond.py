@@ -78,29 +78,41 @@ class Outbox:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` until it is done or the client goes away, which cancels it and raises ClientGone."""
-    worker = asyncio.current_task()
-    assert worker is not None
-    is_gone = False
+async def while_wanted(
+    work: Coroutine[Any, Any, None],
+    *,
+    receive: Receive,
+    worker: asyncio.Task[Any],
+    loop: asyncio.AbstractEventLoop,
+    limit_s: float,
+) -> None:
+    """Run `work` in the present task, `worker`, until it is done.
 
-    async def watch() -> None:
-        nonlocal is_gone
-        await _disconnected(receive)
-        is_gone = True
-        worker.cancel()
+    Raises ClientGone when the client goes away, and TimeoutError after `limit_s`; the work is cancelled then. Task and
+    loop are given, since to ask for them takes a system call each time.
+    """
+    why: type[Exception] | None = None
 
-    watching = asyncio.create_task(watch())
+    def end(reason: type[Exception]) -> None:
+        nonlocal why
+        if why is None:
+            why = reason
+            worker.cancel()
+
+    timer = loop.call_later(limit_s, end, TimeoutError)
+    watching = loop.create_task(_watch(receive, end))
     try:
         await work
     except asyncio.CancelledError:
-        if is_gone and not worker.uncancel():
-            raise ClientGone from None
+        if why is not None and not worker.uncancel():
+            raise why from None
         raise
     finally:
+        timer.cancel()
         watching.cancel()
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _watch(receive: Receive, end: Callable[[type[Exception]], None]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    end(ClientGone)

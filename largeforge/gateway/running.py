@@ -27,17 +27,13 @@ class Running:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def begin(self, exchange: Exchange, headers: Headers, out: Outbox) -> None:
-        """Note that this task answers."""
-        task = asyncio.current_task()
-        assert task is not None
+    def begin(self, task: asyncio.Task[object], exchange: Exchange, headers: Headers, out: Outbox) -> None:
+        """Note that a task answers."""
         self._answers[task] = (exchange, headers, out)
 
-    def end(self) -> None:
-        """Note that this task is done."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._answers.pop(task, None)
+    def end(self, task: asyncio.Task[object]) -> None:
+        """Note that a task has answered."""
+        del self._answers[task]
 
     def obey(self, document: Document) -> None:
         """Break off the answers of who has just been isolated; each ends with the error that says so."""

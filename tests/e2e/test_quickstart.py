@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from largeforge.stages.init import CHAT_TEMPLATE
 from tests.e2e.test_training import rows
 from tests.e2e.workspace import Workspace, processes
+from tests.fakes.collector import Collector
 
 Quickstart = tuple[Workspace, subprocess.CompletedProcess[str]]
 
@@ -83,21 +85,33 @@ def test_a_changed_gate_refuses_without_training_again(quickstart: Quickstart) -
     assert workspace.manifest("quickstart", "mapper.train")["reused_from"]
 
 
-def test_serving_goes_on_until_interrupted(quickstart: Quickstart) -> None:
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+    collector = Collector()
+    yield collector
+    collector.stop()
+
+
+def test_serving_goes_on_until_interrupted(quickstart: Quickstart, collector: Collector) -> None:
     workspace, _ = quickstart
-    process = workspace.start("+recipe=serve_quickstart", "gateway.port=0")
+    process = workspace.start("+recipe=serve_quickstart", "gateway.port=0", f"gateway.tracing.endpoint={collector.url}")
     try:
         url = _url(workspace, process)
         body = {"model": "auto", "messages": [{"role": "user", "content": "Hello, who are you?"}]}
-        request = urllib.request.Request(
-            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
-        )
+        headers = {"content-type": "application/json", "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+        request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.headers["x-largeforge-expert"] == "general"
             assert answer.headers["x-largeforge-model"] == "registry:quickstart-general/1"
             assert answer.headers["x-largeforge-lock"]
             request_id = answer.headers["x-request-id"]
             assert json.load(answer)["choices"][0]["message"]["content"].strip()
+        names = ("POST /v1/chat/completions", "chat general", "llm_request")
+        asked, attempt, generated = collector.wait(*names)
+        assert {span.trace_id.hex() for span in (asked, attempt, generated)} == {"ab" * 16}
+        assert asked.parent_span_id.hex() == "cd" * 8
+        assert (attempt.parent_span_id, generated.parent_span_id) == (asked.span_id, attempt.span_id)
         served = workspace.output
         traced = workspace.run("trace", request_id)
         for part in ("registry:quickstart-general/1", "general.gate/out/evaluation.json", "quickstart/general.jsonl"):

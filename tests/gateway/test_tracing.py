@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
+from pydantic import ValidationError
 
+from largeforge.errors import ServingError
+from largeforge.gateway.tracing import traces
+from largeforge.recipe.schema import Gateway
 from tests.fakes.collector import Collector, plain
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -129,3 +134,16 @@ async def test_without_tracing_the_context_of_the_client_goes_on_as_it_came(worl
     sent = world.experts["general"].headers[0]
     assert (sent["traceparent"], sent["tracestate"]) == (CLIENT, "vendor=1,other=2")
     assert "baggage" not in sent
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    assert traces(Gateway()) is None
+    with pytest.raises(ServingError, match=r"endpoint = http://c:4318: .*'largeforge\[tracing\]'"):
+        traces(Gateway(tracing={"endpoint": "http://c:4318"}))
+
+
+@pytest.mark.parametrize("endpoint", ["http://user:key@c:4318", "http://c:4318/?key=x", "c:4318", "http://c/ d"])
+def test_an_address_has_no_room_for_a_key(endpoint):
+    with pytest.raises(ValidationError):
+        Gateway(tracing={"endpoint": endpoint})

@@ -69,6 +69,13 @@ def test_a_package_that_is_too_old_or_missing_is_an_error(look, folder, monkeypa
     assert (registry.level, registry.text) == ("error", "no-such-package is not installed")
 
 
+def test_traces_need_their_packages(look):
+    plain = look("packages", "+recipe=serve_quickstart")
+    traced = look("packages", "+recipe=serve_quickstart", "gateway.tracing.endpoint=http://127.0.0.1:4318")
+    assert len(traced) == len(plain) + 1
+    assert traced[-1].text.startswith("tracing: ")
+
+
 def test_kernels_that_are_not_there_are_an_error_before_anything_starts(look):
     on_cpu = [found for found in look("packages", *ON_CPU, "method.use_liger_kernel=true") if found.level == "error"]
     assert [found.text for found in on_cpu] == ["method.use_liger_kernel=true needs a GPU"]

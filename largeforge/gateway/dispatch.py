@@ -45,6 +45,7 @@ class Answering:
     reply: Reply
     _dispatch: Dispatch
     _exchange: Exchange
+    _gives_up_at: float
     _attempt: Attempt | None = None
     """Its span, where there are traces."""
     _is_open: bool = True
@@ -52,13 +53,19 @@ class Answering:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield a stream's bytes; raises UpstreamDied when it breaks off, which counts against the server."""
+        heard_at = time.monotonic()
         try:
             async for chunk in self.reply.chunks():
+                heard_at = time.monotonic()
                 yield chunk
             self.replica.backend.breaker.succeeded()
         except UpstreamDied:
             self._has_died = True
             self._dispatch.failed(self.replica, UpstreamFailed("reset"), "broke off a stream")
+            raise
+        except asyncio.CancelledError:
+            if self._dispatch.is_hung(self._gives_up_at, silent_since=heard_at):
+                self.replica.backend.breaker.failed()
             raise
 
     def close(self) -> None:
@@ -130,6 +137,11 @@ class Dispatch:
         if failure.is_of_connection:
             self.health.mark_down(replica.backend, reason)
 
+    def is_hung(self, gives_up_at: float, *, silent_since: float) -> bool:
+        """Whether a request that ends now is ended by the gateway's limit, and its server let half of that pass."""
+        now = time.monotonic()
+        return now + CLOCK_S >= gives_up_at and now - silent_since >= self._blame_s
+
     async def _once(self, attempts: _Attempts) -> Answering:
         replica = await self.waiting.enter(
             attempts.target.name, lambda: self._pick(attempts), is_known=attempts.has_moved
@@ -148,7 +160,7 @@ class Dispatch:
             else:
                 backend.breaker.succeeded()
             is_kept = True
-            return Answering(replica, reply, self, exchange, attempt)
+            return Answering(replica, reply, self, exchange, attempts.gives_up_at, attempt)
         except UpstreamFailed as failure:
             reason = describe(failure)
             exchange.failures.append(f"'{attempts.target.name}' {reason}")
@@ -159,8 +171,7 @@ class Dispatch:
         except asyncio.CancelledError:
             if attempt:
                 attempt.end("cancelled")
-            now = time.monotonic()
-            if now + CLOCK_S >= attempts.gives_up_at and now - asked_at >= self._blame_s:
+            if self.is_hung(attempts.gives_up_at, silent_since=asked_at):
                 backend.breaker.failed()
             else:
                 backend.breaker.dropped()

@@ -217,7 +217,13 @@ async def test_a_stream_that_never_ends_ends_at_the_limit(make_pair):
     said = await pair.chat(stream=True)
     assert said.text.startswith(EVENT.decode())
     assert '"code":"timeout"' in said.text
-    await pair.breaker()
+    assert await pair.breaker() == "closed", "it was slow, but there"
+
+
+async def test_a_stream_that_falls_silent_counts(make_pair):
+    pair = await make_pair(hangs(STREAM + chunk(EVENT)), request_timeout_s=0.2)
+    assert '"code":"timeout"' in (await pair.chat(stream=True)).text
+    assert await pair.breaker() == "open"
 
 
 async def test_clients_that_wait_for_less_say_nothing_about_the_replica(make_pair):

@@ -45,7 +45,7 @@ async def processes() -> AsyncIterator[list[tuple[asyncio.subprocess.Process, st
 async def test_a_killed_replica_loses_nothing_that_had_no_byte(processes, limit):
     registry, outcomes, first = CollectorRegistry(), Counter(), asyncio.Event()
     urls = [url for _, url in processes]
-    queue = {"length": 2 * NUM_EACH, "wait_s": 60}
+    queue = {"length": 2 * NUM_EACH - NUM_SERVERS * limit, "wait_s": 60}  # full, as the server dies
     file = gateway_file({"general": urls}, limit=limit, queue=queue, health_interval_s=60)
     gateway = await serve(create_app(file, registry=registry))
     limits = httpx.Limits(max_connections=None)

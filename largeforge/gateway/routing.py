@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.gateway import identity
 from largeforge.gateway.flags import Flags
+from largeforge.gateway.limits import Limits
 from largeforge.gateway.request import AUTO
 from largeforge.gateway.sticky import Division, Shares
 from largeforge.recipe import extensions
@@ -131,6 +132,7 @@ class Routing:
         self._router = router
         self._experts = topology.experts.keys()
         self._fallback = topology.fallback
+        self._limits = Limits(topology)
         self._flags = Flags(topology, services.random)
         self._sticky = topology.sticky
         self._decided = services.decided
@@ -172,7 +174,7 @@ class Routing:
         opinion = self._router.choose(request)
         if inspect.isawaitable(opinion):
             opinion = await opinion
-        return self._divided(routed(opinion, fallback=self._fallback), request)
+        return self._divided(self._within(routed(opinion, fallback=self._fallback), request), request)
 
     async def explain(self, request: Request, *, asks: bool = True) -> dict[str, Any]:
         """Return the route of a request with all that led to it, as plain data; nothing is generated."""
@@ -189,6 +191,13 @@ class Routing:
             "routers": [await _asked(*member, request) for member in self._router.members],
             "flags": self._flags.on(request),
         }
+
+    def _within(self, route: Route, request: Request) -> Route:
+        """Return the route to an expert that takes such a request, where the chosen one does not."""
+        expert, reason = self._limits.within(route.expert, request)
+        if not reason:
+            return route
+        return Route(expert, f"{route.reason};{reason}"[:MAX_REASON], route.expert, score=route.score)
 
     def _unknown(self, request: Request) -> Route:
         """Return the route of a request that names a model which is no expert."""

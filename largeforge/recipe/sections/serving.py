@@ -11,6 +11,9 @@ from largeforge.recipe.sections.resilience import Balance, Breaker, Queue, Retri
 from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
 from largeforge.recipe.sections.tracing import Tracing
 
+Budget = Literal["", "low", "medium", "high"]
+"""What an answer of an expert costs, from the cheapest to the dearest; empty where that does not matter."""
+
 
 class Expert(Strict):
     """One model that the gateway can send requests to."""
@@ -34,6 +37,11 @@ class Expert(Strict):
     """Messages that are for this expert (router `embedding`)."""
     weight: float = Field(default=1.0, ge=0)
     """Part of the traffic beside the weights of the others (router `weighted`)."""
+    max_context: int = Field(default=0, ge=0)
+    """Longest request with its answer, in tokens as the gateway estimates them (4 characters each), that routers send
+    it; longer ones go to an expert that takes them. 0 is no limit; vLLM's own holds in any case."""
+    budget: Budget = ""
+    """Class of its cost: a request with a smaller one in the header `x-largeforge-budget` is sent elsewhere."""
     variants: dict[Name, Share] = {}
     """Experts that answer in its place, with the share of its requests; the rest stays (A/B)."""
     shadow: Shadow | None = None

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
-from largeforge.gateway import clients, logs
+from largeforge.gateway import clients
 from largeforge.gateway.app import create_app
 from largeforge.gateway.crew.supervisor import stop_without_parent
 from largeforge.gateway.listening import BACKLOG, bind, url_of
+from largeforge.gateway.log_lines import Lines
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,7 +44,7 @@ def serve(file: GatewayFile, admin: Admin, *, place: Place | None = None, on_lis
     listener = bind(file.gateway.host, place.port if place else file.gateway.port, is_shared=place is not None)
     url = url_of(listener)
     config = uvicorn.Config(
-        create_app(file, log=logs.Lines(sys.stderr.fileno(), "largeforge.gateway.access"), admin=admin, place=place),
+        create_app(file, log=Lines(sys.stderr.fileno(), "largeforge.gateway.access"), admin=admin, place=place),
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=int(file.gateway.max_body_mib * 2**20) + WS_SPARE_BYTES,

@@ -34,30 +34,31 @@ MODES = ("normal", "high_load", "degraded", "maintenance")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a command for each thing that can be done."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--url", default=argparse.SUPPRESS, help=f"address of the gateway (default: {URL_VARIABLE}, or {DEFAULT_URL})"
-    )
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for programs")
+    for each in (parser, common):
+        each.add_argument(
+            "--url",
+            default=argparse.SUPPRESS,
+            help=f"address of the gateway (default: {URL_VARIABLE}, or {DEFAULT_URL})",
+        )
+        each.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON for programs")
     why = argparse.ArgumentParser(add_help=False)
     why.add_argument("--reason", default="", help="why, for people who look")
     wait = argparse.ArgumentParser(add_help=False)
     wait.add_argument("--wait", action="store_true", help="return when what was running is finished")
     wait.add_argument("--timeout", type=float, default=600.0, metavar="S", help="longest wait (default: %(default)g s)")
-    for action in common._actions:
-        parser._add_action(action)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     actions.add_parser("show", parents=[common], help="show what is in force")
     mode = actions.add_parser("mode", parents=[common, why, wait], help="set the mode")
-    mode.add_argument("mode", choices=MODES)
+    mode.add_argument("mode", choices=MODES, help="what the page above says of each")
     mode.add_argument("--retry-after", type=float, metavar="S", help="when refused clients are to come again")
     for name, text in (("isolate", "break off and refuse at once"), ("release", "let an isolated one back in")):
         one = actions.add_parser(name, parents=[common, why] if name == "isolate" else [common], help=text)
-        one.add_argument("kind", choices=("expert", "tenant"))
-        one.add_argument("name")
+        one.add_argument("kind", choices=("expert", "tenant"), help="who")
+        one.add_argument("name", help="its name; of a tenant that in x-largeforge-tenant")
     drain = actions.add_parser("drain", parents=[common, why, wait], help="send a server no new requests")
-    drain.add_argument("server", metavar="URL")
+    drain.add_argument("server", metavar="URL", help="its address, as shown")
     undrain = actions.add_parser("undrain", parents=[common], help="send a drained server requests again")
-    undrain.add_argument("server", metavar="URL")
+    undrain.add_argument("server", metavar="URL", help="its address, as shown")
     reload = actions.add_parser(
         "reload", parents=[common], help="take up another topology, router and flags without dropping a request"
     )

@@ -33,6 +33,7 @@ def test_the_commands_do_what_they_say(process, threaded_fakes, capsys, monkeypa
     assert len(LINES) > 12
     for line in LINES:
         given = line.replace("http://127.0.0.1:8080", process.url)
+        given = given.replace("$LARGEFORGE_ADMIN_TOKEN", process.operates["authorization"].removeprefix("Bearer "))
         given = given.replace("http://127.0.0.1:8001", threaded_fakes["support"].url)
         words = shlex.split(given)
         if words[0] == "curl":

@@ -78,7 +78,8 @@ RULES = {
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),
     "catalog": Rule(own=("recipe", "registry", "recorded", "compare", "runs"), top=("rich",), late=("pydantic",)),
-    "client": Rule(top=("httpx",)),
+    "operators": Rule(),
+    "client": Rule(own=("operators",), top=("httpx",)),
     "tokens": Rule(
         own=("recipe", "data"),
         late=("jinja2", "tokenizers", "pyarrow", "numpy", "transformers", "datasets"),
@@ -135,7 +136,7 @@ RULES = {
     "trackers": Rule(own=("recipe", "registry"), late=("mlflow", "wandb")),
     "tracking": Rule(own=("recipe", "console", "runs")),
     "gateway": Rule(
-        own=("recipe", "monitoring"),
+        own=("recipe", "monitoring", "operators"),
         top=(
             "httptools",
             "orjson",

@@ -4,25 +4,28 @@
         gateway.set(mode="maintenance", reason="new disks")
         gateway.wait_until_idle()
 
-A gateway with a token asks for it: `token`, or the variable LARGEFORGE_ADMIN_TOKEN.
+It needs the gateway's token: `token`, or the variable LARGEFORGE_ADMIN_TOKEN; that of a gateway which the same user
+runs on this machine is found by its port.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import time
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
 from largeforge.client.answer import parse_failure
 from largeforge.errors import ClientError
+from largeforge.operators import TOKEN_VARIABLE, kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-TOKEN_VARIABLE = "LARGEFORGE_ADMIN_TOKEN"
 TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.1
 
@@ -32,7 +35,7 @@ class Operator:
 
     def __init__(self, url: str, *, token: str = "", timeout_s: float = TIMEOUT_S):
         self._url = url.rstrip("/")
-        token = token or os.environ.get(TOKEN_VARIABLE, "")
+        token = token or os.environ.get(TOKEN_VARIABLE) or _kept_token(self._url)
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout_s, trust_env=False)
@@ -109,3 +112,13 @@ class Operator:
         if answer.status_code >= 400 and answer.status_code not in allowed:
             raise parse_failure(answer.status_code, answer.headers, answer.content)
         return answer
+
+
+def _kept_token(url: str) -> str:
+    """Return the token of a gateway on this machine, empty for another: it must not learn the token."""
+    try:
+        parts = urlsplit(url)
+        is_here = ipaddress.ip_address(parts.hostname or "").is_loopback if parts.hostname != "localhost" else True
+        return kept(parts.port or 80) if is_here else ""
+    except ValueError:
+        return ""

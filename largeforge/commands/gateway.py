@@ -13,7 +13,8 @@
   python -m largeforge gateway reload                                           its file, again
   python -m largeforge gateway reload +recipe=serve_quickstart topology.flags.new=true
 
-A gateway that was started with LARGEFORGE_ADMIN_TOKEN asks for the same here; without one it must be on this machine.
+A gateway of the same user on this machine is found by its port. Another one asks for the LARGEFORGE_ADMIN_TOKEN that it
+was started with.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     actions.add_parser("show", parents=[common], help="show what is in force")
     mode = actions.add_parser("mode", parents=[common, why, wait], help="set the mode")
-    mode.add_argument("mode", choices=MODES, help="what the page above says of each")
+    mode.add_argument("mode", choices=MODES, help="see `python -m largeforge gateway --help`")
     mode.add_argument("--retry-after", type=float, metavar="S", help="when refused clients are to come again")
     for name, text in (("isolate", "break off and refuse at once"), ("release", "let an isolated one back in")):
         one = actions.add_parser(name, parents=[common, why] if name == "isolate" else [common], help=text)

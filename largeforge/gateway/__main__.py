@@ -26,22 +26,20 @@ def main(argv: list[str] | None = None) -> int:
     logs.set_up()
     try:
         file = config.read(arguments.config)
-        from largeforge.gateway.admin import access
         from largeforge.gateway.admin.service import Admin, state_of
         from largeforge.gateway.crew.supervisor import supervise
         from largeforge.gateway.crew.worker import Place
         from largeforge.gateway.server import serve
 
-        token = access.token()
         path, state = arguments.config, state_of(arguments.config)
         if file.gateway.workers > 1 and not arguments.worker:
             supervise(file, path, state, on_listening=lambda url: events.emit("listening", url=url))
             return 0
         place = Place.from_argument(arguments.worker) if arguments.worker else None
         if place is None:
-            admin = Admin(token=token, config=path, state=state)
+            admin = Admin(config=path, state=state)
         else:
-            admin = Admin(token=token, config=place.config, state=place.state, shared=place.in_force)
+            admin = Admin(config=place.config, state=place.state, shared=place.in_force)
         serve(file, admin, place=place, on_listening=lambda url: events.emit("listening", url=url))
     except LargeForgeError as error:
         print(error, file=sys.stderr)

@@ -60,7 +60,7 @@ def create_app(
     registry = registry or CollectorRegistry()
     metrics = Metrics(registry)
     live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock, place=place)
-    operated = (admin or Admin()).of(live, registry=registry, host=file.gateway.host, wall_clock=wall_clock)
+    operated = (admin or Admin()).of(live, registry=registry, wall_clock=wall_clock)
     controls = operated.controls
     whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 

@@ -69,7 +69,11 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": openapi_paths.paths(),
-        "components": {"schemas": definitions["$defs"], "headers": headers},
+        "components": {
+            "schemas": definitions["$defs"],
+            "headers": headers,
+            "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 

@@ -19,7 +19,7 @@ HEADERS = {
 _ERRORS = {
     "400": "Something of the request is not valid, or the expert cannot do it; `param` says what.",
     "401": "Only operators may do this.",
-    "403": "Only operators may do this, or the tenant is isolated.",
+    "403": "The tenant is isolated.",
     "404": "There is no such thing.",
     "408": "The request did not arrive in time.",
     "409": "It cannot be done in its present state.",
@@ -149,10 +149,10 @@ def _pages() -> dict[str, Any]:
 
 def _admin() -> dict[str, Any]:
     state, file = {"200": ("GatewayState", "What is in force.")}, {"200": ("GatewayConfig", "What is served.")}
-    denied, wrong, refused = ("401", "403"), ("400", "413", "415"), ("400", "412", "413", "415", "507")
+    denied, wrong, refused = ("401",), ("400", "413", "415"), ("400", "412", "413", "415", "507")
     patch = "a JSON merge patch (RFC 7396)"
     expected = [{"name": "If-Match", "in": "header", "schema": {"type": "string"}, "description": _EXPECTED}]
-    return {
+    paths: dict[str, Any] = {
         "/admin/state": {
             "get": _get("state", "operators", "Look at the mode and who is isolated", state, *denied),
             "patch": {
@@ -177,6 +177,10 @@ def _admin() -> dict[str, Any]:
             "post": _get("reload", "operators", "Read the gateway's file again", file, *denied, "400", "409", "507")
         },
     }
+    for operations in paths.values():
+        for operation in operations.values():
+            operation["security"] = [{"operator": []}]
+    return paths
 
 
 def _ask(name: str, summary: str, request: str, answer: str, *, event: str = "") -> dict[str, Any]:

@@ -6,11 +6,14 @@ import gc
 import signal
 import socket
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import uvicorn
 
 from largeforge.gateway import clients
+from largeforge.gateway.admin import access
 from largeforge.gateway.app import create_app
 from largeforge.gateway.crew.supervisor import stop_without_parent
 from largeforge.gateway.listening import BACKLOG, bind, url_of
@@ -41,8 +44,19 @@ def serve(file: GatewayFile, admin: Admin, *, place: Place | None = None, on_lis
 
     Raises ServingError when the address cannot be listened on, RecipeError when what operators have set cannot be read.
     """
-    listener = bind(file.gateway.host, place.port if place else file.gateway.port, is_shared=place is not None)
-    url = url_of(listener)
+    port = place.port if place else file.gateway.port
+    with ExitStack() as stack:
+        listener = stack.enter_context(bind(file.gateway.host, port, is_shared=place is not None))
+        token = stack.enter_context(access.token_of(listener.getsockname()[1]))
+        url = url_of(listener)
+        server = _server(file, replace(admin, token=token), place, on_started=lambda: on_listening(url))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.stop())
+        _spare_the_collector()
+        server.run(sockets=[listener])
+
+
+def _server(file: GatewayFile, admin: Admin, place: Place | None, *, on_started: Callable[[], None]) -> Server:
     config = uvicorn.Config(
         create_app(file, log=Lines(sys.stderr.fileno(), "largeforge.gateway.access"), admin=admin, place=place),
         lifespan="on",
@@ -57,12 +71,7 @@ def serve(file: GatewayFile, admin: Admin, *, place: Place | None = None, on_lis
         timeout_keep_alive=CLIENT_KEEPALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = Server(config, on_started=lambda: on_listening(url), has_parent=place is not None)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    _spare_the_collector()
-    with listener:
-        server.run(sockets=[listener])
+    return Server(config, on_started=on_started, has_parent=place is not None)
 
 
 def _spare_the_collector() -> None:

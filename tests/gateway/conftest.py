@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.app import create_app
 from largeforge.gateway.config import GatewayFile
 from tests.gateway import fake_answers
@@ -27,6 +28,9 @@ from tests.gateway.processes import process, start  # noqa: F401 - fixtures
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+TOKEN = "token-of-the-tests"
+OPERATES = {"authorization": f"Bearer {TOKEN}"}
+"""Headers of an operator."""
 DIE = object()
 """In a script: break the connection off here."""
 
@@ -273,8 +277,8 @@ async def make_world() -> AsyncIterator[MakeWorld]:
             servers = {name: await serve(expert.app) for name, expert in experts.items()}
             file = gateway_file({name: server.url for name, server in servers.items()}, **gateway)
             registry = CollectorRegistry()
-            running = await serve(create_app(file, registry=registry))
-            client = httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30)
+            running = await serve(create_app(file, registry=registry, admin=Admin(token=TOKEN)))
+            client = httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30, headers=OPERATES)
             world = World(experts, servers, running, client, registry, file)
             stack.push_async_callback(_stop_all, world)
             return world

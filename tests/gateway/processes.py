@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from largeforge import operators
+
 
 class Process:
     """A running gateway."""
@@ -22,13 +24,19 @@ class Process:
         self.event = json.loads(self.child.stdout.readline() or "null")
         self.url = self.event["url"] if self.event else ""
 
+    @property
+    def operates(self):
+        """Headers of who started it."""
+        return {"authorization": f"Bearer {operators.kept(int(self.url.rpartition(':')[2]))}"}
+
     def finish(self):
         out, err = self.child.communicate(timeout=60)
         return self.child.returncode, out, err
 
 
 @pytest.fixture
-def start(tmp_path, make_file):
+def start(tmp_path, make_file, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     processes = []
 
     def start(urls, **gateway):

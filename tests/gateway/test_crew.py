@@ -49,12 +49,16 @@ def test_workers_share_the_port_the_state_and_the_page_of_metrics(crew):
         assert chat(crew.url).status_code == 200
     counts = answered(crew.url)
     assert (sorted(counts), sum(counts.values())) == ([0, 1], 40)
-    state = httpx.patch(crew.url + "/admin/state", json={"experts": {"support": "bad"}}, trust_env=False)
+    state = httpx.patch(
+        crew.url + "/admin/state", json={"experts": {"support": "bad"}}, trust_env=False, headers=crew.operates
+    )
     assert (state.status_code, state.json()["workers"]) == (200, 2)
     while {chat(crew.url, "my order").headers["x-largeforge-expert"] for _ in range(8)} != {"general"}:
         pass
     patch = {"topology": {"experts": {"general": {"keywords": ["parcel"]}}}}
-    assert httpx.patch(crew.url + "/admin/config", json=patch, trust_env=False).status_code == 200
+    assert (
+        httpx.patch(crew.url + "/admin/config", json=patch, trust_env=False, headers=crew.operates).status_code == 200
+    )
     while {chat(crew.url, "my parcel").headers["x-largeforge-route"] for _ in range(8)} != {"keyword:parcel"}:
         pass
     crew.child.send_signal(signal.SIGTERM)
@@ -84,12 +88,14 @@ def test_the_limit_of_a_server_counts_the_requests_of_all_workers(start, threade
             pool.submit(lambda: statuses.append(chat(crew.url).status_code))
         state = {"in_flight": 0}
         while state["in_flight"] < 12:
-            state = httpx.get(crew.url + "/admin/state", trust_env=False).json()
+            state = httpx.get(crew.url + "/admin/state", trust_env=False, headers=crew.operates).json()
         assert state["outstanding"] == {general.url: 3}
         assert len(general.fake.requests) == 3
         general.do(general.fake.finish.set)
     assert statuses == [200] * 12
-    assert httpx.get(crew.url + "/admin/state", trust_env=False).json()["outstanding"] == {general.url: 0}
+    assert httpx.get(crew.url + "/admin/state", trust_env=False, headers=crew.operates).json()["outstanding"] == {
+        general.url: 0
+    }
 
 
 def test_a_port_in_use_and_a_worker_that_cannot_start_are_told(start, threaded_fakes, tmp_path):

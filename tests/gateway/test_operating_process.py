@@ -91,11 +91,11 @@ def test_a_recipe_is_taken_up_and_one_with_other_models_is_not(start, threaded_f
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "two.yaml").write_text(RECIPE)
     running = start({name: fake.url for name, fake in threaded_fakes.items()})
-    served = httpx.get(running.url + "/admin/config", trust_env=False).json()
+    served = httpx.get(running.url + "/admin/config", trust_env=False, headers=running.operates).json()
     for name, model in (("general", "path:/models/a"), ("support", "path:/models/b")):
         served["topology"]["experts"][name] = {"model": model}
     served["router"] = {"name": "keyword"}
-    answer = httpx.put(running.url + "/admin/config", json=served, trust_env=False)
+    answer = httpx.put(running.url + "/admin/config", json=served, trust_env=False, headers=running.operates)
     assert answer.status_code == 200, answer.text
     assert chat(running).headers["x-largeforge-expert"] == "general"
     code, _, error = operate(running, capsys, "reload", "+recipe=two", "topology.flags.new=true")
@@ -118,7 +118,7 @@ def test_sighup_reads_the_file_again_and_a_wrong_one_changes_nothing(process, tm
         pass
     path.write_text(json.dumps({**values, "topology": {**values["topology"], "fallback": "nobody"}}))
     process.child.send_signal(signal.SIGHUP)
-    assert httpx.post(process.url + "/admin/reload", trust_env=False).status_code == 400
+    assert httpx.post(process.url + "/admin/reload", trust_env=False, headers=process.operates).status_code == 400
     assert chat(process, "my parcel").headers["x-largeforge-expert"] == "support"
     process.child.send_signal(signal.SIGTERM)
     code, _, err = process.finish()

@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import JSONResponse, Response
 
 from largeforge.gateway import openapi
+from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.app import create_app
-from tests.gateway.conftest import FakeVllm
+from tests.gateway.conftest import TOKEN, FakeVllm
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -55,7 +56,8 @@ class Judge(FakeVllm):
 
 OF_CLIENTS = ("--include-path-regex", "^/(?!admin)")
 OF_OPERATORS = (
-    "--include-path-regex", "^/admin", "--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing"
+    "--include-path-regex", "^/admin", "--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing",
+    "-H", f"Authorization: Bearer {TOKEN}",
 )  # fmt: skip
 """Which experts and servers there are is not in the document, so the gateway refuses what fits it."""
 
@@ -65,7 +67,7 @@ async def test_finds_nothing(serve_app, make_file, tmp_path, options, least):
     experts = {name: Judge() for name in ("general", "vectors")}
     servers = {name: await serve_app(expert.app) for name, expert in experts.items()}
     file = make_file({name: server.url for name, server in servers.items()}, batches={"folder": str(tmp_path / "bulk")})
-    gateway = await serve_app(create_app(file, registry=CollectorRegistry()))
+    gateway = await serve_app(create_app(file, registry=CollectorRegistry(), admin=Admin(token=TOKEN)))
     argv = [
         sys.executable, "-m", "schemathesis.cli", "run", gateway.url + "/openapi.json",
         *options, "--max-examples", "40", "--seed", "1", "--continue-on-failure",

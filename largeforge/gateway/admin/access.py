@@ -1,88 +1,69 @@
-"""Who may operate the gateway: whoever has the token, or, where there is none, who is on this machine.
+"""Who may operate the gateway: whoever has its token.
 
-Without a token the gateway must listen on a loopback address, and the request must come from there without a word of a
-proxy and under a name of this machine: so neither what a reverse proxy passes on nor a web page that has its own name
-resolved to this machine gets in.
+To come from this machine is not enough: so does all that a reverse proxy passes on, and a web page that has its own
+name resolved to this machine.
 """
 
 from __future__ import annotations
 
 import hmac
-import ipaddress
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from largeforge.errors import ServingError
 from largeforge.gateway.errors import ApiError
+from largeforge.operators import TOKEN_VARIABLE, keep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.types import Scope
 
-TOKEN_VARIABLE = "LARGEFORGE_ADMIN_TOKEN"
+logger = logging.getLogger(__name__)
+
 LEAST_TOKEN_CHARS = 16
-_PROXY_HEADERS = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"))
 
 
 class Access:
-    """Lets operators in."""
+    """Lets operators in; without a token there are none."""
 
-    def __init__(self, host: str, token: str = ""):
-        """Take the address that the gateway listens on, and the token, empty where there is none."""
-        self._host = host
-        self._token = token
+    def __init__(self, token: str):
+        self._expected = b"Bearer " + token.encode() if token else b""
 
     def check(self, scope: Scope) -> None:
-        """Raise ApiError (401 or 403) when a request does not come from an operator."""
-        if _is_worker(scope):
-            return
-        headers = dict(scope["headers"])
-        if self._token:
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, b"Bearer " + self._token.encode()):
-                raise ApiError(
-                    401, f"Operating needs 'Authorization: Bearer …' with {TOKEN_VARIABLE}.", code="no_token"
-                )
-            return
-        if not is_loopback(self._host):
-            message = f"Operating a gateway that listens on {self._host} needs {TOKEN_VARIABLE} in its environment."
-            raise ApiError(403, message, code="no_token")
-        client = scope.get("client")
-        named = _hostname(headers.get(b"host", b""))
-        if client is None or not is_loopback(client[0]) or not is_loopback(named) or _PROXY_HEADERS & headers.keys():
-            message = f"Without {TOKEN_VARIABLE} the gateway is only operated from its own machine, directly."
-            raise ApiError(403, message, code="not_local")
+        """Raise ApiError (401) when a request does not come from an operator."""
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not self._expected or not hmac.compare_digest(given, self._expected):
+            message = f"Operating needs 'Authorization: Bearer …' with the gateway's {TOKEN_VARIABLE}."
+            raise ApiError(401, message, code="no_token")
 
 
-def token(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the token of this process's environment, empty where there is none.
+@contextmanager
+def token_of(port: int, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """Give the token of a gateway: that of the environment, or one that is kept for its user while the context lasts.
 
-    Raises ServingError when it is too short to keep anybody out.
+    Raises ServingError when the one of the environment is too short to keep anybody out.
     """
+    if given := _given(environment):
+        yield given
+        return
+    with ExitStack() as stack:
+        try:
+            token = stack.enter_context(keep(port))
+        except OSError as error:
+            logger.warning(
+                "nobody can operate this gateway without %s: no token can be kept: %s", TOKEN_VARIABLE, error
+            )
+            token = ""
+        yield token
+
+
+def _given(environment: Mapping[str, str]) -> str:
+    """Return the token of an environment, empty where there is none."""
     found = environment.get(TOKEN_VARIABLE, "")
     if 0 < len(found) < LEAST_TOKEN_CHARS or not found.isascii():
         raise ServingError(f"{TOKEN_VARIABLE} must have at least {LEAST_TOKEN_CHARS} characters, and only ASCII.")
     return found
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a name or address is of this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _hostname(header: bytes) -> str:
-    try:
-        return urlsplit(f"//{header.decode('latin-1')}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_worker(scope: Scope) -> bool:
-    """Whether a request came over the Unix socket that only the workers of this gateway can open."""
-    server = scope.get("server")
-    return server is not None and server[1] is None

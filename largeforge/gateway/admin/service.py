@@ -35,7 +35,7 @@ class Admin:
     """What a process knows of its operators and of where things are kept."""
 
     token: str = ""
-    """What operators must show; empty lets in who is on this machine."""
+    """What operators must show; empty lets nobody in."""
     config: Path | None = None
     """File that the gateway was started with; None keeps nothing."""
     state: Path | None = None
@@ -43,11 +43,11 @@ class Admin:
     shared: Path | None = None
     """Copy of the gateway file in force, which the workers of one gateway follow; None where there is one worker."""
 
-    def of(self, live: Live, *, registry: CollectorRegistry, host: str, wall_clock: Callable[[], float]) -> Operated:
+    def of(self, live: Live, *, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> Operated:
         """Return what operates a gateway; raises RecipeError when the state cannot be read."""
         controls = Controls(self.state, wall_clock=wall_clock)
         reloading = Reloading(live, controls, path=self.config, shared=self.shared)
-        operated = Operated(live, controls, reloading, Access(host, self.token))
+        operated = Operated(live, controls, reloading, Access(self.token))
         registry.register(ModeCollector(controls))
         return operated
 

@@ -21,14 +21,16 @@ from typing import TYPE_CHECKING
 
 from largeforge.artifacts import write_json
 from largeforge.errors import ServingError
+from largeforge.gateway.admin.access import token_of
 from largeforge.gateway.admin.controls import Controls
 from largeforge.gateway.admin.reload import digest_of
 from largeforge.gateway.crew.counts import Counts
 from largeforge.gateway.crew.worker import Place
 from largeforge.gateway.listening import bind, url_of
+from largeforge.operators import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from largeforge.gateway.config import GatewayFile
 
@@ -54,7 +56,9 @@ def supervise(file: GatewayFile, config: Path, state: Path, *, on_listening: Cal
             write_json(place.in_force, file.model_dump(mode="json"), sort_keys=False)
             Counts.make(folder, workers=settings.workers)
             Controls(state, wall_clock=lambda: 0.0).follow_config(digest_of(file))
-            asyncio.run(Supervisor(place, lambda: on_listening(url_of(holder))).run())
+            with token_of(place.port) as token:
+                environment = {**os.environ, TOKEN_VARIABLE: token}
+                asyncio.run(Supervisor(place, environment, lambda: on_listening(url_of(holder))).run())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -62,8 +66,9 @@ def supervise(file: GatewayFile, config: Path, state: Path, *, on_listening: Cal
 class Supervisor:
     """The parent of all workers."""
 
-    def __init__(self, place: Place, on_listening: Callable[[], None]):
+    def __init__(self, place: Place, environment: Mapping[str, str], on_listening: Callable[[], None]):
         self._place = place
+        self._environment = environment
         self._on_listening = on_listening
         self._children: dict[int, asyncio.subprocess.Process] = {}
         self._listening: set[int] = set()
@@ -107,6 +112,7 @@ class Supervisor:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "largeforge.gateway", "--config", str(self._place.in_force), "--worker", argument,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+            env=self._environment,
         )  # fmt: skip
         self._children[worker] = child
         if self._stopping.is_set():

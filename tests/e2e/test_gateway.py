@@ -55,13 +55,15 @@ class Servers:
         ]
 
     def kill(self, number: int) -> None:
-        """Kill all processes of one of them, as the kernel does when memory is gone."""
+        """Kill one of them, as the kernel does when memory is gone; its reaper ends what it leaves behind."""
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"vllm.entrypoints.openai.api_server" in words and str(self._ports[number]).encode() in words:
+            is_reaper = any(word.endswith(b"reaper.py") for word in words)
+            is_server = b"vllm.entrypoints.openai.api_server" in words and not is_reaper
+            if is_server and str(self._ports[number]).encode() in words:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 

@@ -23,17 +23,19 @@ class Tier:
     """A mark that its tests have, wherever they are: only files that may set it are collected."""
     spread: bool = True
     """Whether its files of tests run side by side, on as many workers as cores and memory allow."""
+    per_core: float = 1.0
+    """Workers for each core: more than one where tests wait for processes and sockets much of their time."""
 
 
 _ELSEWHERE = ("recipes", "golden", "e2e", "system", "hosts", "gpu")
 
 TIERS = (
     Tier("check"),
-    Tier("unit", f"not ({' or '.join(_ELSEWHERE)})"),
+    Tier("unit", f"not ({' or '.join(_ELSEWHERE)})", per_core=1.5),
     Tier("recipes", "recipes", "tests/recipes"),
     Tier("golden", "golden", "tests/golden"),
     Tier("e2e", "e2e and not system", marked="e2e"),
-    Tier("system", "system", marked="system"),
+    Tier("system", "system", marked="system", per_core=1.5),
     Tier("hosts", "hosts and not system", "tests/hosts", spread=False),
     Tier("gpu", "gpu and not system", "tests/gpu", spread=False),
 )
@@ -44,9 +46,9 @@ WORKER_GIB = 6.0
 """What one worker may need: a test of the whole chain trains and serves."""
 
 
-def workers() -> int:
+def workers(per_core: float = 1.0) -> int:
     """Return how many files of tests this machine can run at once, at most eight."""
-    return max(1, min(processor.cores(), int(processor.memory_limit_gib() / WORKER_GIB), 8))
+    return max(1, min(int(processor.cores() * per_core), int(processor.memory_limit_gib() / WORKER_GIB), 8))
 
 
 def pytest_arguments(tier: Tier, given: list[str], *, has_paths: bool) -> list[str]:
@@ -55,8 +57,9 @@ def pytest_arguments(tier: Tier, given: list[str], *, has_paths: bool) -> list[s
     Whoever names tests, or a debugger, gets one process.
     """
     own = [] if has_paths else files_with(tier.marked) if tier.marked else [tier.folder]
-    side_by_side = tier.spread and workers() > 1 and not has_paths and "--pdb" not in given
-    spread = ["-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"] if side_by_side else []
+    number = workers(tier.per_core)
+    side_by_side = tier.spread and number > 1 and not has_paths and "--pdb" not in given
+    spread = ["-n", str(number), "--dist", "loadfile", "--no-loadscope-reorder"] if side_by_side else []
     return ["-m", tier.marks, *spread, *own, *given]
 
 

@@ -100,6 +100,9 @@ class ClientConnection(HttpToolsProtocol):
         self._quiet_bytes = 0
         """Bytes that have come since the head began, or since the last of its body."""
         self._body_bytes = 0
+        """Bytes of the body that is coming."""
+        self._all_body_bytes = 0
+        """Those of all bodies of this connection."""
         self._part: Part = "head"
         """What is to come next of a request; `idle` between two."""
         self._timed: Part = "idle"
@@ -131,12 +134,12 @@ class ClientConnection(HttpToolsProtocol):
         if self._is_broken:
             return
         self._unset_keepalive_if_required()
-        before = self._body_bytes
+        before = self._all_body_bytes
         if not self._feed(data):
             return
         if self._part != "idle":
             self._quiet_bytes += len(data)
-            if self._part != "head" and self._body_bytes > before:
+            if self._part != "head" and self._all_body_bytes > before:
                 self._quiet_bytes = 0
             if self._quiet_bytes > MOST_QUIET_BYTES:
                 self._refuse(431)
@@ -168,6 +171,7 @@ class ClientConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body_bytes += len(body)
+        self._all_body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

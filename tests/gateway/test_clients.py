@@ -104,14 +104,13 @@ async def test_a_connection_serves_on_after_its_first_request(gateway, monkeypat
 async def test_long_bodies_that_come_in_large_pieces_follow_each_other_on_one_connection(gateway):
     body = json.dumps({"messages": [{"role": "user", "content": "x" * 300_000}]}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
-    client = connect(gateway)
-    for _ in range(3):
-        client.sendall(head + body[:150_000])
-        assert await chat(gateway) == 200  # the first piece is read by now, and it is all there is
-        client.sendall(body[150_000:])
-        answer = await asyncio.to_thread(client.recv, 65_536)
-        assert answer.startswith(b"HTTP/1.1 200 OK"), answer[:200]
-    client.close()
+    with connect(gateway) as client:
+        for _ in range(3):
+            client.sendall(head + body[:150_000])
+            assert await chat(gateway) == 200  # the first piece is read by now, and it is all there is
+            client.sendall(body[150_000:])
+            answer = await asyncio.to_thread(client.recv, 65_536)
+            assert answer.startswith(b"HTTP/1.1 200 OK"), answer[:200]
 
 
 async def test_a_head_without_an_end_is_refused_soon(gateway):

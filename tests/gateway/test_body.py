@@ -16,7 +16,7 @@ TEXTS = st.one_of(
     st.sampled_from(["model", '"model"', 'say "model', "auto", ': "auto"', "\\", '\\"model']), st.text(max_size=8)
 )
 VALUES = st.recursive(
-    st.one_of(TEXTS, st.integers(), st.none()),
+    st.one_of(TEXTS, st.integers(-(2**63), 2**63 - 1), st.none()),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
     max_leaves=8,
 )

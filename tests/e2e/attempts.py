@@ -55,10 +55,15 @@ class Attempts:
             for kind in ("progress", "eval")
         }
 
-    def start(self, **limits: int) -> Attempt:
-        """Start an attempt; `limits` are resource limits by the end of their name, such as `FSIZE`."""
+    def start(self, ends: bool = True, **limits: int) -> Attempt:
+        """Start an attempt; `limits` are resource limits by the end of their name, such as `FSIZE`.
+
+        One that does not end trains to its last step and waits to be killed, however late that is.
+        """
         shutil.rmtree(self.folder / "out", ignore_errors=True)
         (self.folder / "out").mkdir()
+        if not ends:
+            os.mkfifo(self.folder / "out" / "config.json")  # the first file that is written after training
         spec = {
             "stage": "train", "kind": "train", "config": self.config, "inputs": self.inputs, "lock": "",
             "out": str(self.folder / "out"), "work": str(self.folder / "work"), "recorded": self.told,

@@ -74,7 +74,7 @@ def test_a_training_that_was_killed_and_stopped_ends_as_one_that_was_not(
 ) -> None:
     straight, broken = training("straight", **settings), training("broken", **settings)
     whole = straight.run()
-    killed = broken.start()
+    killed = broken.start(ends=False)
     killed.reach(8)
     killed.stop(signal.SIGKILL)
     stopped = broken.start()
@@ -103,7 +103,7 @@ def figures(*attempts: Any) -> dict[int, Any]:
 
 def stopped_at(attempts: Attempts, step: int) -> None:
     """Train until a step is done and leave without a word."""
-    attempt = attempts.start()
+    attempt = attempts.start(ends=False)
     attempt.reach(step)
     attempt.stop(signal.SIGKILL)
 
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(training: Start) -> 
 
 def test_the_end_of_a_training_that_was_not_written_is_not_trained_again(training: Start) -> None:
     attempts = training("killed", save_steps=100)
-    first = attempts.start()
+    first = attempts.start(ends=False)
     first.wait_for(lambda: attempts.sealed() == [STEPS])
     first.stop(signal.SIGKILL)
     second = attempts.run()
@@ -266,7 +266,7 @@ def test_early_stopping_and_the_best_model_are_the_same_after_a_kill(training: S
     kept = (straight.checkpoints / f"checkpoint-{best}" / "model.safetensors").read_bytes()
     assert straight.weights() == kept
 
-    killed = broken.start()
+    killed = broken.start(ends=False)
     killed.reach(end - 5)
     killed.stop(signal.SIGKILL)
     last = broken.run()

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from largeforge.gateway import clients
 from largeforge.gateway.app import create_app
 from tests.gateway.conftest import FakeVllm, Running, Server, gateway_file, listen, serve
+from tests.gateway.raw import rest
 
 MOST = 40
 
@@ -49,17 +50,7 @@ async def chat(gateway: Running) -> int:
 
 async def said(client: socket.socket) -> bytes:
     """Return what a connection still gives until it is closed."""
-
-    def read() -> bytes:
-        data = b""
-        try:
-            while piece := client.recv(65536):
-                data += piece
-        except ConnectionResetError:
-            pass
-        return data
-
-    return await asyncio.to_thread(read)
+    return await asyncio.to_thread(rest, client)
 
 
 def status_of_answer(client: socket.socket) -> int:

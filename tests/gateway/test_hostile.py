@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.gateway.conftest import gateway_file
+from tests.gateway.raw import rest
 from tests.gateway.rogues import Rogue, answer, running, says
 
 BODY = b'{"messages": [{"role": "user", "content": "hi"}]}'
@@ -53,12 +54,7 @@ class Target:
                     client.sendall(part)
             except OSError:
                 pass  # it has closed, and said why
-            got = b""
-            try:
-                while piece := client.recv(65536):
-                    got += piece
-            except ConnectionResetError:
-                pass
+            got = rest(client)
         return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", got)], got
 
     def is_well(self) -> None:

@@ -64,10 +64,13 @@ async def test_pieces_end_with_a_line(pipe, monkeypatch):
 async def test_a_reader_that_is_gone_is_no_error(pipe):
     reader, writer = pipe
     os.close(reader)
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
     lines = Lines(writer, "test")
     for _ in range(2):
         lines("request", {})
         await asyncio.sleep(0)
+    assert raised == []
 
 
 async def test_a_file_gets_all_of_a_turn_in_one_write(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from largeforge.cli import main
+from largeforge.commands import gateway as command
+from largeforge.gateway.admin.state import MODES
 
 RECIPE = """\
 # @package _global_
@@ -26,6 +28,10 @@ router: {rules: [{name: new, when: {flag: new}, expert: support}]}
 gateway: {port: 0, health_interval_s: 0.05}
 serve: true
 """
+
+
+def test_the_command_knows_all_modes():
+    assert command.MODES == MODES
 
 
 def operate(process, capsys, *words):

@@ -157,11 +157,9 @@ def stop_without_parent(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        try:
+        with suppress(OSError):
             if os.read(0, 1):
                 return
-        except OSError:
-            pass
         loop.remove_reader(0)
         stop()
 

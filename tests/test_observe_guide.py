@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from largeforge.gateway.access import AccessLog, Exchange
+from largeforge.gateway.access import AccessLog, Exchange, RequestLog
 from largeforge.gateway.app import create_app
 from largeforge.gateway.config import GatewayFile
 from largeforge.gateway.tokens import Usage
@@ -78,6 +78,6 @@ async def test_the_line_of_the_log_has_these_fields() -> None:
         exchange.route, exchange.usage = "keyword:order", Usage(1, 1)
         exchange.first_byte_at = exchange.first_token_at = 0.0
 
-    log = AccessLog(answer, clock=lambda: 0.0, write=lambda _, fields: told.update(fields))  # type: ignore[arg-type]
+    log = AccessLog(answer, RequestLog(clock=lambda: 0.0, write=lambda _, fields: told.update(fields)))  # type: ignore[arg-type]
     await log({"type": "http", "method": "POST", "path": "/", "headers": []}, None, None)  # type: ignore[arg-type]
     assert list(shown) == ["time", "level", "logger", "message", *told]

@@ -1,7 +1,4 @@
-"""Give every request an id and every answer a log line; never a word of content.
-
-A plain ASGI wrapper: it looks at the head of the answer and at the size of its body.
-"""
+"""Give every request an id and every answer a log line; never a word of content."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -69,48 +66,25 @@ def _logged(message: str, fields: Mapping[str, Any]) -> None:
     logger.info(message, extra={"fields": fields})
 
 
-class AccessLog:
-    """Wraps the application: ids in, log lines out, through `write`."""
+class RequestLog:
+    """Begins the exchange of each request, and writes a line at its end through `write`."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        clock: Callable[[], float],
-        write: Callable[[str, Mapping[str, Any]], None] | None = None,
-    ):
-        self._app = app
+    def __init__(self, *, clock: Callable[[], float], write: Callable[[str, Mapping[str, Any]], None] | None = None):
         self._clock = clock
         self._write = write or _logged
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        exchange = scope[_KEY] = Exchange(_request_id(scope), self._clock())
-        id_header = (b"x-request-id", exchange.request_id.encode())
+    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Exchange:
+        """Return the exchange of a request that has just come."""
+        return Exchange(_request_id(headers), self._clock())
 
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.status = exchange.status or message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
-            else:
-                exchange.num_bytes += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            self._log(scope, exchange)
-
-    def _log(self, scope: Scope, exchange: Exchange) -> None:
-        if scope["path"] in _QUIET and exchange.status == 200:
+    def end(self, method: str, path: str, exchange: Exchange) -> None:
+        """Write the line of a request that is answered."""
+        if path in _QUIET and exchange.status == 200:
             return
         fields = {
             "request_id": exchange.request_id,
-            "method": scope["method"],
-            "path": scope["path"][:200],
+            "method": method,
+            "path": path[:200],
             "expert": exchange.expert,
             "model": exchange.model,
             "lock": _lock(exchange),
@@ -125,6 +99,35 @@ class AccessLog:
         if exchange.trace is not None:
             fields["trace_id"] = exchange.trace.trace_id
         self._write("request", fields)
+
+
+class AccessLog:
+    """Wraps an application: ids in, log lines out. It looks at the head of each answer and at the size of its body."""
+
+    def __init__(self, app: ASGIApp, log: RequestLog):
+        self._app = app
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = scope[_KEY] = self._log.begin(scope["headers"])
+        id_header = (b"x-request-id", exchange.request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = exchange.status or message["status"]
+                message["headers"] = [*message.get("headers", ()), id_header]
+            else:
+                exchange.num_bytes += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._log.end(scope["method"], scope["path"], exchange)
 
 
 def _of_expert(exchange: Exchange) -> dict[str, Any]:
@@ -144,8 +147,8 @@ def _lock(exchange: Exchange) -> str:
     return next((value.decode() for name, value in exchange.headers if name == b"x-largeforge-lock"), "")
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value, "ascii")
     return f"{random.getrandbits(128):032x}"

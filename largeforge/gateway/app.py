@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from largeforge.gateway import docs, tracing, websocket
-from largeforge.gateway.access import AccessLog, exchange_of
+from largeforge.gateway.access import AccessLog, RequestLog, exchange_of
 from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.bulk.service import service as bulk_service
+from largeforge.gateway.completions import Completions
 from largeforge.gateway.crew.whole import Whole
 from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.explain import PATH as ROUTE_PATH
@@ -43,6 +44,18 @@ if TYPE_CHECKING:
     from largeforge.gateway.crew.worker import Place
 
 
+class Application:
+    """The gateway as an ASGI application, and its completions for connections that need no ASGI."""
+
+    def __init__(self, app: ASGIApp, completions: Completions):
+        self._app = app
+        self.completions = completions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what ASGI asks for."""
+        await self._app(scope, receive, send)
+
+
 def create_app(
     file: GatewayFile,
     *,
@@ -52,7 +65,7 @@ def create_app(
     log: Callable[[str, Mapping[str, Any]], None] | None = None,
     admin: Admin | None = None,
     place: Place | None = None,
-) -> ASGIApp:
+) -> Application:
     """Return the gateway for a file; its connections and probes live as long as its lifespan.
 
     `log` takes a line for each request; without it the line goes to Python's logging.
@@ -68,7 +81,13 @@ def create_app(
     observer = Observer(metrics, traces, clock)
     shadows = Shadows(metrics)
     loopback = Loopback()
-    bulk = bulk_service(file.gateway, loopback, is_paused=lambda: controls.now.spares, wall_clock=wall_clock)
+    bulk = bulk_service(
+        file.gateway,
+        loopback,
+        num_others=lambda: operated.running.num_interactive,
+        is_paused=lambda: controls.now.spares,
+        wall_clock=wall_clock,
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -103,18 +122,10 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    loopback.app = bulk.around(AccessLog(_short_cut(app, proxies), clock=clock, write=log))
-    return loopback.app
-
-
-def _short_cut(app: ASGIApp, proxies: Mapping[str, Proxy]) -> ASGIApp:
-    """Return an application that answers completions itself: looking at one route after the other takes longer."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        proxy = proxies.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (proxy or app)(scope, receive, send)
-
-    return answer
+    requests = RequestLog(clock=clock, write=log)
+    loopback.app = AccessLog(app, requests)
+    by_url = {path.encode(): proxy for path, proxy in proxies.items()}
+    return Application(loopback.app, Completions(by_url, requests, live))
 
 
 def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:

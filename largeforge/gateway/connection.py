@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from largeforge.gateway.writing import Joined
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -206,7 +208,7 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.is_closed = False
         self._pool = pool
-        self._transport: asyncio.Transport
+        self._transport: Joined
         self._parser: httptools.HttpResponseParser
         self._answer: Answer | None = None
         self._head: asyncio.Future[None] | None = None
@@ -251,7 +253,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport = Joined(cast("asyncio.Transport", transport), self.loop)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from largeforge.gateway.access import exchange_of
 from largeforge.gateway.errors import ApiError, bad_request
+from largeforge.gateway.link import AsgiLink
 from largeforge.gateway.proxy import CLIENT_CLOSED
-from largeforge.gateway.request import ClientGone, Request, parse, read_body
+from largeforge.gateway.request import ClientGone, Request, parse
 from largeforge.gateway.respond import Outbox
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from largeforge.gateway.link import Headers
     from largeforge.gateway.routing import Routing
 
 PATH = "/v1/route"
@@ -41,10 +42,10 @@ class Explainer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one question."""
-        out = Outbox(send, self._clock)
-        exchange = exchange_of(scope)
+        link = AsgiLink(scope, receive, send)
+        out, exchange = Outbox(link, self._clock), link.exchange
         try:
-            request = _parse(await read_body(scope, receive, self._max_bytes), scope)
+            request = _parse(await link.body(self._max_bytes), link.headers)
             explained = await self._routing().explain(request, asks=self._asks())
             exchange.expert = explained["expert"]
             await out.whole(200, b"application/json", orjson.dumps({"object": "route", **explained}), ())
@@ -55,7 +56,7 @@ class Explainer:
         exchange.status = out.status
 
 
-def _parse(body: bytes, scope: Scope) -> Request:
+def _parse(body: bytes, headers: Headers) -> Request:
     """Return the request that is asked about: a chat when it has messages, else a completion."""
     try:
         payload = orjson.loads(body)
@@ -64,4 +65,4 @@ def _parse(body: bytes, scope: Scope) -> Request:
     if isinstance(payload, dict) and not {"messages", "prompt"} & payload.keys():
         bad_request("'messages' or 'prompt' is missing.", "messages", "missing_required_parameter")
     is_completion = isinstance(payload, dict) and "messages" not in payload
-    return parse(body, "completion" if is_completion else "chat", scope["headers"])
+    return parse(body, "completion" if is_completion else "chat", headers)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.types import Scope
-
     from largeforge.gateway.access import Exchange
+    from largeforge.gateway.link import Link
     from largeforge.gateway.metrics import Metrics
     from largeforge.gateway.pace import Pace
     from largeforge.gateway.tracing import Traces
@@ -23,11 +22,11 @@ class Observer:
         self.clock = clock
         self._traces = traces
 
-    def begin(self, scope: Scope, exchange: Exchange) -> None:
+    def begin(self, link: Link) -> None:
         """Note that a request has come."""
         self.metrics.in_flight.inc()
         if self._traces is not None:
-            exchange.trace = self._traces.begin(scope["method"], scope["path"], scope["headers"], exchange.request_id)
+            link.exchange.trace = self._traces.begin("POST", link.path, link.headers, link.exchange.request_id)
 
     def pace(self, exchange: Exchange) -> Pace:
         """Return what measures the stream that answers."""

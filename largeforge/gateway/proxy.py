@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from largeforge.gateway import deadline, tokens, tracing
-from largeforge.gateway.access import Exchange, exchange_of
 from largeforge.gateway.backend import header_value
 from largeforge.gateway.errors import ApiError, internal_error
-from largeforge.gateway.request import ClientGone, Request, parse, read_body
-from largeforge.gateway.respond import Headers, Outbox, while_wanted
+from largeforge.gateway.link import AsgiLink
+from largeforge.gateway.request import ClientGone, Request, parse
+from largeforge.gateway.respond import Outbox, while_wanted
 from largeforge.gateway.routing import Route
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from largeforge.gateway.access import Exchange
     from largeforge.gateway.admin.controls import Controls
     from largeforge.gateway.backend import Replica
     from largeforge.gateway.dispatch import Answering
     from largeforge.gateway.kinds import Kind
+    from largeforge.gateway.link import Headers, Link
     from largeforge.gateway.live import Generation, Live
     from largeforge.gateway.observer import Observer
     from largeforge.gateway.pace import Pace
@@ -60,7 +62,7 @@ class _Call:
 
 
 class Proxy:
-    """The ASGI endpoint of one kind of completion."""
+    """What answers one kind of completion; also an ASGI endpoint."""
 
     def __init__(
         self,
@@ -80,16 +82,20 @@ class Proxy:
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; whatever happens is an answer, a log line and a count."""
-        exchange = exchange_of(scope)
-        out = Outbox(send, self._observer.clock)
-        self._observer.begin(scope, exchange)
+        """Answer one request that came over ASGI."""
+        await self.answer(AsgiLink(scope, receive, send))
+
+    async def answer(self, link: Link) -> None:
+        """Answer one request in the present task; whatever happens is an answer and a count."""
+        exchange = link.exchange
+        out = Outbox(link, self._observer.clock)
+        self._observer.begin(link)
         task = asyncio.current_task(self._live.loop)
         assert task is not None
-        self._running.begin(task, exchange, scope["headers"], out)
+        self._running.begin(task, link, out)
         try:
-            self._controls.refuse(scope["headers"])
-            await self._handle(task, scope, receive, exchange, out)
+            self._controls.refuse(link.headers)
+            await self._handle(task, link, out)
         except ApiError as error:
             await _fail(error, exchange, out)
         except ClientGone:
@@ -106,15 +112,13 @@ class Proxy:
             exchange.first_byte_at = out.first_byte_at
             self._observer.end(exchange)
 
-    async def _handle(
-        self, task: asyncio.Task[Any], scope: Scope, receive: Receive, exchange: Exchange, out: Outbox
-    ) -> None:
-        now = self._live.now
+    async def _handle(self, task: asyncio.Task[Any], link: Link, out: Outbox) -> None:
+        now, exchange = self._live.now, link.exchange
         max_bytes = int(now.file.gateway.max_body_mib * 2**20)
-        request = parse(await read_body(scope, receive, max_bytes), self._kind, scope["headers"])
+        request = parse(await link.body(max_bytes), self._kind, link.headers)
         state = self._controls.now
         route = now.tasks.route(request) or await now.routing.route(request, asks=state.mode != "degraded")
-        call = _Call(now, request, route, exchange, out, _upstream_head(scope, exchange))
+        call = _Call(now, request, route, exchange, out, _upstream_head(link.headers, exchange))
         if route.shadow and not state.spares and route.shadow not in state.experts:
             self._shadows.begin(now, route.shadow, request, call.upstream_head, exchange)
         longest_s = now.file.gateway.request_timeout_s
@@ -123,7 +127,7 @@ class Proxy:
             call.gives_up_at = time.monotonic() + limit_s
         work = self._answer(call)
         try:
-            await while_wanted(work, receive=receive, worker=task, loop=self._live.loop, limit_s=limit_s)
+            await while_wanted(work, link=link, worker=task, loop=self._live.loop, limit_s=limit_s)
         except TimeoutError:
             message = f"Expert '{exchange.expert}' did not finish its answer within {limit_s:g} s."
             raise ApiError(504, message, code="timeout") from None
@@ -232,17 +236,17 @@ async def _fail(error: ApiError, exchange: Exchange, out: Outbox) -> None:
     await out.error(error, exchange.headers)
 
 
-def _upstream_head(scope: Scope, exchange: Exchange) -> bytes:
+def _upstream_head(headers: Headers, exchange: Exchange) -> bytes:
     """Return the few headers that an upstream may see; credentials and hop-by-hop headers never do."""
     lines = [b"x-request-id: %b\r\n" % exchange.request_id.encode()]
-    given = dict(reversed(scope["headers"]))  # of several with one name the first, as everywhere
+    given = dict(reversed(headers))  # of several with one name the first, as everywhere
     lines.append(b"content-type: %b\r\n" % given.get(b"content-type", b"application/json"))
     if accept := given.get(b"accept"):
         lines.append(b"accept: %b\r\n" % accept)
     if timeout := given.get(deadline.HEADER):
         lines.append(b"%b: %b\r\n" % (deadline.HEADER, timeout))
     if exchange.trace is None:
-        lines.append(tracing.passed_on(scope["headers"]))
+        lines.append(tracing.passed_on(headers))
     return b"".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Send one answer over ASGI: JSON at once or a stream piece by piece, and errors in either.
+"""Send one answer over its link: JSON at once or a stream piece by piece, and errors in either.
 
 An error before the first byte is a JSON answer with its status; after it, the stream ends with
 an event that carries the error, so that the client neither hangs nor takes it for complete.
@@ -16,11 +16,8 @@ from largeforge.gateway.request import ClientGone
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from starlette.types import Receive, Send
-
     from largeforge.gateway.errors import ApiError
-
-Headers = list[tuple[bytes, bytes]]
+    from largeforge.gateway.link import Headers, Link
 
 _EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -28,8 +25,8 @@ _EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream; charset=utf-8")
 class Outbox:
     """The answer to one request."""
 
-    def __init__(self, send: Send, clock: Callable[[], float]):
-        self._send = send
+    def __init__(self, link: Link, clock: Callable[[], float]):
+        self._link = link
         self._clock = clock
         self._is_finished = False
         self.status = 0
@@ -51,7 +48,7 @@ class Outbox:
 
     async def chunk(self, data: bytes) -> None:
         """Send a part of a stream."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._link.piece(data, is_last=False)
 
     async def end(self, data: bytes = b"") -> None:
         """End a stream."""
@@ -71,17 +68,17 @@ class Outbox:
     async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
         self.first_byte_at = self._clock()
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._link.start(status, headers)
 
     async def _finish(self, body: bytes) -> None:
         self._is_finished = True
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._link.piece(body, is_last=True)
 
 
 async def while_wanted(
     work: Coroutine[Any, Any, None],
     *,
-    receive: Receive,
+    link: Link,
     worker: asyncio.Task[Any],
     loop: asyncio.AbstractEventLoop,
     limit_s: float,
@@ -93,14 +90,14 @@ async def while_wanted(
     """
     why: type[Exception] | None = None
 
-    def end(reason: type[Exception]) -> None:
+    def end(reason: type[Exception] = ClientGone) -> None:
         nonlocal why
         if why is None:
             why = reason
             worker.cancel()
 
     timer = loop.call_later(limit_s, end, TimeoutError)
-    watching = loop.create_task(_watch(receive, end))
+    link.watch(end)
     try:
         await work
     except asyncio.CancelledError:
@@ -109,10 +106,4 @@ async def while_wanted(
         raise
     finally:
         timer.cancel()
-        watching.cancel()
-
-
-async def _watch(receive: Receive, end: Callable[[type[Exception]], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    end(ClientGone)
+        link.unwatch()

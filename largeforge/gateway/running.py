@@ -15,33 +15,38 @@ if TYPE_CHECKING:
     from largeforge.gateway.admin.controls import Document
     from largeforge.gateway.admin.state import State
     from largeforge.gateway.errors import ApiError
-    from largeforge.gateway.respond import Headers, Outbox
+    from largeforge.gateway.link import Link
+    from largeforge.gateway.respond import Outbox
 
 
 class Running:
     """All answers in progress, each with the task that gives it."""
 
     def __init__(self) -> None:
-        self._answers: dict[asyncio.Task[object], tuple[Exchange, Sequence[tuple[bytes, bytes]], Outbox]] = {}
+        self._answers: dict[asyncio.Task[object], tuple[Link, Outbox]] = {}
+        self.num_interactive = 0
+        """Those that somebody waits for: all but the lines of batches."""
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def begin(self, task: asyncio.Task[object], exchange: Exchange, headers: Headers, out: Outbox) -> None:
+    def begin(self, task: asyncio.Task[object], link: Link, out: Outbox) -> None:
         """Note that a task answers."""
-        self._answers[task] = (exchange, headers, out)
+        self._answers[task] = (link, out)
+        self.num_interactive += link.is_interactive
 
     def end(self, task: asyncio.Task[object]) -> None:
         """Note that a task has answered."""
-        del self._answers[task]
+        link, _ = self._answers.pop(task)
+        self.num_interactive -= link.is_interactive
 
     def obey(self, document: Document) -> None:
         """Break off the answers of who has just been isolated; each ends with the error that says so."""
         state = document.state
         if not state.is_emergency:
             return
-        for task, (exchange, headers, out) in self._answers.items():
-            if out.refusal is None and (error := _refusal(state, exchange, headers)):
+        for task, (link, out) in self._answers.items():
+            if out.refusal is None and (error := _refusal(state, link.exchange, link.headers)):
                 out.refusal = error
                 task.cancel()
 

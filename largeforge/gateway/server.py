@@ -57,12 +57,14 @@ def serve(file: GatewayFile, admin: Admin, *, place: Place | None = None, on_lis
 
 
 def _server(file: GatewayFile, admin: Admin, place: Place | None, *, on_started: Callable[[], None]) -> Server:
+    log = Lines(sys.stderr.fileno(), "largeforge.gateway.access")
+    app = create_app(file, log=log, admin=admin, place=place)
     config = uvicorn.Config(
-        create_app(file, log=Lines(sys.stderr.fileno(), "largeforge.gateway.access"), admin=admin, place=place),
+        app,
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=int(file.gateway.max_body_mib * 2**20) + WS_SPARE_BYTES,
-        http=cast("type[asyncio.Protocol]", clients.protocol(clients.most_connections())),
+        http=cast("type[asyncio.Protocol]", clients.protocol(clients.most_connections(), app.completions)),
         access_log=False,
         log_config=None,
         proxy_headers=False,

@@ -19,8 +19,9 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from largeforge.gateway import clients
 from largeforge.gateway.admin.service import Admin
-from largeforge.gateway.app import create_app
+from largeforge.gateway.app import Application, create_app
 from largeforge.gateway.config import GatewayFile
 from tests.gateway import fake_answers
 from tests.gateway.processes import process, start  # noqa: F401 - fixtures
@@ -43,8 +44,12 @@ def _sockets(socket_enabled: None) -> None:
 class Server(uvicorn.Server):
     """uvicorn in this event loop or thread, leaving signals alone and saying when it serves."""
 
-    def __init__(self, app: Any):
-        super().__init__(uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=5))
+    def __init__(self, app: Any, most: int = 1000):
+        http: Any = clients.protocol(most, app.completions) if isinstance(app, Application) else "auto"
+        config = uvicorn.Config(
+            app, http=http, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=5, proxy_headers=False
+        )
+        super().__init__(config)
         self.serving = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

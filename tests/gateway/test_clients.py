@@ -12,8 +12,9 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from largeforge.gateway import clients
 from largeforge.gateway.app import create_app
+from largeforge.gateway.clients import client as client_module
+from largeforge.gateway.clients import room
 from tests.gateway.conftest import FakeVllm, Running, Server, gateway_file, listen, serve
 from tests.gateway.raw import rest
 
@@ -26,8 +27,7 @@ async def gateway() -> AsyncIterator[Running]:
     expert = await serve(FakeVllm().app)
     app = create_app(gateway_file({"general": expert.url}), registry=CollectorRegistry())
     listener, url = listen()
-    server = Server(app)
-    server.config.http = clients.protocol(MOST)  # type: ignore[assignment]
+    server = Server(app, MOST)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await asyncio.to_thread(server.serving.wait)
     yield Running(server, task, url)
@@ -86,7 +86,7 @@ async def test_more_connections_than_there_is_room_for_do_not_stop_service(gatew
     ids=["silence", "half a head", "half a body"],
 )
 async def test_what_does_not_come_in_time_is_not_waited_for(gateway, monkeypatch, limit, sent, answer):
-    monkeypatch.setattr(clients, limit, 0.1)
+    monkeypatch.setattr(client_module, limit, 0.1)
     with connect(gateway) as client:
         client.sendall(sent)
         assert (await said(client)).startswith(answer)
@@ -94,7 +94,7 @@ async def test_what_does_not_come_in_time_is_not_waited_for(gateway, monkeypatch
 
 
 async def test_a_connection_serves_on_after_its_first_request(gateway, monkeypatch):
-    monkeypatch.setattr(clients, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(client_module, "BODY_TIMEOUT_S", 0.2)
     async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
         for _ in range(3):
             assert (await client.get("/v1/models")).status_code == 200
@@ -142,7 +142,7 @@ async def test_websockets_that_ask_for_nothing_leave_room_for_others(gateway):
 
 
 async def test_a_body_that_was_answered_before_its_end_is_not_read_for_long(gateway, monkeypatch):
-    monkeypatch.setattr(clients, "REST_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client_module, "REST_TIMEOUT_S", 0.1)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n"
     with connect(gateway) as client:
         client.sendall(head + b"x" * 1000)
@@ -159,7 +159,7 @@ async def test_the_rest_of_an_answered_body_may_come_and_the_connection_serves_o
 
 
 async def test_bodies_that_never_end_hold_only_so_much_together(gateway, monkeypatch):
-    monkeypatch.setattr(clients, "MOST_HELD_BYTES", 1_000_000)
+    monkeypatch.setattr(room, "MOST_HELD_BYTES", 1_000_000)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n"
     held = []
     for _ in range(20):
@@ -175,4 +175,4 @@ async def test_bodies_that_never_end_hold_only_so_much_together(gateway, monkeyp
 
 
 def test_the_limit_of_open_files_leaves_room_for_servers():
-    assert clients.most_connections() >= 64
+    assert room.most_connections() >= 64

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,33 +28,11 @@ def chopped(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(ends)] or [data]
 
 
-class Wire:
-    """A transport that goes nowhere."""
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def writelines(self, parts: tuple[bytes, ...]) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        pass
-
-
 async def received(pieces: list[bytes], *, closes: bool) -> tuple[int, dict[bytes, bytes], bytes, bool]:
     """Return status, headers and body of what came over a connection, and whether that is kept for the next."""
     pool = Pool("http://127.0.0.1:1", connect_timeout_s=1)
     connection = _Connection(pool, asyncio.get_running_loop())
-    connection.connection_made(Wire())  # type: ignore[arg-type]
+    connection.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))  # it goes nowhere
     asking = asyncio.create_task(connection.exchange(b"POST / HTTP/1.1\r\n\r\n", b""))
     await asyncio.sleep(0)
     for piece in pieces:

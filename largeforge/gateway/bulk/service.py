@@ -15,7 +15,7 @@ from largeforge.gateway.bulk.batch_pages import BatchPages
 from largeforge.gateway.bulk.database import Database
 from largeforge.gateway.bulk.file_pages import FilePages
 from largeforge.gateway.bulk.run import Run
-from largeforge.gateway.bulk.slots import Interactive, Slots
+from largeforge.gateway.bulk.slots import Slots
 from largeforge.gateway.bulk.worker import Worker
 from largeforge.gateway.endpoint import Endpoint
 from largeforge.gateway.errors import ApiError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp
 
     from largeforge.gateway.bulk.batches import Batch
     from largeforge.gateway.loopback import Loopback
@@ -42,17 +41,23 @@ class Service(Protocol):
     def running(self) -> AbstractAsyncContextManager[object]:
         """Work while the context is entered."""
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """Return the whole application in a wrapper that the work needs."""
-
 
 def service(
-    settings: Gateway, loopback: Loopback, *, is_paused: Callable[[], bool], wall_clock: Callable[[], float]
+    settings: Gateway,
+    loopback: Loopback,
+    *,
+    num_others: Callable[[], int],
+    is_paused: Callable[[], bool],
+    wall_clock: Callable[[], float],
 ) -> Service:
-    """Return the files and batches that a gateway's settings ask for; batches rest while it is paused."""
+    """Return the files and batches that a gateway's settings ask for.
+
+    Batches yield to the requests of others, of which `num_others` are running, and rest while they are paused.
+    """
     if not settings.batches.folder:
         return Off()
-    return Bulk(settings, loopback, is_paused=is_paused, wall_clock=wall_clock)
+    slots = Slots(settings.batches.concurrency, num_others, is_paused)
+    return Bulk(settings, loopback, slots, wall_clock=wall_clock)
 
 
 class Off:
@@ -67,10 +72,6 @@ class Off:
         """Do nothing."""
         return contextlib.nullcontext()
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """Return the application."""
-        return app
-
     async def _refuse(self, _: Request) -> Response:
         message = "This gateway keeps no files and runs no batches; gateway.batches.folder would say where."
         raise ApiError(404, message, code="batches_off")
@@ -79,16 +80,13 @@ class Off:
 class Bulk:
     """Files and batches in a folder."""
 
-    def __init__(
-        self, settings: Gateway, loopback: Loopback, *, is_paused: Callable[[], bool], wall_clock: Callable[[], float]
-    ):
+    def __init__(self, settings: Gateway, loopback: Loopback, slots: Slots, *, wall_clock: Callable[[], float]):
         self._settings = settings
         self._folder = Path(settings.batches.folder).expanduser()
         self._database = Database(self._folder / "bulk.sqlite")
         self._answer = answering.through(loopback)
         self._wall_clock = wall_clock
-        self._interactive: Interactive | None = None
-        self._slots = Slots(settings.batches.concurrency, self._num_others, is_paused)
+        self._slots = slots
         self._worker = Worker(
             self._database,
             self._folder,
@@ -117,14 +115,6 @@ class Bulk:
             with contextlib.suppress(asyncio.CancelledError):
                 await working
             await self._database.close()
-
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """Return the application in a wrapper that counts the requests which batches yield to."""
-        self._interactive = Interactive(app)
-        return self._interactive
-
-    def _num_others(self) -> int:
-        return self._interactive.running if self._interactive else 0
 
     def _make_folders(self) -> None:
         try:

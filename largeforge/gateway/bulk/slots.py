@@ -9,35 +9,11 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from largeforge.gateway.kinds import PATHS
-from largeforge.gateway.loopback import SOURCE
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
 LOOK_AGAIN_S = 0.05
 """How often a line that yields looks whether the others have gone."""
-
-
-class Interactive:
-    """Counts the requests that people wait for: all that experts answer but the lines of batches."""
-
-    def __init__(self, app: ASGIApp):
-        self._app = app
-        self.running = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http" or scope["path"] not in PATHS or scope.get(SOURCE) == "batch":
-            await self._app(scope, receive, send)
-            return
-        self.running += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self.running -= 1
 
 
 class Slots:

@@ -8,19 +8,21 @@ longest gives way. What is no HTTP/1.1 is refused with 400, after the answers th
 from __future__ import annotations
 
 import asyncio
-import resource
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from largeforge.gateway import heads
+from largeforge.gateway.clients.direct import Direct
 from largeforge.gateway.errors import ApiError
+from largeforge.gateway.writing import Joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
+
+    from largeforge.gateway.clients.room import Room
 
 Part = Literal["idle", "head", "body", "rest"]
 
@@ -32,69 +34,27 @@ REST_TIMEOUT_S = 5.0
 """How long it may go on to send a body that was answered before its end, such as one that is too large."""
 MOST_QUIET_BYTES = heads.MOST_BYTES
 """Most bytes that may come without ending the head, or within a body without being any of it."""
-MOST_HELD_BYTES = 512 * 2**20
-"""Bytes of unfinished bodies that all clients together may hold."""
 MOST_PIPELINED = 64
 """Requests that a client may send before the first is answered."""
-SPARE_DESCRIPTORS = 512
-"""File descriptors that are kept free of clients: for servers, files and logs."""
-TO_THE_DISK = "/v1/files"
+TO_THE_DISK = b"/v1/files"
 """The path whose bodies are not held in memory."""
-
-
-def most_connections() -> int:
-    """Return how many clients may be connected, after raising the limit on open files as far as the system allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    open_files = hard if hard != resource.RLIM_INFINITY else 2**20
-    return max(64, open_files // 2 if open_files < 2 * SPARE_DESCRIPTORS else open_files - SPARE_DESCRIPTORS)
-
-
-@dataclass
-class _Room:
-    """What all clients share."""
-
-    most: int
-    """Connections at once."""
-    waiting: dict[ClientConnection, None] = field(default_factory=dict)
-    """Those whose request has not come, the longest first."""
-    holding: dict[ClientConnection, int] = field(default_factory=dict)
-    """Bytes of unfinished bodies, the longest first."""
-    num_held: int = 0
-
-    def hold(self, client: ClientConnection, num_bytes: int) -> None:
-        """Note what a client holds; who has held something for the longest goes when it is too much together."""
-        self.num_held += num_bytes - self.holding.get(client, 0)
-        if num_bytes:
-            self.holding[client] = num_bytes
-        else:
-            self.holding.pop(client, None)
-        if self.num_held > MOST_HELD_BYTES:
-            next(iter(self.holding)).transport.abort()
-
-
-def protocol(most: int) -> Callable[..., asyncio.Protocol]:
-    """Return what makes the protocol of each connection, of which there are at most so many."""
-    room = _Room(most)
-
-    def make(*arguments: Any, **keywords: Any) -> asyncio.Protocol:
-        return ClientConnection(room, *arguments, **keywords)
-
-    return make
 
 
 class _Rest:
     """Takes the body of a request that asks for another protocol and does not get it."""
 
-    def __init__(self, client: ClientConnection):
+    def __init__(self, client: Client):
         self.on_body = client.on_body
         self.on_message_complete = client.on_message_complete
 
 
-class ClientConnection(HttpToolsProtocol):
+class Client(HttpToolsProtocol):
     """One client."""
 
-    def __init__(self, room: _Room, *arguments: Any, **keywords: Any):
+    cycle: Any
+    """The request that came last, uvicorn's or ours."""
+
+    def __init__(self, room: Room, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
         self._room = room
         self._quiet_bytes = 0
@@ -108,32 +68,40 @@ class ClientConnection(HttpToolsProtocol):
         self._timed: Part = "idle"
         """The part that the timer is for."""
         self._timer: asyncio.TimerHandle | None = None
+        self._direct: Direct | None = None
+        """The request that is read or answered without ASGI."""
         self._fault = ""
         """Why a request was refused by us rather than by the parser."""
         self._is_broken = False
         """Whether nothing more is read: the answers that are under way are the last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; when there are too many, the one that waits longest has to go."""
-        super().connection_made(transport)  # type: ignore[arg-type]
-        if len(self.connections) > self._room.most and self._room.waiting:
-            next(iter(self._room.waiting)).transport.abort()
-        self._room.waiting[self] = None
+        """Begin."""
+        super().connection_made(cast("asyncio.Transport", Joined(cast("asyncio.Transport", transport), self.loop)))
+        self._room.enter(self, len(self.connections))
         self._time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._part = "idle"
         self._time()
-        self._room.waiting.pop(self, None)
-        self._room.hold(self, 0)
+        self._room.leave(self)
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.lose_client()
+        if self.cycle is direct:
+            self.cycle = None
         super().connection_lost(exc)
+
+    def close_if_idle(self) -> None:
+        """Close a connection that has brought no request for a long time."""
+        if self._part == "idle":
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is a head without an end; most requests come whole, and need no timer."""
         if self._is_broken:
             return
-        self._unset_keepalive_if_required()
         before = self._all_body_bytes
         if not self._feed(data):
             return
@@ -144,7 +112,7 @@ class ClientConnection(HttpToolsProtocol):
             if self._quiet_bytes > MOST_QUIET_BYTES:
                 self._refuse(431)
                 return
-            if self._part == "body" and self.scope["path"] != TO_THE_DISK:
+            if self._part == "body" and self.url != TO_THE_DISK:
                 self._room.hold(self, self._body_bytes)
         if self._part != self._timed:
             self._time()
@@ -154,39 +122,73 @@ class ClientConnection(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_PIPELINED:
             self._give_up(f"More than {MOST_PIPELINED} requests were sent before the first was answered.")
         self._part, self._quiet_bytes, self._body_bytes = "head", 0, 0
-        super().on_message_begin()
+        self.url, self.headers = b"", []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; those that follow a body change nothing."""
         if self._part == "head":
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Wait for the body."""
-        if fault := heads.fault(self.headers, self.parser.get_http_version()):
+        version = self.parser.get_http_version()
+        if fault := heads.fault(self.headers, version):
             self._give_up(fault)
         self._part = "body"
+        direct = self._direct_way(dict(self.headers)) if version == "1.1" else None
+        if direct is None:
+            self._go_by_asgi()
+        else:
+            self._direct = self.cycle = direct
+
+    def _direct_way(self, headers: Mapping[bytes, bytes]) -> Direct | None:
+        """Return how a request is answered without ASGI, None where it is none that can be."""
+        completions, before = self._room.completions, self.cycle
+        proxy = completions.proxies.get(self.url) if completions is not None else None
+        if completions is None or proxy is None or self.parser.get_method() != b"POST" or b"expect" in headers:
+            return None
+        if self.parser.should_upgrade() or not (before is None or before.response_complete):
+            return None
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or not 0 < int(length) <= completions.max_bytes:
+            return None
+        return Direct(self, proxy, completions, keep_alive=self.parser.should_keep_alive())
+
+    def _go_by_asgi(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        for name, value in headers:
+            super().on_header(name, value)
+        self.url = url
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body_bytes += len(body)
         self._all_body_bytes += len(body)
-        super().on_body(body)
+        if self._direct is not None and self.cycle is self._direct:
+            self._direct.take(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for nothing any more: what takes time now is the answer."""
+        if self._direct is not None and self.cycle is self._direct:
+            self._end_of_request()
+            self._direct.answer()
+            return
         if self._ignores_upgrade() and heads.framing(self.headers):
             return  # the parser takes the body for the other protocol
-        if self._part != "rest":
-            self._room.waiting.pop(self, None)
-        self._part = "idle"
-        if self._body_bytes:
-            self._room.hold(self, 0)
+        self._end_of_request()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; how long it may take is uvicorn's to say."""
+        """Go on with a request that has come already, or wait for the next; how long, is the room's to say."""
+        if self._direct is not None:
+            if self.cycle is self._direct:
+                self.cycle = None
+            self._direct = None
+        self.server_state.total_requests += 1
         if self._is_broken and not self.pipeline:
             self.transport.close()
             return
@@ -195,8 +197,20 @@ class ClientConnection(HttpToolsProtocol):
             self._room.hold(self, 0)
             self._time()
         elif self._part == "idle":
-            self._room.waiting[self] = None
-        super().on_response_complete()
+            self._room.wait(self)
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def _end_of_request(self) -> None:
+        if self._part != "rest":
+            self._room.wait_no_more(self)
+        self._part = "idle"
+        if self in self._room.holding:
+            self._room.hold(self, 0)
 
     def _feed(self, data: bytes) -> bool:
         """Parse what came; return whether the connection goes on as it was."""
@@ -215,7 +229,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, unless half of all carry WebSockets: those need not ask for anything, ever."""
-        if 2 * sum(type(other) is not ClientConnection for other in self.connections) < self._room.most:
+        if 2 * sum(type(other) is not Client for other in self.connections) < self._room.most:
             super().handle_websocket_upgrade()
             return
         error = ApiError(503, "There are too many WebSockets.", code="overloaded", retry_after_s=1)

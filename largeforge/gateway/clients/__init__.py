@@ -1,0 +1,29 @@
+"""The connections of clients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from largeforge.gateway.clients.client import Client
+from largeforge.gateway.clients.room import Room, most_connections
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from largeforge.gateway.completions import Completions
+
+__all__ = ["most_connections", "protocol"]
+
+
+def protocol(most: int, completions: Completions | None = None) -> Callable[..., asyncio.Protocol]:
+    """Return what makes the protocol of each connection for uvicorn, of which there are at most so many.
+
+    With `completions` those are answered without ASGI.
+    """
+    room = Room(most, completions)
+
+    def make(*arguments: Any, **keywords: Any) -> asyncio.Protocol:
+        return Client(room, *arguments, **keywords)
+
+    return make

@@ -1,0 +1,150 @@
+"""A completion that goes from its client's connection to the proxy and back, without ASGI between.
+
+It stands where uvicorn has its cycle of one request and one answer, and looks like one to uvicorn. Only plain requests
+take this way: of HTTP/1.1, with a length that is small enough, whole before the answer begins.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from largeforge.gateway.request import ClientGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from largeforge.gateway.clients.client import Client
+    from largeforge.gateway.completions import Completions
+    from largeforge.gateway.link import Headers
+    from largeforge.gateway.proxy import Proxy
+
+logger = logging.getLogger(__name__)
+
+LONG_BYTES = 16_384
+"""Pieces from this size on are not copied to go out in one piece with what stands around them."""
+
+
+class Direct:
+    """One request and its answer; a link for the proxy."""
+
+    is_interactive = True
+
+    def __init__(self, client: Client, proxy: Proxy, completions: Completions, *, keep_alive: bool):
+        self.path = client.url.decode("ascii")
+        self.headers: Headers = client.headers
+        self.exchange = completions.log.begin(client.headers)
+        # What uvicorn reads and sets.
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
+
+        self._client = client
+        self._proxy = proxy
+        self._log = completions.log
+        self._body: bytes | bytearray = b""
+        self._head = b""
+        """Head of the answer until its first piece goes."""
+        self._is_chunked = True
+        self._is_gone = False
+        self._gone: Callable[[], None] | None = None
+
+    def take(self, piece: bytes) -> None:
+        """Add to the body."""
+        if not self._body:
+            self._body = piece
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)  # and no list: see `request.read_body`
+        self._body += piece
+
+    def answer(self) -> None:
+        """Begin to answer: the body is whole, or the client has gone."""
+        self.more_body = False
+        task = self._client.loop.create_task(self._answer())
+        self._client.tasks.add(task)
+        task.add_done_callback(self._client.tasks.discard)
+
+    def lose_client(self) -> None:
+        """Tell who answers that the client has gone, or have that noted where nobody answers yet."""
+        self._is_gone = True
+        if self.more_body:
+            self.answer()
+        elif self._gone is not None:
+            self._gone()
+
+    async def body(self, max_bytes: int) -> bytes:
+        """Return the body; raises ClientGone when the client left before it was whole."""
+        if self._is_gone:
+            raise ClientGone
+        return bytes(self._body)
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Have `gone` called once the client has gone away, even if it has already."""
+        if self._is_gone:
+            gone()
+        self._gone = gone
+
+    def unwatch(self) -> None:
+        """Call nobody any more."""
+        self._gone = None
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Keep the head of the answer, which goes with its first piece."""
+        self.response_started = True
+        lines = [STATUS_LINE[status]]
+        for name, value in headers:
+            if name == b"content-length":
+                self._is_chunked = False
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"x-request-id: %b\r\n" % self.exchange.request_id.encode())
+        if self._is_chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
+        if self._head.count(b"\n") != 3 + len(headers) + self._is_chunked + (not self.keep_alive):
+            raise ValueError("a header of the answer has more than one line")
+
+    async def piece(self, data: bytes, *, is_last: bool) -> None:
+        """Write a part of the body, once the client has taken enough of those before."""
+        flow = self._client.flow
+        if flow.write_paused and not self._is_gone:
+            await flow.drain()
+        if self._is_gone:
+            return
+        self.exchange.num_bytes += len(data)
+        pieces = [self._head] if self._head else []
+        self._head = b""
+        if not self._is_chunked:
+            pieces.append(data)
+        elif data:
+            pieces += (b"%x\r\n" % len(data), data, b"\r\n")
+        if is_last and self._is_chunked:
+            pieces.append(b"0\r\n\r\n")
+        if len(data) < LONG_BYTES:
+            self._client.transport.write(b"".join(pieces))
+        else:
+            self._client.transport.writelines(pieces)
+        if is_last:
+            self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive:
+            self._client.transport.close()
+        self._client.on_response_complete()
+
+    async def _answer(self) -> None:
+        try:
+            await self._proxy.answer(self)
+        except Exception:
+            logger.exception("request %s was not answered", self.exchange.request_id)
+        finally:
+            self._log.end("POST", self.path, self.exchange)
+            if not self.response_complete:
+                self._client.transport.abort()

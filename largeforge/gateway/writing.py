@@ -13,13 +13,15 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = WeakKeyDictionary()
 
 
-class _Turn:
+class Turn:
     """What waits for the end of the present turn of an event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
+        self.num_answers = 0
+        """Answers in progress; what there is to say for the only one need not wait."""
         self._loop = loop
         self._waiting: list[Joined] = []
 
@@ -38,15 +40,15 @@ class Joined:
     """A transport whose writes wait for the end of the turn; closing it lets them out, aborting it does not."""
 
     __slots__ = (
-        "_pieces", "_transport", "_turn", "abort", "get_extra_info", "is_closing", "pause_reading", "resume_reading",
-        "set_protocol",
+        "_pieces", "_transport", "abort", "get_extra_info", "is_closing", "pause_reading", "resume_reading",
+        "set_protocol", "turn",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
         turn = _turns.get(loop)
         if turn is None:
-            turn = _turns[loop] = _Turn(loop)
-        self._turn = turn
+            turn = _turns[loop] = Turn(loop)
+        self.turn = turn
         self._transport = transport
         self._pieces: list[bytes] = []
         self.abort = transport.abort
@@ -59,13 +61,19 @@ class Joined:
     def write(self, data: bytes) -> None:
         """Write later."""
         if not self._pieces:
-            self._turn.add(self)
+            if self.turn.num_answers == 1:
+                self._transport.write(data)
+                return
+            self.turn.add(self)
         self._pieces.append(data)
 
     def writelines(self, pieces: Iterable[bytes]) -> None:
         """Write several pieces later."""
         if not self._pieces:
-            self._turn.add(self)
+            if self.turn.num_answers == 1:
+                self._transport.writelines(pieces)
+                return
+            self.turn.add(self)
         self._pieces.extend(pieces)
 
     def flush(self) -> None:

@@ -53,6 +53,8 @@ class Client(HttpToolsProtocol):
 
     cycle: Any
     """The request that came last, uvicorn's or ours."""
+    transport: Any
+    """Joined with all others."""
 
     def __init__(self, room: Room, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)

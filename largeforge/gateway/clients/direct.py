@@ -64,6 +64,7 @@ class Direct:
     def answer(self) -> None:
         """Begin to answer: the body is whole, or the client has gone."""
         self.more_body = False
+        self._client.transport.turn.num_answers += 1
         task = self._client.loop.create_task(self._answer())
         self._client.tasks.add(task)
         task.add_done_callback(self._client.tasks.discard)
@@ -145,6 +146,7 @@ class Direct:
         except Exception:
             logger.exception("request %s was not answered", self.exchange.request_id)
         finally:
+            self._client.transport.turn.num_answers -= 1
             self._log.end("POST", self.path, self.exchange)
             if not self.response_complete:
                 self._client.transport.abort()

@@ -8,8 +8,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from largeforge.gateway.heads import by_name
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +34,8 @@ class Exchange:
     expert: str = ""
     model: str = ""
     """Reference of the model that answers."""
+    lock: str = ""
+    """Digest of the lock of the run that made it."""
     route: str = ""
     """Why that expert."""
     fallback: str = ""
@@ -73,9 +77,9 @@ class RequestLog:
         self._clock = clock
         self._write = write or _logged
 
-    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Exchange:
-        """Return the exchange of a request that has just come."""
-        return Exchange(_request_id(headers), self._clock())
+    def begin(self, given: Mapping[bytes, bytes]) -> Exchange:
+        """Return the exchange of a request that has just come with these headers."""
+        return Exchange(_request_id(given), self._clock())
 
     def end(self, method: str, path: str, exchange: Exchange) -> None:
         """Write the line of a request that is answered."""
@@ -87,13 +91,13 @@ class RequestLog:
             "path": path[:200],
             "expert": exchange.expert,
             "model": exchange.model,
-            "lock": _lock(exchange),
+            "lock": exchange.lock,
             "status": exchange.status,
             "duration_ms": round((self._clock() - exchange.started) * 1000, 3),
             "bytes": exchange.num_bytes,
         }
         if exchange.route:
-            fields |= _of_expert(exchange)
+            _add_expert(fields, exchange)
         if exchange.error:
             fields["error"] = exchange.error
         if exchange.trace is not None:
@@ -113,7 +117,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = scope[_KEY] = self._log.begin(scope["headers"])
+        exchange = scope[_KEY] = self._log.begin(by_name(scope["headers"]))
         id_header = (b"x-request-id", exchange.request_id.encode())
 
         async def send_with_id(message: Message) -> None:
@@ -130,25 +134,23 @@ class AccessLog:
             self._log.end(scope["method"], scope["path"], exchange)
 
 
-def _of_expert(exchange: Exchange) -> dict[str, Any]:
-    """Return the fields of a request that was sent to an expert."""
-    fields: dict[str, Any] = {"route": exchange.route, "replica": exchange.replica, "attempts": exchange.attempts}
+def _add_expert(fields: dict[str, Any], exchange: Exchange) -> None:
+    """Add the fields of a request that was sent to an expert."""
+    fields["route"] = exchange.route
+    fields["replica"] = exchange.replica
+    fields["attempts"] = exchange.attempts
     if exchange.fallback:
         fields["fallback"] = exchange.fallback
-    for name, at in (("first_byte_ms", exchange.first_byte_at), ("first_token_ms", exchange.first_token_at)):
-        if at is not None:
-            fields[name] = round((at - exchange.started) * 1000, 3)
+    if exchange.first_byte_at is not None:
+        fields["first_byte_ms"] = round((exchange.first_byte_at - exchange.started) * 1000, 3)
+    if exchange.first_token_at is not None:
+        fields["first_token_ms"] = round((exchange.first_token_at - exchange.started) * 1000, 3)
     if (usage := exchange.usage) is not None:
         fields["prompt_tokens"], fields["completion_tokens"] = usage
-    return fields
 
 
-def _lock(exchange: Exchange) -> str:
-    return next((value.decode() for name, value in exchange.headers if name == b"x-largeforge-lock"), "")
-
-
-def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    for name, value in headers:
-        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-            return str(value, "ascii")
+def _request_id(given: Mapping[bytes, bytes]) -> str:
+    value = given.get(b"x-request-id")
+    if value is not None and _SANE_ID.fullmatch(value):
+        return str(value, "ascii")
     return f"{random.getrandbits(128):032x}"

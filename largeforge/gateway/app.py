@@ -75,6 +75,7 @@ def create_app(
     live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock, place=place)
     operated = (admin or Admin()).of(live, registry=registry, wall_clock=wall_clock)
     controls = operated.controls
+    metrics.in_flight.set_function(lambda: len(operated.running))
     whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 
     traces = tracing.traces(file.gateway)

@@ -90,6 +90,8 @@ class Replica:
     served_model: str
     model: str
     """Reference of the model."""
+    lock: str
+    """Digest of the lock of the run that made the model."""
     headers: tuple[tuple[bytes, bytes], ...]
 
     @property
@@ -140,7 +142,8 @@ def targets(
                 backend = backends[upstream.url] = kept.get(upstream.url) or _backend(
                     file, upstream, clock, wall_clock()
                 )
-            replicas.append(Replica(name, backend, upstream.served_model, upstream.model, _headers(name, upstream)))
+            headers = _headers(name, upstream)
+            replicas.append(Replica(name, backend, upstream.served_model, upstream.model, upstream.lock, headers))
         found[name] = Target(name, tuple(replicas))
     return found
 

@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING
 from largeforge.gateway.errors import bad_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 HEADER = b"x-request-timeout"
 
 
-def limit_s(headers: Iterable[tuple[bytes, bytes]], longest_s: float) -> float:
+def limit_s(given: Mapping[bytes, bytes], longest_s: float) -> float:
     """Return how many seconds a request may take: what its client says, and never more than `longest_s`.
 
     Raises ApiError (400) when the client says something else.
     """
-    for name, value in headers:
-        if name == HEADER:
-            return min(_seconds(value), longest_s)
-    return longest_s
+    value = given.get(HEADER)
+    return longest_s if value is None else min(_seconds(value), longest_s)
 
 
 def _seconds(value: bytes) -> float:

@@ -8,11 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MOST_BYTES = 65_536
 """Largest head of a request."""
 VERSIONS = ("1.1", "1.0")
+
+
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return headers by their names; of several with one name the first, as everywhere."""
+    return dict(reversed(headers))
 
 
 def fault(headers: Iterable[tuple[bytes, bytes]], version: str) -> str:

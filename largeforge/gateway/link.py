@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from largeforge.gateway.access import exchange_of
+from largeforge.gateway.heads import by_name
 from largeforge.gateway.loopback import SOURCE
 from largeforge.gateway.request import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from starlette.types import Receive, Scope, Send
 
@@ -25,6 +26,8 @@ class Link(Protocol):
     path: str
     headers: Headers
     """Of the request, names in lower case."""
+    given: Mapping[bytes, bytes]
+    """The same by name."""
     exchange: Exchange
     is_interactive: bool
     """Whether somebody waits for the answer, rather than a batch."""
@@ -51,6 +54,7 @@ class AsgiLink:
     def __init__(self, scope: Scope, receive: Receive, send: Send):
         self.path: str = scope["path"]
         self.headers: Headers = scope["headers"]
+        self.given: Mapping[bytes, bytes] = by_name(self.headers)
         self.exchange = exchange_of(scope)
         self.is_interactive = scope.get(SOURCE) != "batch"
         self._scope, self._receive, self._send = scope, receive, send

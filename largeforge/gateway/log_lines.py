@@ -34,7 +34,9 @@ class Lines:
         self._logger = logger
         self._waiting: list[bytes] = []
         self._second = 0
-        self._stamp = ""
+        self._stamp = b""
+        self._rests: dict[str, bytes] = {}
+        """What follows the time, by message."""
         self._room: select.poll | None = None
         self._num_dropped = 0
         kind = os.fstat(descriptor).st_mode
@@ -54,12 +56,14 @@ class Lines:
         now = time.time()
         second = int(now)
         if second != self._second:
-            self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        line = {
-            "time": f"{self._stamp}.{int((now - second) * 1000):03d}Z", "level": "info", "logger": self._logger,
-            "message": message, **fields,
-        }  # fmt: skip
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+            self._second, self._stamp = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        rest = self._rests.get(message)
+        if rest is None:
+            told = orjson.dumps({"level": "info", "logger": self._logger, "message": message})
+            rest = self._rests[message] = told[1:-1]
+        said = orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)[1:]
+        comma = b"," if fields else b""
+        return b'{"time":"%b.%03dZ",%b%b%b' % (self._stamp, int((now - second) * 1000), rest, comma, said)
 
     def _flush(self) -> None:
         data = b"".join(self._waiting)

@@ -24,7 +24,6 @@ class Observer:
 
     def begin(self, link: Link) -> None:
         """Note that a request has come."""
-        self.metrics.in_flight.inc()
         if self._traces is not None:
             link.exchange.trace = self._traces.begin("POST", link.path, link.headers, link.exchange.request_id)
 
@@ -34,7 +33,6 @@ class Observer:
 
     def end(self, exchange: Exchange) -> None:
         """Note that a request is done with."""
-        self.metrics.in_flight.dec()
         self.metrics.observe(exchange, self.clock())
         if exchange.trace is not None:
             exchange.trace.end(exchange)

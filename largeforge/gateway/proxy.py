@@ -20,6 +20,7 @@ from largeforge.gateway.link import AsgiLink
 from largeforge.gateway.request import ClientGone, Request, parse
 from largeforge.gateway.respond import Outbox, while_wanted
 from largeforge.gateway.routing import Route
+from largeforge.gateway.timers import Timers
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.backend import Replica
     from largeforge.gateway.dispatch import Answering
     from largeforge.gateway.kinds import Kind
-    from largeforge.gateway.link import Headers, Link
+    from largeforge.gateway.link import Link
     from largeforge.gateway.live import Generation, Live
     from largeforge.gateway.observer import Observer
     from largeforge.gateway.pace import Pace
@@ -80,6 +81,8 @@ class Proxy:
         self._running = running
         self._shadows = shadows
         self._observer = observer
+        self._longest: Timers | None = None
+        """The timers of requests whose clients say nothing of the time that they have."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request that came over ASGI."""
@@ -118,19 +121,27 @@ class Proxy:
         request = parse(await link.body(max_bytes), self._kind, link.headers)
         state = self._controls.now
         route = now.tasks.route(request) or await now.routing.route(request, asks=state.mode != "degraded")
-        call = _Call(now, request, route, exchange, out, _upstream_head(link.headers, exchange))
+        call = _Call(now, request, route, exchange, out, _upstream_head(link))
         if route.shadow and not state.spares and route.shadow not in state.experts:
             self._shadows.begin(now, route.shadow, request, call.upstream_head, exchange)
         longest_s = now.file.gateway.request_timeout_s
-        limit_s = deadline.limit_s(request.headers, longest_s)
+        limit_s = deadline.limit_s(link.given, longest_s)
+        timers = self._timers(limit_s)
         if limit_s == longest_s:
             call.gives_up_at = time.monotonic() + limit_s
+            self._longest = timers
         work = self._answer(call)
         try:
-            await while_wanted(work, link=link, worker=task, loop=self._live.loop, limit_s=limit_s)
+            await while_wanted(work, link=link, worker=task, timers=timers)
         except TimeoutError:
             message = f"Expert '{exchange.expert}' did not finish its answer within {limit_s:g} s."
             raise ApiError(504, message, code="timeout") from None
+
+    def _timers(self, limit_s: float) -> Timers:
+        """Return the timers of a length: nearly all requests have the same, and share them."""
+        if self._longest is not None and self._longest.length_s == limit_s:
+            return self._longest
+        return Timers(self._live.loop, limit_s)
 
     async def _answer(self, call: _Call) -> None:
         answering = await self._ask(call)
@@ -161,7 +172,8 @@ class Proxy:
             except UpstreamFailed as failure:
                 last = failure
                 continue
-            _note(call.exchange, answering.replica, route)
+            if answering.replica is not target.replicas[0]:
+                _note(call.exchange, answering.replica, route)
             return answering
         raise self._unavailable(call, last) from last
 
@@ -183,7 +195,9 @@ class Proxy:
         reply, exchange, headers = answering.reply, call.exchange, list(call.exchange.headers)
         if not reply.is_stream:
             if reply.status == 200:
-                exchange.usage = tokens.of_answer(reply.body)
+                exchange.usage = (
+                    tokens.of_answer(reply.body) if reply.content is None else tokens.of_content(reply.content)
+                )
             elif reply.status >= 400:
                 exchange.error = f"expert_{reply.status}"
             if reply.retry_after:
@@ -226,9 +240,12 @@ async def _relay_lines(answering: Answering, out: Outbox, pace: Pace) -> None:
 
 def _note(exchange: Exchange, replica: Replica, route: Route) -> None:
     """Note who is asked, and why."""
-    exchange.expert, exchange.model = replica.expert, replica.model
+    exchange.expert, exchange.model, exchange.lock = replica.expert, replica.model, replica.lock
     exchange.route, exchange.fallback = route.reason, route.fallback
-    exchange.headers = [*replica.headers, *_route_headers(route)]
+    exchange.headers = [*replica.headers, (b"x-largeforge-route", header_value(route.reason))]
+    if route.fallback:
+        exchange.headers.append((b"x-largeforge-fallback", route.fallback.encode()))
+        exchange.headers.append((b"x-largeforge-requested", header_value(route.requested)))
 
 
 async def _fail(error: ApiError, exchange: Exchange, out: Outbox) -> None:
@@ -236,26 +253,18 @@ async def _fail(error: ApiError, exchange: Exchange, out: Outbox) -> None:
     await out.error(error, exchange.headers)
 
 
-def _upstream_head(headers: Headers, exchange: Exchange) -> bytes:
+def _upstream_head(link: Link) -> bytes:
     """Return the few headers that an upstream may see; credentials and hop-by-hop headers never do."""
-    lines = [b"x-request-id: %b\r\n" % exchange.request_id.encode()]
-    given = dict(reversed(headers))  # of several with one name the first, as everywhere
-    lines.append(b"content-type: %b\r\n" % given.get(b"content-type", b"application/json"))
+    given, exchange = link.given, link.exchange
+    content_type = given.get(b"content-type", b"application/json")
+    head = b"x-request-id: %b\r\ncontent-type: %b\r\n" % (exchange.request_id.encode(), content_type)
     if accept := given.get(b"accept"):
-        lines.append(b"accept: %b\r\n" % accept)
+        head += b"accept: %b\r\n" % accept
     if timeout := given.get(deadline.HEADER):
-        lines.append(b"%b: %b\r\n" % (deadline.HEADER, timeout))
-    if exchange.trace is None:
-        lines.append(tracing.passed_on(headers))
-    return b"".join(lines)
-
-
-def _route_headers(route: Route) -> Headers:
-    headers = [(b"x-largeforge-route", header_value(route.reason))]
-    if route.fallback:
-        headers.append((b"x-largeforge-fallback", route.fallback.encode()))
-        headers.append((b"x-largeforge-requested", header_value(route.requested)))
-    return headers
+        head += b"%b: %b\r\n" % (deadline.HEADER, timeout)
+    if exchange.trace is None and not given.keys().isdisjoint(tracing.HEADERS):
+        head += tracing.passed_on(link.headers)
+    return head
 
 
 def _shutting_down() -> ApiError:

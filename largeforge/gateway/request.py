@@ -48,7 +48,7 @@ _TEXTS: dict[Kind, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Request:
     """A request that can be routed: its bytes, its parsed JSON, and the model that it asks for."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.errors import ApiError
     from largeforge.gateway.link import Headers, Link
+    from largeforge.gateway.timers import Timers
 
 _EVENT_STREAM: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -80,13 +81,12 @@ async def while_wanted(
     *,
     link: Link,
     worker: asyncio.Task[Any],
-    loop: asyncio.AbstractEventLoop,
-    limit_s: float,
+    timers: Timers,
 ) -> None:
     """Run `work` in the present task, `worker`, until it is done.
 
-    Raises ClientGone when the client goes away, and TimeoutError after `limit_s`; the work is cancelled then. Task and
-    loop are given, since to ask for them takes a system call each time.
+    Raises ClientGone when the client goes away, and TimeoutError when its time is over; the work is cancelled then. The
+    task is given, since to ask for it takes a system call each time.
     """
     why: type[Exception] | None = None
 
@@ -96,7 +96,7 @@ async def while_wanted(
             why = reason
             worker.cancel()
 
-    timer = loop.call_later(limit_s, end, TimeoutError)
+    timers.start(end, TimeoutError)
     link.watch(end)
     try:
         await work
@@ -105,5 +105,5 @@ async def while_wanted(
             raise why from None
         raise
     finally:
-        timer.cancel()
+        timers.cancel(end)
         link.unwatch()

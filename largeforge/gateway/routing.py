@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from largeforge.gateway import identity
 from largeforge.gateway.flags import Flags
@@ -35,8 +35,7 @@ MAX_REASON = 160
 _BY = re.compile("[:;]")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a router chose, and why, in the form that `x-largeforge-route` shows."""
 
     expert: str
@@ -110,8 +109,7 @@ class Router:
         """End what still goes on; there are no requests any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where a request goes: the expert, why, the name asked for, and whether that is a fallback."""
 
     expert: str
@@ -130,7 +128,7 @@ class Routing:
         services = services or Services()
         self._topology = topology
         self._router = router
-        self._experts = topology.experts.keys()
+        self._named = {name: Route(name, "model", name) for name in topology.experts}
         self._fallback = topology.fallback
         self._limits = Limits(topology)
         self._flags = Flags(topology, services.random)
@@ -165,8 +163,8 @@ class Routing:
         return route
 
     async def _route(self, request: Request, asks: bool) -> Route:
-        if request.model in self._experts:
-            return self._divided(Route(request.model, "model", request.model), request)
+        if named := self._named.get(request.model):
+            return self._divided(named, request)
         if not asks:
             return Route(self._fallback, "degraded", request.model, fallback="degraded")
         if request.model != AUTO:

@@ -34,6 +34,11 @@ class Usage(NamedTuple):
     completion: int
 
 
+def of_content(content: Any) -> Usage | None:
+    """Return what an answer that was parsed says of its tokens, None when it says nothing that can be believed."""
+    return _usage(content.get("usage")) if isinstance(content, dict) else None
+
+
 def of_answer(body: bytes) -> Usage | None:
     """Return what an answer says of its tokens, None when it says nothing that can be believed."""
     end, start = len(body), max(0, len(body) - MOST_TAIL_BYTES)

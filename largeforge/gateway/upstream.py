@@ -6,8 +6,7 @@ It does not choose the server, does not retry and does not know what the client 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -50,13 +49,15 @@ class UpstreamDied(Exception):
 class Reply:
     """A server's answer: all of it in `body`, or for a stream its first bytes, with the rest to come."""
 
-    __slots__ = ("_answer", "body", "content_type", "is_stream", "retry_after", "status")
+    __slots__ = ("_answer", "body", "content", "content_type", "is_stream", "retry_after", "status")
 
-    def __init__(self, answer: Answer, body: bytes, *, is_stream: bool):
+    def __init__(self, answer: Answer, body: bytes, *, is_stream: bool, content: Any = None):
         self.status = answer.status
         self.content_type = answer.headers.get(b"content-type", b"application/json")
         self.retry_after = answer.headers.get(b"retry-after", b"")
         self.body = body
+        self.content = content
+        """The JSON of the body, None where it was not parsed."""
         self.is_stream = is_stream
         self._answer = answer
 
@@ -127,18 +128,24 @@ async def _reply(answer: Answer) -> Reply:
     body = await (answer.piece() if is_stream else answer.read(MOST_ANSWER_BYTES))
     if is_stream and not body:
         raise UpstreamFailed("reset")
-    if answer.status == 200 and not is_stream and not _is_whole(answer, body):
-        raise UpstreamFailed("no-json")
-    return Reply(answer, body, is_stream=is_stream)
+    content = None
+    if answer.status == 200 and not is_stream:
+        content = _content(answer, body)
+    return Reply(answer, body, is_stream=is_stream, content=content)
 
 
-def _is_whole(answer: Answer, body: bytes) -> bool:
-    """Return whether an answer that says it is JSON is not half of it."""
+def _content(answer: Answer, body: bytes) -> Any:
+    """Return the JSON of an answer, None where it says that it is none, or is too large to be parsed.
+
+    Raises UpstreamFailed when it is half of it.
+    """
     if not answer.headers.get(b"content-type", b"application/json").startswith(b"application/json"):
-        return True
+        return None
     if len(body) > MOST_CHECKED_BYTES:
-        return body.endswith((b"}", b"]"))
-    with suppress(orjson.JSONDecodeError):
-        orjson.loads(body)
-        return True
-    return False
+        if not body.endswith((b"}", b"]")):
+            raise UpstreamFailed("no-json")
+        return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise UpstreamFailed("no-json") from None

@@ -137,24 +137,24 @@ class Client(HttpToolsProtocol):
         if fault := heads.fault(self.headers, version):
             self._give_up(fault)
         self._part = "body"
-        direct = self._direct_way(dict(self.headers)) if version == "1.1" else None
+        direct = self._direct_way(heads.by_name(self.headers)) if version == "1.1" else None
         if direct is None:
             self._go_by_asgi()
         else:
             self._direct = self.cycle = direct
 
-    def _direct_way(self, headers: Mapping[bytes, bytes]) -> Direct | None:
+    def _direct_way(self, given: Mapping[bytes, bytes]) -> Direct | None:
         """Return how a request is answered without ASGI, None where it is none that can be."""
         completions, before = self._room.completions, self.cycle
         proxy = completions.proxies.get(self.url) if completions is not None else None
-        if completions is None or proxy is None or self.parser.get_method() != b"POST" or b"expect" in headers:
+        if completions is None or proxy is None or self.parser.get_method() != b"POST" or b"expect" in given:
             return None
         if self.parser.should_upgrade() or not (before is None or before.response_complete):
             return None
-        length = headers.get(b"content-length", b"0")
+        length = given.get(b"content-length", b"0")
         if not length.isdigit() or not 0 < int(length) <= completions.max_bytes:
             return None
-        return Direct(self, proxy, completions, keep_alive=self.parser.should_keep_alive())
+        return Direct(self, proxy, given, completions.log)
 
     def _go_by_asgi(self) -> None:
         url, headers = self.url, self.headers

@@ -7,17 +7,18 @@ take this way: of HTTP/1.1, with a length that is small enough, whole before the
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from largeforge.gateway.request import ClientGone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
+    from collections.abc import Callable, Mapping
 
+    from largeforge.gateway.access import RequestLog
     from largeforge.gateway.clients.client import Client
-    from largeforge.gateway.completions import Completions
     from largeforge.gateway.link import Headers
     from largeforge.gateway.proxy import Proxy
 
@@ -32,19 +33,21 @@ class Direct:
 
     is_interactive = True
 
-    def __init__(self, client: Client, proxy: Proxy, completions: Completions, *, keep_alive: bool):
+    def __init__(self, client: Client, proxy: Proxy, given: Mapping[bytes, bytes], log: RequestLog):
         self.path = client.url.decode("ascii")
         self.headers: Headers = client.headers
-        self.exchange = completions.log.begin(client.headers)
+        self.given = given
+        self.exchange = log.begin(given)
         # What uvicorn reads and sets.
-        self.keep_alive = keep_alive
+        self.keep_alive: bool = client.parser.should_keep_alive()
         self.more_body = True
         self.response_started = False
         self.response_complete = False
 
         self._client = client
         self._proxy = proxy
-        self._log = completions.log
+        self._log = log
+        self._task: asyncio.Task[None] | None = None
         self._body: bytes | bytearray = b""
         self._head = b""
         """Head of the answer until its first piece goes."""
@@ -65,9 +68,8 @@ class Direct:
         """Begin to answer: the body is whole, or the client has gone."""
         self.more_body = False
         self._client.transport.turn.num_answers += 1
-        task = self._client.loop.create_task(self._answer())
-        self._client.tasks.add(task)
-        task.add_done_callback(self._client.tasks.discard)
+        self._task = self._client.loop.create_task(self._answer())
+        self._client.tasks.add(self._task)
 
     def lose_client(self) -> None:
         """Tell who answers that the client has gone, or have that noted where nobody answers yet."""
@@ -147,6 +149,7 @@ class Direct:
             logger.exception("request %s was not answered", self.exchange.request_id)
         finally:
             self._client.transport.turn.num_answers -= 1
+            self._client.tasks.discard(cast("asyncio.Task[None]", self._task))
             self._log.end("POST", self.path, self.exchange)
             if not self.response_complete:
                 self._client.transport.abort()

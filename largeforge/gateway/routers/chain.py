@@ -138,4 +138,4 @@ def _further(notes: str, opinion: Opinion) -> str:
 
 
 def _noted(decision: Decision, notes: str) -> Decision:
-    return replace(decision, reason=f"{decision.reason};{notes}") if notes else decision
+    return decision._replace(reason=f"{decision.reason};{notes}") if notes else decision

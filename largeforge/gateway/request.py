@@ -7,7 +7,6 @@ reaches the client unchanged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 100
 """Deepest nesting of lists and objects; more would exhaust the recursion limit of the upstream."""
-
-
-LONG_BYTES = 4096
-"""Bodies from this size on are not written anew for another name of the model."""
-_KEY = b'"model"'
 
 
 class ClientGone(Exception):
@@ -59,10 +53,17 @@ class Request:
     headers: Sequence[tuple[bytes, bytes]] = ()
     """As ASGI has them: names in lower case."""
 
-    @cached_property
+    _text: str | None = None
+
+    @property
     def text(self) -> str:
         """The last user message of a chat, the prompt of a completion, or what is embedded or compared; empty when
         there is no text."""
+        if self._text is None:
+            self._text = self._find_text()
+        return self._text
+
+    def _find_text(self) -> str:
         payload = self.payload
         for message in reversed(payload["messages"] if self.kind == "chat" else ()):
             if message.get("role") == "user":
@@ -73,12 +74,8 @@ class Request:
     def body_for(self, served_model: str) -> bytes:
         """Return the body for an upstream that knows the model as `served_model`: the bytes as they
         came when the name is already right, otherwise the same JSON with the name replaced."""
-        given = self.payload.get("model")
-        if given == served_model:
+        if self.payload.get("model") == served_model:
             return self.body
-        is_long = len(self.body) > LONG_BYTES and isinstance(given, str)
-        if is_long and (renamed := _renamed(self.body, orjson.dumps(given), orjson.dumps(served_model))):
-            return renamed
         return orjson.dumps({**self.payload, "model": served_model})
 
 
@@ -124,20 +121,6 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         whole += chunk  # and no list: a body that comes byte by byte would take forty times its size
         if is_last:
             return bytes(whole)
-
-
-def _renamed(body: bytes, given: bytes, wanted: bytes) -> bytes:
-    """Return a body with another model, found in its bytes; empty where it is not certain which they are.
-
-    The name is replaced where the key stands only once, and nothing is written with escapes that could also be the key.
-    """
-    place = body.find(_KEY)
-    if place < 0 or body.find(_KEY, place + 1) >= 0 or body[place - 1 : place] == b"\\" or b"\\u006" in body:
-        return b""
-    start = body.find(given, place + len(_KEY))
-    if start < 0 or body[place + len(_KEY) : start].strip() != b":":
-        return b""
-    return b"".join((body[:start], wanted, body[start + len(given) :]))
 
 
 def _content_text(content: Any) -> str:

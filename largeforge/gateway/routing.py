@@ -170,7 +170,7 @@ class Routing:
         if request.model != AUTO:
             return self._divided(self._unknown(request), request)
         opinion = self._router.choose(request)
-        if inspect.isawaitable(opinion):
+        if not isinstance(opinion, Decision) and inspect.isawaitable(opinion):
             opinion = await opinion
         return self._divided(self._within(routed(opinion, fallback=self._fallback), request), request)
 

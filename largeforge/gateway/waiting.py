@@ -26,6 +26,7 @@ class Waiting:
     def __init__(self, settings: Queue, *, told: Callable[[str, Waited, float], None]):
         self.settings = settings
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        """Those for whose experts somebody waits."""
         self._told = told
 
     async def enter(self, expert: str, pick: Pick, *, is_known: bool = False) -> Replica:
@@ -53,6 +54,8 @@ class Waiting:
 
     def wake(self, experts: Iterable[str]) -> None:
         """Let the first that wait for experts look again."""
+        if not self._queues:
+            return
         for expert in experts:
             if queue := self._queues.get(expert):
                 for waiter in queue:
@@ -62,7 +65,7 @@ class Waiting:
 
     def wake_all(self) -> None:
         """Let the first of every queue look again."""
-        self.wake([expert for expert, queue in self._queues.items() if queue])
+        self.wake(list(self._queues))
 
     def length(self, expert: str) -> int:
         """Return how many requests wait for an expert."""
@@ -93,6 +96,8 @@ class Waiting:
             raise ApiError(503, message, code="overloaded", retry_after_s=self.settings.wait_s) from None
         finally:
             queue.remove(waiter)
+            if not queue:
+                del self._queues[expert]
             self._told(expert, outcome, loop.time() - began)
             self.wake((expert,))  # the next may find room as well
 

@@ -53,6 +53,10 @@ class KeywordRouter(Router):
         for index, reasons in enumerate(self._reasons):
             for keyword in reasons:
                 self._owners.setdefault(keyword, []).append(index)
+        self._alone = {
+            keyword: Decision(self._experts[owners[0]], self._reasons[owners[0]][keyword])
+            for keyword, owners in self._owners.items()
+        }
         self._words = frozenset(filter(_WORD.fullmatch, self._owners))
         fragments = [keyword for keyword in self._owners if not _is_word(keyword)]
         self._fragments = re.compile(f"(?=({_tree_pattern(fragments)}))") if fragments else None
@@ -65,6 +69,8 @@ class KeywordRouter(Router):
         found = set(self._matches(_normal(request.text[:MAX_CHARS])))
         if not found:
             return None
+        if len(found) == 1:
+            return self._alone[found.pop()]
         counts: dict[int, int] = {}
         for keyword in found:
             for index in self._owners[keyword]:

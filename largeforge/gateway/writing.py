@@ -1,7 +1,8 @@
 """Write what one turn of the event loop has to say to all connections at its end, rather than in between.
 
 uvloop hands each write to the kernel at once. A peer on the same machine that sleeps is woken by each of them; woken by
-the first of many that follow each other closely, it is awake for the rest.
+the first of many that follow each other closely, it is awake for the rest. Where turns have but one thing to say, as
+with little traffic, waiting for their ends only takes time: then most writes go at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+ALONE = 8
+"""Turns with one thing to say that must follow each other before writes go at once."""
+AT_ONCE = 32
+"""Writes that go at once before it is looked again whether several could go together."""
+
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = WeakKeyDictionary()
 
 
@@ -20,35 +26,41 @@ class Turn:
     """What waits for the end of the present turn of an event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
-        self.num_answers = 0
-        """Answers in progress; what there is to say for the only one need not wait."""
+        self.num_at_once = 0
+        """Writes that are not to wait."""
         self._loop = loop
         self._waiting: list[Joined] = []
+        self._num_alone = 0
+        """Turns in a row that had but one connection to write to."""
 
     def add(self, transport: Joined) -> None:
+        """Let a transport write at the end of the turn."""
         if not self._waiting:
             self._loop.call_soon(self._flush)
         self._waiting.append(transport)
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._num_alone = self._num_alone + 1 if len(waiting) == 1 else 0
+        if self._num_alone >= ALONE:
+            self.num_at_once = AT_ONCE
         for transport in waiting:
             transport.flush()
 
 
 class Joined:
-    """A transport whose writes wait for the end of the turn; closing it lets them out, aborting it does not."""
+    """A transport whose writes may wait for the end of the turn; closing it lets them out, aborting it does not."""
 
     __slots__ = (
-        "_pieces", "_transport", "abort", "get_extra_info", "is_closing", "pause_reading", "resume_reading",
-        "set_protocol", "turn",
+        "_pieces", "_transport", "_turn", "abort", "get_extra_info", "is_closing", "pause_reading", "resume_reading",
+        "set_protocol",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
         turn = _turns.get(loop)
         if turn is None:
             turn = _turns[loop] = Turn(loop)
-        self.turn = turn
+        self._turn = turn
         self._transport = transport
         self._pieces: list[bytes] = []
         self.abort = transport.abort
@@ -59,22 +71,18 @@ class Joined:
         self.set_protocol = transport.set_protocol
 
     def write(self, data: bytes) -> None:
-        """Write later."""
-        if not self._pieces:
-            if self.turn.num_answers == 1:
-                self._transport.write(data)
-                return
-            self.turn.add(self)
-        self._pieces.append(data)
+        """Write, now or at the end of the turn."""
+        if self._goes_now():
+            self._transport.write(data)
+        else:
+            self._pieces.append(data)
 
     def writelines(self, pieces: Iterable[bytes]) -> None:
-        """Write several pieces later."""
-        if not self._pieces:
-            if self.turn.num_answers == 1:
-                self._transport.writelines(pieces)
-                return
-            self.turn.add(self)
-        self._pieces.extend(pieces)
+        """Write several pieces, now or at the end of the turn."""
+        if self._goes_now():
+            self._transport.writelines(pieces)
+        else:
+            self._pieces.extend(pieces)
 
     def flush(self) -> None:
         """Write what waits."""
@@ -92,3 +100,12 @@ class Joined:
         """Write what waits, then close."""
         self.flush()
         self._transport.close()
+
+    def _goes_now(self) -> bool:
+        if self._pieces:
+            return False
+        if self._turn.num_at_once and not self._transport.is_closing():
+            self._turn.num_at_once -= 1
+            return True
+        self._turn.add(self)
+        return False

@@ -67,7 +67,6 @@ class Direct:
     def answer(self) -> None:
         """Begin to answer: the body is whole, or the client has gone."""
         self.more_body = False
-        self._client.transport.turn.num_answers += 1
         self._task = self._client.loop.create_task(self._answer())
         self._client.tasks.add(self._task)
 
@@ -99,6 +98,7 @@ class Direct:
         """Keep the head of the answer, which goes with its first piece."""
         self.response_started = True
         lines = [STATUS_LINE[status]]
+        headers = [*self._client.server_state.default_headers, *headers]
         for name, value in headers:
             if name == b"content-length":
                 self._is_chunked = False
@@ -148,7 +148,6 @@ class Direct:
         except Exception:
             logger.exception("request %s was not answered", self.exchange.request_id)
         finally:
-            self._client.transport.turn.num_answers -= 1
             self._client.tasks.discard(cast("asyncio.Task[None]", self._task))
             self._log.end("POST", self.path, self.exchange)
             if not self.response_complete:

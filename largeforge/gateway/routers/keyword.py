@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from largeforge.gateway.routing import Services
     from largeforge.recipe.schema import Topology
 
-MAX_CHARS = 32_768
-"""Keywords are looked for in this many characters at the start of the message."""
+SIDE_CHARS = 8_192
+"""Of a longer message keywords are looked for in so many characters at its start and at its end: a question stands
+before or after the document that it is about."""
 
 _WORD = re.compile(r"\w+")
 _BETWEEN_WORDS = {code: " " for code in range(128) if not _WORD.fullmatch(chr(code))}
@@ -66,7 +67,7 @@ class KeywordRouter(Router):
 
     def choose(self, request: Request) -> Decision | None:
         """Return the expert with the most keywords in the last user message; no opinion where there are none."""
-        found = set(self._matches(_normal(request.text[:MAX_CHARS])))
+        found = set(self._matches(_normal(_sides(request.text))))
         if not found:
             return None
         if len(found) == 1:
@@ -90,6 +91,10 @@ class KeywordRouter(Router):
 def build(config: Config, topology: Topology, services: Services) -> KeywordRouter:
     """Return the router for a topology."""
     return KeywordRouter({name: expert.keywords for name, expert in topology.experts.items()})
+
+
+def _sides(text: str) -> str:
+    return text if len(text) <= 2 * SIDE_CHARS else f"{text[:SIDE_CHARS]} {text[-SIDE_CHARS:]}"
 
 
 def _normal(text: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from largeforge.gateway.request import parse
-from largeforge.gateway.routers.keyword import MAX_CHARS, Config, KeywordRouter, build
+from largeforge.gateway.routers.keyword import SIDE_CHARS, Config, KeywordRouter, build
 from largeforge.gateway.routing import Services
 from largeforge.recipe.schema import Topology
 
@@ -73,8 +73,11 @@ def test_no_match_is_no_opinion():
     assert choose({"a": []}, "hello") == ("general", "default")
 
 
-def test_keywords_far_into_a_long_message_are_not_looked_for():
-    assert choose({"a": ["order"]}, " " * MAX_CHARS + "order")[0] == "general"
+def test_of_a_long_message_the_start_and_the_end_count():
+    around = " " * SIDE_CHARS
+    assert choose({"a": ["order"]}, f"order{around}{around}")[0] == "a"
+    assert choose({"a": ["order"]}, f"{around}{around}order")[0] == "a"
+    assert choose({"a": ["order"]}, f"{around} order {around}")[0] == "general"
 
 
 def test_long_and_many_keywords_compile():

@@ -56,6 +56,8 @@ class Exchange:
     num_bytes: int = 0
     """Size of the body that was sent."""
     trace: RequestTrace | None = None
+    is_shadow: bool = False
+    """Whether nobody gets the answer."""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Headers that say which expert answers, and why."""
 

@@ -152,7 +152,7 @@ class Dispatch:
         exchange = attempts.exchange
         exchange.attempts += 1
         exchange.replica = backend.url
-        attempt = exchange.trace.ask(replica, attempts.request, exchange.attempts) if exchange.trace else None
+        attempt = exchange.trace.ask(replica, attempts.request, exchange) if exchange.trace else None
         try:
             reply = await self._post(replica, attempts, attempts.head + attempt.head if attempt else attempts.head)
             if reply.is_stream:

@@ -46,7 +46,7 @@ class Shadows:
 
     async def _ask(self, now: Generation, expert: str, request: Request, head: bytes, exchange: Exchange) -> None:
         outcome = "failed"
-        own = Exchange(exchange.request_id, exchange.started, trace=exchange.trace)
+        own = Exchange(exchange.request_id, exchange.started, trace=exchange.trace, is_shadow=True)
         try:
             async with asyncio.timeout(now.file.gateway.request_timeout_s):
                 answering = await now.dispatch.ask(now.targets[expert], request, head, own)

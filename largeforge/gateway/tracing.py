@@ -87,8 +87,8 @@ class RequestTrace:
         self._span = span
         self.trace_id = f"{span.get_span_context().trace_id:032x}"
 
-    def ask(self, replica: Replica, request: Request, number: int) -> Attempt:
-        """Return the span of asking a server, the first time or once more."""
+    def ask(self, replica: Replica, request: Request, exchange: Exchange) -> Attempt:
+        """Return the span of asking a server, the first time or once more, or in the shadow of another."""
         from opentelemetry.trace import SpanKind, set_span_in_context
 
         if not self._span.is_recording():
@@ -104,7 +104,8 @@ class RequestTrace:
                 "gen_ai.request.model": replica.served_model, "server.address": parts.hostname or "",
                 "server.port": parts.port or (443 if parts.scheme == "https" else 80),
                 "largeforge.expert": replica.expert, "largeforge.model": replica.model,
-                **({"http.request.resend_count": number - 1} if number > 1 else {}), **_parameters(request),
+                **({"http.request.resend_count": exchange.attempts - 1} if exchange.attempts > 1 else {}),
+                **({"largeforge.shadow": True} if exchange.is_shadow else {}), **_parameters(request),
             },
         )  # fmt: skip
         return Attempt(span, is_own=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import OpenAI
+from websockets.asyncio.client import connect
 
 from largeforge.stages.init import CHAT_TEMPLATE
 from tests.e2e.test_training import rows
@@ -95,7 +98,8 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 def test_serving_goes_on_until_interrupted(quickstart: Quickstart, collector: Collector) -> None:
     workspace, _ = quickstart
-    process = workspace.start("+recipe=serve_quickstart", "gateway.port=0", f"gateway.tracing.endpoint={collector.url}")
+    words = ["gateway.port=0", f"gateway.tracing.endpoint={collector.url}", "gateway.batches.folder=batches"]
+    process = workspace.start("+recipe=serve_quickstart", *words)
     try:
         url = _url(workspace, process)
         body = {"model": "auto", "messages": [{"role": "user", "content": "Hello, who are you?"}]}
@@ -121,6 +125,8 @@ def test_serving_goes_on_until_interrupted(quickstart: Quickstart, collector: Co
             templates = {model.get("chat_template_sha256", "") for model in json.load(listed)["data"]}
         assert templates == {"", hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()}  # auto has none
         assert _readme_snippet(url).startswith("support ")
+        assert asyncio.run(_spoken(url, ORDER)).strip()
+        assert _batched(url, [ORDER, ORDER, ORDER]) == 3
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     finally:
@@ -176,6 +182,37 @@ def test_an_expert_on_own_data_is_one_command(quickstart: Quickstart) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     metrics = workspace.manifest("my_expert", "evaluate")["metrics"]
     assert metrics["loss"] < metrics["base.loss"]
+
+
+ORDER = {"model": "support", "messages": [{"role": "user", "content": "Where is my order?"}], "max_tokens": 16}
+
+
+async def _spoken(url: str, body: dict[str, Any]) -> str:
+    """Ask over a WebSocket, and return the text of the answer."""
+    said = ""
+    async with connect(url.replace("http", "ws", 1) + "/v1/chat/completions", proxy=None) as socket:
+        await socket.send(json.dumps(body))
+        while "type" not in (message := json.loads(await socket.recv())):
+            said += message["choices"][0]["delta"].get("content") or ""
+    assert (message["type"], message["headers"]["x-largeforge-expert"]) == ("done", "support")
+    return said
+
+
+def _batched(url: str, bodies: list[dict[str, Any]]) -> int:
+    """Have a batch answered, and return how many lines of it were."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    head = {"method": "POST", "url": "/v1/chat/completions"}
+    lines = [json.dumps({"custom_id": f"{number}", **head, "body": body}) for number, body in enumerate(bodies)]
+    given = client.files.create(file=("lines.jsonl", "\n".join(lines).encode()), purpose="batch")
+    batch = client.batches.create(input_file_id=given.id, endpoint="/v1/chat/completions", completion_window="24h")
+    deadline = time.monotonic() + 60
+    while batch.status not in ("completed", "failed"):
+        assert time.monotonic() < deadline, batch
+        time.sleep(0.2)
+        batch = client.batches.retrieve(batch.id)
+    assert batch.output_file_id, batch
+    answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+    return sum(bool(answer["response"]["body"]["choices"][0]["message"]["content"]) for answer in answers)
 
 
 def _readme_snippet(url: str) -> str:

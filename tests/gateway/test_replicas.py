@@ -255,6 +255,8 @@ async def test_a_new_topology_takes_over_while_requests_go_on(make_fleet):
 
         with pytest.raises(RecipeError, match=r"gateway\.port"):
             await live.replace(gateway_file({"general": urls}, port=1))
+        with pytest.raises(RecipeError, match=r"gateway\.tracing.*only taken up by a new process"):
+            await live.replace(gateway_file({"general": urls}, tracing={"endpoint": "http://127.0.0.1:1"}))
         assert list(live.now.targets) == ["general"]
 
 

@@ -12,6 +12,7 @@ from largeforge.errors import ServingError
 from largeforge.gateway.tracing import traces
 from largeforge.recipe.schema import Gateway
 from tests.fakes.collector import Collector, plain
+from tests.gateway.test_shadow import counted, shadowed
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "kumquat"
@@ -93,6 +94,19 @@ async def test_a_stream_that_fails_over_shows_both_servers(collector, traced, ev
     assert plain(asked.attributes)["gen_ai.usage.output_tokens"] > 0
     assert plain(request.attributes)["gen_ai.response.time_to_first_chunk"] > 0
     assert told(traced.experts["general"].headers[0]) == ids(asked)
+
+
+async def test_the_span_of_a_shadow_says_so(collector, traced):
+    client, registry, gateway = await shadowed(traced)
+    body = {"model": "general", "messages": [{"role": "user", "content": "hi"}]}
+    await client.post("/v1/chat/completions", json=body)
+    await counted(client, registry, "answered")
+    request, asked, shadow = await spans(collector, traced, "POST /v1/chat/completions", "chat general", "chat mapper")
+    assert shadow.parent_span_id == asked.parent_span_id == request.span_id
+    assert plain(shadow.attributes)["largeforge.shadow"] is True
+    assert "largeforge.shadow" not in plain(asked.attributes)
+    await client.aclose()
+    await gateway.stop()
 
 
 async def test_what_the_client_does_not_record_is_not_recorded(collector, traced):

@@ -45,7 +45,12 @@ class Turn:
         if self._num_alone >= ALONE:
             self.num_at_once = AT_ONCE
         for transport in waiting:
-            transport.flush()
+            try:
+                transport.flush()
+            except Exception as error:  # those after it are to have their words all the same
+                context = {"message": "a connection could not be written to", "exception": error}
+                self._loop.call_exception_handler(context)
+                transport.abort()
 
 
 class Joined:

@@ -19,6 +19,7 @@ class Wire:
         transport.write = lambda data: written.append((name, data))
         transport.writelines = lambda pieces: written.append((name, b"".join(pieces)))
         transport.close = lambda: written.append((name, b"closed"))
+        self.transport = transport
         self.joined = Joined(transport, asyncio.get_running_loop())
 
 
@@ -55,6 +56,19 @@ async def test_nothing_is_written_to_what_has_been_closed_meanwhile(written):
     wire.is_closed = True
     await asyncio.sleep(0)
     assert written == [("other", b"y")]
+
+
+async def test_one_that_cannot_be_written_to_is_cut_and_keeps_nobody_waiting(written):
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    wire, other = Wire("it", written), Wire("other", written)
+    wire.transport.write = Mock(side_effect=RuntimeError("the handler is closed"))
+    wire.joined.write(b"x")
+    other.joined.write(b"y")
+    await asyncio.sleep(0)
+    assert written == [("other", b"y")]
+    assert [str(context["exception"]) for context in told] == ["the handler is closed"]
+    wire.transport.abort.assert_called_once()
 
 
 async def test_lonely_writes_go_at_once_until_it_is_looked_again(written):

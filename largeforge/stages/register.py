@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from largeforge.artifacts import Manifest
+    from largeforge.registry.copying import Watch
     from largeforge.stages.context import Context
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 EVALUATION, PARITY = "evaluation.json", "parity.json"
 REGISTERED = "registered.json"
+MIB = 2**20
+TELL_EVERY_S = 1.0
 
 
 class Config(Strict):
@@ -86,7 +90,7 @@ def run(config: Config, context: Context) -> Result:
         merged=made is not None and made.kind == "merge",
         registered=f"{config.name}@{config.alias}",
     )
-    version = ModelRegistry(config.registry).register(
+    version = ModelRegistry(config.registry, watch=_teller(context)).register(
         config.name,
         model,
         kind=kind,
@@ -106,6 +110,21 @@ def run(config: Config, context: Context) -> Result:
     write_json(context.out / REGISTERED, info)
     context.events.emit("note", text=f"registered {version.reference} as @{config.alias}")
     return Result(info=info)
+
+
+def _teller(context: Context) -> Watch:
+    """Return what tells how far copying has come, about once a second and at its end."""
+    told_at = 0.0
+
+    def tell(text: str, done: int, total: int) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if total < MIB or (done < total and now - told_at < TELL_EVERY_S):
+            return
+        told_at = now
+        context.events.emit("progress", step=done // MIB, total=total // MIB, unit="MiB copied")
+
+    return tell
 
 
 def _evaluation(context: Context) -> _Evaluation:

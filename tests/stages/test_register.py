@@ -70,6 +70,15 @@ def written(context: Context) -> str:
     return context.events._stream.getvalue()
 
 
+def test_copying_a_large_model_tells_how_far_it_is(settings: Registry, context: Context) -> None:
+    (context.inputs["model"] / "adapter_model.safetensors").write_bytes(bytes(3 * 2**20))
+    stream = io.StringIO()
+    register.run(config(settings), replace(context, events=Events("mapper.register", stream)))
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    told = [(event["step"], event["total"], event["unit"]) for event in events if event["kind"] == "progress"]
+    assert (told[0][0], told[-1]) == (0, (3, 3, "MiB copied"))
+
+
 def test_the_model_is_registered_with_its_lineage(settings: Registry, context: Context) -> None:
     result = register.run(config(settings, recipe_digest="d1"), context)
     version = registered(settings)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from largeforge.gateway.crew.counts import Count
 
 State = Literal["unknown", "up", "down"]
+MOST_HEADER_CHARS = 256
+"""What comes after in a header value is cut off."""
 
 
 class Backend:
@@ -162,10 +164,14 @@ def backends(experts: Mapping[str, Target]) -> dict[str, Backend]:
     return {replica.url: replica.backend for target in experts.values() for replica in target.replicas}
 
 
-@lru_cache(4096)
 def header_value(text: str) -> bytes:
     """Return any text as a header value: what is not printable ASCII is percent-encoded, long text is cut."""
-    return quote(text, safe=" !#$&'()*+,/:;=?@[]~")[:256].encode()
+    return _header_value(text[:MOST_HEADER_CHARS])
+
+
+@lru_cache(4096)
+def _header_value(text: str) -> bytes:
+    return quote(text, safe=" !#$&'()*+,/:;=?@[]~")[:MOST_HEADER_CHARS].encode()
 
 
 def _backend(file: GatewayFile, upstream: Upstream, clock: Callable[[], float], now: float) -> Backend:

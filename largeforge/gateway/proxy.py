@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 MOST_LINE_BYTES = 2**20
 """Longest unfinished line of a stream that is held back."""
+MOST_TO_FAIL_S = 1.0
+"""How long a client that does not read may keep the error waiting that ends its answer."""
 CLIENT_CLOSED = 499
 """Status in logs and metrics when the client left before its answer; nginx's convention."""
 
@@ -250,7 +253,9 @@ def _note(exchange: Exchange, replica: Replica, route: Route) -> None:
 
 async def _fail(error: ApiError, exchange: Exchange, out: Outbox) -> None:
     exchange.error = error.code or f"status_{error.status}"
-    await out.error(error, exchange.headers)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MOST_TO_FAIL_S):
+            await out.error(error, exchange.headers)
 
 
 def _upstream_head(link: Link) -> bytes:

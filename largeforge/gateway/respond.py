@@ -67,9 +67,9 @@ class Outbox:
         await self._finish(b"\ndata: " + body + b"\n\n")
 
     async def _start(self, status: int, headers: Headers) -> None:
+        await self._link.start(status, headers)
         self.status = status
         self.first_byte_at = self._clock()
-        await self._link.start(status, headers)
 
     async def _finish(self, body: bytes) -> None:
         self._is_finished = True

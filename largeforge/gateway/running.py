@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from largeforge.gateway.admin.controls import expert_isolated, tenant_isolated
-from largeforge.gateway.identity import TENANT
+from largeforge.gateway.identity import MAX_CHARS, TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,7 @@ class Running:
 def _refusal(state: State, exchange: Exchange, headers: Sequence[tuple[bytes, bytes]]) -> ApiError | None:
     if exchange.expert in state.experts:
         return expert_isolated(exchange.expert)
-    if state.tenants and any(name == TENANT and value.decode("latin-1") in state.tenants for name, value in headers):
+    tenants = (value.decode("latin-1")[:MAX_CHARS] for name, value in headers if name == TENANT)
+    if state.tenants and any(tenant in state.tenants for tenant in tenants):
         return tenant_isolated()
     return None

@@ -19,16 +19,18 @@ ALONE = 8
 AT_ONCE = 32
 """Writes that go at once before it is looked again whether several could go together."""
 
+LINGER_S = 10.0
+"""How long the peer of a closed connection may take nothing of what was written before."""
+
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turn] = WeakKeyDictionary()
 
 
 class Turn:
     """What waits for the end of the present turn of an event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop):
+    def __init__(self) -> None:
         self.num_at_once = 0
         """Writes that are not to wait."""
-        self._loop = loop
         self._waiting: list[Joined] = []
         self._num_alone = 0
         """Turns in a row that had but one connection to write to."""
@@ -36,7 +38,7 @@ class Turn:
     def add(self, transport: Joined) -> None:
         """Let a transport write at the end of the turn."""
         if not self._waiting:
-            self._loop.call_soon(self._flush)
+            transport.loop.call_soon(self._flush)
         self._waiting.append(transport)
 
     def _flush(self) -> None:
@@ -49,7 +51,7 @@ class Turn:
                 transport.flush()
             except Exception as error:  # those after it are to have their words all the same
                 context = {"message": "a connection could not be written to", "exception": error}
-                self._loop.call_exception_handler(context)
+                transport.loop.call_exception_handler(context)
                 transport.abort()
 
 
@@ -57,14 +59,15 @@ class Joined:
     """A transport whose writes may wait for the end of the turn; closing it lets them out, aborting it does not."""
 
     __slots__ = (
-        "_pieces", "_transport", "_turn", "abort", "get_extra_info", "is_closing", "pause_reading", "resume_reading",
-        "set_protocol",
+        "_pieces", "_transport", "_turn", "abort", "get_extra_info", "is_closing", "loop", "pause_reading",
+        "resume_reading", "set_protocol",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
         turn = _turns.get(loop)
         if turn is None:
-            turn = _turns[loop] = Turn(loop)
+            turn = _turns[loop] = Turn()
+        self.loop = loop
         self._turn = turn
         self._transport = transport
         self._pieces: list[bytes] = []
@@ -91,20 +94,27 @@ class Joined:
 
     def flush(self) -> None:
         """Write what waits."""
-        pieces = self._pieces
-        if not pieces:
+        pieces, self._pieces = self._pieces, []
+        if not pieces or self._transport.is_closing():
             return
-        if not self._transport.is_closing():
-            if len(pieces) == 1:
-                self._transport.write(pieces[0])
-            else:
-                self._transport.writelines(pieces)
-        pieces.clear()
+        if len(pieces) == 1:
+            self._transport.write(pieces[0])
+        else:
+            self._transport.writelines(pieces)
 
     def close(self) -> None:
-        """Write what waits, then close."""
+        """Write what waits, then close; a peer that takes nothing of it is not waited for any longer."""
         self.flush()
         self._transport.close()
+        if left := self._transport.get_write_buffer_size():
+            self.loop.call_later(LINGER_S, self._linger, left)
+
+    def _linger(self, before: int) -> None:
+        left = self._transport.get_write_buffer_size()
+        if left >= before:
+            self._transport.abort()
+        elif left:
+            self.loop.call_later(LINGER_S, self._linger, left)
 
     def _goes_now(self) -> bool:
         if self._pieces:

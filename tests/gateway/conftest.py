@@ -19,12 +19,13 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from largeforge.gateway import clients
+from largeforge.gateway import clients, proxy
 from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.app import Application, create_app
 from largeforge.gateway.config import GatewayFile
 from tests.gateway import fake_answers
 from tests.gateway.processes import process, start  # noqa: F401 - fixtures
+from tests.gateway.raw import Watched
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -360,3 +361,21 @@ def make_file() -> Callable[..., GatewayFile]:
 @pytest.fixture
 def serve_app() -> Callable[..., Awaitable[Running]]:
     return serve
+
+
+@pytest.fixture
+async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
+    fake = FakeVllm("I am general")
+    expert = await serve(fake.app)
+    log: Callable[[str, Any], None] = lambda _, fields: gateway.lines.put_nowait(fields)  # noqa: E731
+    app = create_app(gateway_file({"general": expert.url}), registry=CollectorRegistry(), log=log)
+    gateway = Watched(await serve(app), fake)
+    answer = proxy.Proxy.answer
+
+    async def noted(self: proxy.Proxy, link: Any) -> None:
+        gateway.ways.append(type(link).__name__)
+        await answer(self, link)
+
+    monkeypatch.setattr(proxy.Proxy, "answer", noted)
+    yield gateway
+    await asyncio.gather(gateway.running.stop(), expert.stop())

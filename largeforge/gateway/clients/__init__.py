@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from largeforge.gateway.clients.client import Client
 from largeforge.gateway.clients.room import Room, most_connections
@@ -21,9 +22,4 @@ def protocol(most: int, completions: Completions | None = None) -> Callable[...,
 
     With `completions` those are answered without ASGI.
     """
-    room = Room(most, completions)
-
-    def make(*arguments: Any, **keywords: Any) -> asyncio.Protocol:
-        return Client(room, *arguments, **keywords)
-
-    return make
+    return partial(Client, Room(most, completions))

@@ -36,6 +36,12 @@ MOST_QUIET_BYTES = heads.MOST_BYTES
 """Most bytes that may come without ending the head, or within a body without being any of it."""
 MOST_PIPELINED = 64
 """Requests that a client may send before the first is answered."""
+REFUSALS = {
+    400: ("This is no HTTP/1.1 request.", "no_http"),
+    408: ("The request did not come in time.", "request_timeout"),
+    431: (f"The head is larger than {MOST_QUIET_BYTES >> 10} KiB.", "head_too_large"),
+}
+"""Message and code by status."""
 TO_THE_DISK = b"/v1/files"
 """The path whose bodies are not held in memory."""
 
@@ -70,8 +76,12 @@ class Client(HttpToolsProtocol):
         self._timed: Part = "idle"
         """The part that the timer is for."""
         self._timer: asyncio.TimerHandle | None = None
+        self._num_requests = 0
+        """Requests that have begun to come."""
         self._direct: Direct | None = None
         """The request that is read or answered without ASGI."""
+        self._by_asgi: Any = None
+        """The request that is answered by ASGI; uvicorn knows only the one that came last."""
         self._fault = ""
         """Why a request was refused by us rather than by the parser."""
         self._is_broken = False
@@ -93,7 +103,16 @@ class Client(HttpToolsProtocol):
             direct.lose_client()
         if self.cycle is direct:
             self.cycle = None
+        if self._by_asgi is not None and not self._by_asgi.response_complete:
+            self._by_asgi.disconnected = True
+            self._by_asgi.message_event.set()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Answer the last requests; one that is still coming is waited for like an answer."""
+        if self._direct is not None and self._direct.more_body:
+            self._direct.begin()
+        super().shutdown()
 
     def close_if_idle(self) -> None:
         """Close a connection that has brought no request for a long time."""
@@ -104,17 +123,20 @@ class Client(HttpToolsProtocol):
         """Take what came, unless it is a head without an end; most requests come whole, and need no timer."""
         if self._is_broken:
             return
-        before = self._all_body_bytes
+        num_requests, num_bytes = self._num_requests, self._all_body_bytes
         if not self._feed(data):
             return
         if self._part != "idle":
-            self._quiet_bytes += len(data)
-            if self._part != "head" and self._all_body_bytes > before:
+            if self._part != "head" and self._all_body_bytes > num_bytes:
                 self._quiet_bytes = 0
+            elif self._num_requests > num_requests:
+                self._quiet_bytes = 1  # how much of it is of the requests before, nobody knows
+            else:
+                self._quiet_bytes += len(data)
             if self._quiet_bytes > MOST_QUIET_BYTES:
-                self._refuse(431)
+                self._break(431)
                 return
-            if self._part == "body" and self.url != TO_THE_DISK:
+            if self._part == "body" and self.url.partition(b"?")[0] != TO_THE_DISK:
                 self._room.hold(self, self._body_bytes)
         if self._part != self._timed:
             self._time()
@@ -124,6 +146,7 @@ class Client(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_PIPELINED:
             self._give_up(f"More than {MOST_PIPELINED} requests were sent before the first was answered.")
         self._part, self._quiet_bytes, self._body_bytes = "head", 0, 0
+        self._num_requests += 1
         self.url, self.headers = b"", []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -177,7 +200,7 @@ class Client(HttpToolsProtocol):
         """Wait for nothing any more: what takes time now is the answer."""
         if self._direct is not None and self.cycle is self._direct:
             self._end_of_request()
-            self._direct.answer()
+            self._direct.end_body()
             return
         if self._ignores_upgrade() and heads.framing(self.headers):
             return  # the parser takes the body for the other protocol
@@ -198,7 +221,7 @@ class Client(HttpToolsProtocol):
             self._part = "rest"
             self._room.hold(self, 0)
             self._time()
-        elif self._part == "idle":
+        elif self._part == "idle" and not self.pipeline and self in self.connections:
             self._room.wait(self)
         if self.transport.is_closing():
             return
@@ -207,9 +230,14 @@ class Client(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._by_asgi = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _end_of_request(self) -> None:
-        if self._part != "rest":
-            self._room.wait_no_more(self)
+        self._room.wait_no_more(self)
+        if self._part == "rest":
+            self._room.wait(self)  # for the next: this one was answered before its end
         self._part = "idle"
         if self in self._room.holding:
             self._room.hold(self, 0)
@@ -225,7 +253,7 @@ class Client(HttpToolsProtocol):
                 return False
             return self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._break()
+            self._break(400)
             return False
         return True
 
@@ -239,7 +267,8 @@ class Client(HttpToolsProtocol):
         self.transport.close()
 
     def _should_upgrade(self) -> bool:
-        is_handshake = self.parser.get_method() == b"GET" and not heads.framing(self.headers)
+        is_alone = self.cycle is None or self.cycle.response_complete
+        is_handshake = is_alone and self.parser.get_method() == b"GET" and not heads.framing(self.headers)
         return is_handshake and super()._should_upgrade()
 
     def _ignores_upgrade(self) -> bool:
@@ -260,20 +289,24 @@ class Client(HttpToolsProtocol):
         self._fault = fault
         raise ValueError(fault)
 
-    def _break(self) -> None:
-        """Refuse what is no request, after the answers that are under way, and close."""
+    def _break(self, status: int) -> None:
+        """Refuse what comes, after the answers that are under way, and close."""
         if self.transport.is_closing():
             return
-        self._is_broken = True
+        part, self._part, self._is_broken = self._part, "idle", True
+        self._time()
         is_queued = bool(self.pipeline)
         if is_queued and self.pipeline[0][0].more_body:
             self.pipeline.popleft()  # it will never be whole
         cycle = self.cycle
-        if is_queued or not (cycle is None or cycle.response_complete or cycle.more_body):
+        is_over = cycle is None or cycle.response_complete
+        if is_queued or not (is_over or cycle.more_body):
             return
-        if cycle is None or cycle.response_complete or not cycle.response_started:
-            error = ApiError(400, self._fault or "This is no HTTP/1.1 request.", code="no_http")
-            self._say(400, orjson.dumps(error.body()), b"content-type: application/json\r\n")
+        speaks = status == 400 or part == "body" or (part == "head" and self._quiet_bytes)
+        if speaks and (is_over or not cycle.response_started):
+            message, code = REFUSALS[status]
+            error = ApiError(status, self._fault or message, code=code)
+            self._say(status, orjson.dumps(error.body()), b"content-type: application/json\r\n")
         self.transport.close()
 
     def _say(self, status: int, body: bytes = b"", head: bytes = b"") -> None:
@@ -289,12 +322,4 @@ class Client(HttpToolsProtocol):
         self._timed = self._part
         if self._part != "idle":
             timeouts_s = {"head": HEAD_TIMEOUT_S, "body": BODY_TIMEOUT_S, "rest": REST_TIMEOUT_S}
-            self._timer = self.loop.call_later(timeouts_s[self._part], self._refuse, 408)
-
-    def _refuse(self, status: int) -> None:
-        """Say why where an answer has not begun, and close."""
-        if self.transport.is_closing():
-            return
-        if self._part == "head" and self._quiet_bytes and (self.cycle is None or self.cycle.response_complete):
-            self._say(status)
-        self.transport.close()
+            self._timer = self.loop.call_later(timeouts_s[self._part], self._break, 408)

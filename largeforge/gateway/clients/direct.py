@@ -49,6 +49,8 @@ class Direct:
         self._log = log
         self._task: asyncio.Task[None] | None = None
         self._body: bytes | bytearray = b""
+        self._ended: asyncio.Future[None] | None = None
+        """Waits for the end of the body, where somebody does before it has come."""
         self._head = b""
         """Head of the answer until its first piece goes."""
         self._is_chunked = True
@@ -64,22 +66,32 @@ class Direct:
             self._body = bytearray(self._body)  # and no list: see `request.read_body`
         self._body += piece
 
-    def answer(self) -> None:
-        """Begin to answer: the body is whole, or the client has gone."""
+    def end_body(self) -> None:
+        """Note that the body is whole: now is the time to answer."""
         self.more_body = False
-        self._task = self._client.loop.create_task(self._answer())
-        self._client.tasks.add(self._task)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to answer, whether or not the body is whole."""
+        if self._task is None:
+            self._task = self._client.loop.create_task(self._answer())
+            self._client.tasks.add(self._task)
+        elif self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     def lose_client(self) -> None:
         """Tell who answers that the client has gone, or have that noted where nobody answers yet."""
         self._is_gone = True
         if self.more_body:
-            self.answer()
+            self.begin()
         elif self._gone is not None:
             self._gone()
 
     async def body(self, max_bytes: int) -> bytes:
         """Return the body; raises ClientGone when the client left before it was whole."""
+        while self.more_body and not self._is_gone:
+            self._ended = self._client.loop.create_future()
+            await self._ended
         if self._is_gone:
             raise ClientGone
         return bytes(self._body)
@@ -89,6 +101,7 @@ class Direct:
         if self._is_gone:
             gone()
         self._gone = gone
+        self._client.flow.resume_reading()  # uvicorn pauses where a request waits, and would not see the client leave
 
     def unwatch(self) -> None:
         """Call nobody any more."""
@@ -109,9 +122,10 @@ class Direct:
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
-        self._head = b"".join(lines)
-        if self._head.count(b"\n") != 3 + len(headers) + self._is_chunked + (not self.keep_alive):
+        head = b"".join(lines)
+        if head.count(b"\n") != 3 + len(headers) + self._is_chunked + (not self.keep_alive):
             raise ValueError("a header of the answer has more than one line")
+        self._head = head
 
     async def piece(self, data: bytes, *, is_last: bool) -> None:
         """Write a part of the body, once the client has taken enough of those before."""
@@ -148,6 +162,7 @@ class Direct:
         except Exception:
             logger.exception("request %s was not answered", self.exchange.request_id)
         finally:
+            self.more_body = False
             self._client.tasks.discard(cast("asyncio.Task[None]", self._task))
             self._log.end("POST", self.path, self.exchange)
             if not self.response_complete:

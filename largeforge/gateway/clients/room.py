@@ -81,6 +81,8 @@ class Room:
         now = loop.time()
         for client, since in list(self._waiting.items()):
             if now - since < client.timeout_keep_alive:
-                self._looking = loop.call_later(client.timeout_keep_alive / LOOKS, self._look, loop)
                 break
             client.close_if_idle()
+        if self._waiting:
+            every_s = next(iter(self._waiting)).timeout_keep_alive / LOOKS
+            self._looking = loop.call_later(every_s, self._look, loop)

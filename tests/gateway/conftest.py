@@ -363,19 +363,35 @@ def serve_app() -> Callable[..., Awaitable[Running]]:
     return serve
 
 
+MakeWatched = Callable[..., Awaitable[Watched]]
+
+
 @pytest.fixture
-async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
-    fake = FakeVllm("I am general")
-    expert = await serve(fake.app)
-    log: Callable[[str, Any], None] = lambda _, fields: gateway.lines.put_nowait(fields)  # noqa: E731
-    app = create_app(gateway_file({"general": expert.url}), registry=CollectorRegistry(), log=log)
-    gateway = Watched(await serve(app), fake)
-    answer = proxy.Proxy.answer
+async def make_watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeWatched]:
+    async with contextlib.AsyncExitStack() as stack:
 
-    async def noted(self: proxy.Proxy, link: Any) -> None:
-        gateway.ways.append(type(link).__name__)
-        await answer(self, link)
+        async def make(**settings: Any) -> Watched:
+            fake = FakeVllm("I am general")
+            expert = await serve(fake.app)
+            lines: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+            file = gateway_file({"general": expert.url}, **settings)
+            app = create_app(file, registry=CollectorRegistry(), log=lambda _, fields: lines.put_nowait(fields))
+            running = await serve(app)
+            stack.push_async_callback(expert.stop)
+            stack.push_async_callback(running.stop)
+            watched = Watched(running, fake, lines)
+            answer = proxy.Proxy.answer
 
-    monkeypatch.setattr(proxy.Proxy, "answer", noted)
-    yield gateway
-    await asyncio.gather(gateway.running.stop(), expert.stop())
+            async def noted(self: proxy.Proxy, link: Any) -> None:
+                watched.ways.append(type(link).__name__)
+                await answer(self, link)
+
+            monkeypatch.setattr(proxy.Proxy, "answer", noted)
+            return watched
+
+        yield make
+
+
+@pytest.fixture
+async def watched(make_watched: MakeWatched) -> Watched:
+    return await make_watched()

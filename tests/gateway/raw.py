@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.gateway.conftest import FakeVllm, Running
 
 PATH = "/v1/chat/completions"
@@ -20,9 +22,8 @@ PATH = "/v1/chat/completions"
 class Watched:
     """A gateway whose log lines are kept, and which ways requests took."""
 
-    def __init__(self, running: Running, fake: FakeVllm):
-        self.running, self.fake = running, fake
-        self.lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    def __init__(self, running: Running, fake: FakeVllm, lines: asyncio.Queue[Mapping[str, Any]]):
+        self.running, self.fake, self.lines = running, fake, lines
         self.ways: list[str] = []
 
     def connect(self) -> socket.socket:
@@ -41,7 +42,12 @@ class Watched:
         """How many requests uvicorn still waits for when it ends."""
         return len(self.running.server.server_state.tasks)
 
-    async def line(self) -> dict[str, Any]:
+    async def until(self, *, num_clients: int) -> None:
+        """Wait until so many clients are connected."""
+        while len(self.running.server.server_state.connections) != num_clients:  # noqa: ASYNC110 - uvicorn has no event
+            await asyncio.sleep(0.01)
+
+    async def line(self) -> Mapping[str, Any]:
         return await asyncio.wait_for(self.lines.get(), 10)
 
 

@@ -6,11 +6,13 @@ import asyncio
 import json
 import re
 import socket
-from types import SimpleNamespace
+import sys
 
 import pytest
 
-from largeforge.gateway.clients.direct import Direct
+from largeforge.gateway import proxy, writing
+from largeforge.gateway.backend import header_value
+from tests.gateway.conftest import event
 from tests.gateway.raw import PATH, chat, chunked, read, request, rest
 
 
@@ -123,11 +125,61 @@ async def test_a_connection_that_is_idle_for_too_long_is_closed(watched):
         assert (await asyncio.to_thread(read, busy))[0] == 200, "who waits for an answer is not idle"
 
 
-async def test_a_header_can_never_become_two():
-    exchange = SimpleNamespace(request_id="r")
-    client = SimpleNamespace(url=PATH.encode(), headers=[], parser=SimpleNamespace(should_keep_alive=lambda: True))
-    client.server_state = SimpleNamespace(default_headers=[])
-    log = SimpleNamespace(begin=lambda given: exchange)
-    direct = Direct(client, None, {}, log)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="more than one line"):
-        await direct.start(200, [(b"x-largeforge-route", b"a\r\nset-cookie: b")])
+async def test_a_header_can_never_become_two(watched, monkeypatch):
+    monkeypatch.setattr(proxy, "header_value", lambda text: b"a\r\nset-cookie: evil")
+    with watched.connect() as client:
+        client.sendall(request(chat()))
+        assert await asyncio.to_thread(rest, client) == b""
+    assert (await watched.line())["status"] == 500
+
+
+async def test_a_client_that_reads_nothing_is_let_go_when_its_time_is_over(make_watched, monkeypatch):
+    monkeypatch.setattr(proxy, "MOST_TO_FAIL_S", 0.1)
+    monkeypatch.setattr(writing, "LINGER_S", 0.1)
+    watched = await make_watched(request_timeout_s=1)
+    for written in (request, chunked):
+        watched.fake.script = asyncio.Queue()
+        with watched.connect() as client:
+            client.sendall(written(chat(stream=True)))
+            for _ in range(200):
+                watched.fake.script.put_nowait(event("x" * 100_000))
+            said = await watched.line()
+            assert (said["status"], said["error"]) == (504, "timeout")
+            await watched.until(num_clients=0)
+        assert watched.num_tasks() == 0
+
+
+async def test_a_whole_answer_that_nobody_takes_is_not_kept_for_ever(watched, monkeypatch):
+    monkeypatch.setattr(writing, "LINGER_S", 0.1)
+    watched.running.server.config.timeout_keep_alive = 1
+    watched.fake.text = "x" * 20_000_000
+    with watched.connect() as client:
+        client.sendall(request(chat()))
+        await watched.line()
+        await watched.until(num_clients=0)
+    assert watched.room_is_empty()
+
+
+async def test_an_upload_is_refused_at_the_end_of_the_gateway_or_answered_before(watched):
+    whole = request(chat())
+    with watched.connect() as half, watched.connect() as late:
+        half.sendall(whole[:-5])
+        late.sendall(whole[:-5])
+        await watched.until(num_clients=2)
+        await asyncio.sleep(0.1)
+        watched.running.server.config.timeout_graceful_shutdown = 1
+        watched.running.server.should_exit = True
+        await asyncio.sleep(0.3)
+        late.sendall(whole[-5:])
+        assert b" 200 OK" in await asyncio.to_thread(rest, late)
+        refused = await asyncio.to_thread(rest, half)
+    assert b" 503 " in refused
+    assert b"shutting_down" in refused
+    assert [(await watched.line())["status"] for _ in range(2)] == [200, 503]
+
+
+def test_long_names_of_models_are_not_kept():
+    name = "x" * 100_000
+    references = sys.getrefcount(name)
+    assert header_value(name) == b"x" * 256
+    assert sys.getrefcount(name) == references

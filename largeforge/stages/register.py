@@ -34,6 +34,8 @@ EVALUATION, PARITY = "evaluation.json", "parity.json"
 REGISTERED = "registered.json"
 MIB = 2**20
 TELL_EVERY_S = 1.0
+TOLD_FROM_BYTES = 256 * MIB
+"""Smaller models are copied in an instant."""
 
 
 class Config(Strict):
@@ -119,7 +121,7 @@ def _teller(context: Context) -> Watch:
     def tell(text: str, done: int, total: int) -> None:
         nonlocal told_at
         now = time.monotonic()
-        if total < MIB or (done < total and now - told_at < TELL_EVERY_S):
+        if total < TOLD_FROM_BYTES or (done < total and now - told_at < TELL_EVERY_S):
             return
         told_at = now
         context.events.emit("progress", step=done // MIB, total=total // MIB, unit="MiB copied")

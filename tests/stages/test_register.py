@@ -70,7 +70,10 @@ def written(context: Context) -> str:
     return context.events._stream.getvalue()
 
 
-def test_copying_a_large_model_tells_how_far_it_is(settings: Registry, context: Context) -> None:
+def test_copying_a_large_model_tells_how_far_it_is(
+    settings: Registry, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(register, "TOLD_FROM_BYTES", 2**20)
     (context.inputs["model"] / "adapter_model.safetensors").write_bytes(bytes(3 * 2**20))
     stream = io.StringIO()
     register.run(config(settings), replace(context, events=Events("mapper.register", stream)))

@@ -11,11 +11,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import httptools
-import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from largeforge.gateway import heads
 from largeforge.gateway.clients.direct import Direct
+from largeforge.gateway.clients.refusals import REFUSALS, refusal
+from largeforge.gateway.clients.upgrades import Upgrading
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.writing import Joined
 
@@ -36,35 +36,15 @@ MOST_QUIET_BYTES = heads.MOST_BYTES
 """Most bytes that may come without ending the head, or within a body without being any of it."""
 MOST_PIPELINED = 64
 """Requests that a client may send before the first is answered."""
-REFUSALS = {
-    400: ("This is no HTTP/1.1 request.", "no_http"),
-    408: ("The request did not come in time.", "request_timeout"),
-    431: (f"The head is larger than {MOST_QUIET_BYTES >> 10} KiB.", "head_too_large"),
-}
-"""Message and code by status."""
 TO_THE_DISK = b"/v1/files"
 """The path whose bodies are not held in memory."""
 
 
-class _Rest:
-    """Takes the body of a request that asks for another protocol and does not get it."""
-
-    def __init__(self, client: Client):
-        self.on_body = client.on_body
-        self.on_message_complete = client.on_message_complete
-
-
-class Client(HttpToolsProtocol):
+class Client(Upgrading):
     """One client."""
 
-    cycle: Any
-    """The request that came last, uvicorn's or ours."""
-    transport: Any
-    """Joined with all others."""
-
     def __init__(self, room: Room, *arguments: Any, **keywords: Any):
-        super().__init__(*arguments, **keywords)
-        self._room = room
+        super().__init__(room, *arguments, **keywords)
         self._quiet_bytes = 0
         """Bytes that have come since the head began, or since the last of its body."""
         self._body_bytes = 0
@@ -84,8 +64,6 @@ class Client(HttpToolsProtocol):
         """The request that is answered by ASGI; uvicorn knows only the one that came last."""
         self._fault = ""
         """Why a request was refused by us rather than by the parser."""
-        self._is_broken = False
-        """Whether nothing more is read: the answers that are under way are the last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -257,33 +235,6 @@ class Client(HttpToolsProtocol):
             return False
         return True
 
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over, unless half of all carry WebSockets: those need not ask for anything, ever."""
-        if 2 * sum(type(other) is not Client for other in self.connections) < self._room.most:
-            super().handle_websocket_upgrade()
-            return
-        error = ApiError(503, "There are too many WebSockets.", code="overloaded", retry_after_s=1)
-        self._say(503, orjson.dumps(error.body()), b"content-type: application/json\r\nretry-after: 1\r\n")
-        self.transport.close()
-
-    def _should_upgrade(self) -> bool:
-        is_alone = self.cycle is None or self.cycle.response_complete
-        is_handshake = is_alone and self.parser.get_method() == b"GET" and not heads.framing(self.headers)
-        return is_handshake and super()._should_upgrade()
-
-    def _ignores_upgrade(self) -> bool:
-        return bool(self.parser.should_upgrade()) and not self._should_upgrade()
-
-    def _go_on_without_upgrade(self, rest: bytes) -> bool:
-        """Answer a request for HTTP/2 or the like in HTTP/1.1, as its last one."""
-        self.cycle.keep_alive = False
-        framing = heads.framing(self.headers)
-        if not framing:
-            self._is_broken = True
-            return True
-        self.parser = httptools.HttpRequestParser(_Rest(self))
-        return self._feed(b"POST / HTTP/1.1\r\nhost: x\r\n" + framing + b"\r\n" + rest)
-
     def _give_up(self, fault: str) -> None:
         """Leave the parser."""
         self._fault = fault
@@ -305,14 +256,8 @@ class Client(HttpToolsProtocol):
         speaks = status == 400 or part == "body" or (part == "head" and self._quiet_bytes)
         if speaks and (is_over or not cycle.response_started):
             message, code = REFUSALS[status]
-            error = ApiError(status, self._fault or message, code=code)
-            self._say(status, orjson.dumps(error.body()), b"content-type: application/json\r\n")
+            self.transport.write(refusal(ApiError(status, self._fault or message, code=code)))
         self.transport.close()
-
-    def _say(self, status: int, body: bytes = b"", head: bytes = b"") -> None:
-        """Write an answer that no application made."""
-        lines = b"content-length: %d\r\nconnection: close\r\n" % len(body)
-        self.transport.write(b"".join((STATUS_LINE[status], head, lines, b"\r\n", body)))
 
     def _time(self) -> None:
         """Let what is to come next have its time."""

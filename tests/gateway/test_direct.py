@@ -167,7 +167,7 @@ async def test_an_upload_is_refused_at_the_end_of_the_gateway_or_answered_before
         late.sendall(whole[:-5])
         await watched.until(num_clients=2)
         await asyncio.sleep(0.1)
-        watched.running.server.config.timeout_graceful_shutdown = 1
+        watched.running.server.config.timeout_graceful_shutdown = 4
         watched.running.server.should_exit = True
         await asyncio.sleep(0.3)
         late.sendall(whole[-5:])

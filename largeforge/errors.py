@@ -112,6 +112,16 @@ class ServingError(LargeForgeError, RuntimeError):
     """A server did not start, died, or did not answer."""
 
 
+class SecretError(LargeForgeError, LookupError):
+    """A secret is not where its reference says; the message never holds one."""
+
+    exit_code = 2
+
+
+class DeployError(LargeForgeError, RuntimeError):
+    """Hosts could not be brought to what the recipe says; what served before serves on, unless the message says more."""
+
+
 class RegistryError(LargeForgeError, LookupError):
     """A registered model, version or alias is not there, or does not verify."""
 

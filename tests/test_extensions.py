@@ -15,7 +15,7 @@ from largeforge.recipe import extensions
 from largeforge.recipe.base import Extension
 from largeforge.recipe.folders import shipped_root
 from largeforge.recipe.launching import Place
-from largeforge.recipe.sections.machines import Host
+from largeforge.recipe.sections.hosts import Host
 
 CONF = shipped_root() / "conf"
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ALIVE_INTERVAL_S = 5
 
@@ -24,20 +28,26 @@ class Target:
         return self.address == "local"
 
 
-def command(target: Target, argv: list[str], *, workdir: str = "", lost_after_s: float = 30) -> list[str]:
-    """Return the argv that runs `argv` on a host, without questions, and notices a dead connection."""
+def command(
+    target: Target, argv: list[str], *, workdir: str = "", lost_after_s: float = 30, options: Sequence[str] = ()
+) -> list[str]:
+    """Return the argv that runs `argv` on a host, without questions, and notices a dead connection.
+
+    `options` are further words for ssh.
+    """
     if target.is_local:
         return argv
     alive = max(1, math.ceil(lost_after_s / ALIVE_INTERVAL_S))
-    options = (
+    settings = (
         "BatchMode=yes", "ConnectTimeout=10", "ControlPath=none", "LogLevel=ERROR",
         f"ServerAliveInterval={ALIVE_INTERVAL_S}", f"ServerAliveCountMax={alive}",
     )  # fmt: skip
     words = ["ssh", "-T", *(["-F", target.config] if target.config else [])]
-    for option in options:
-        words += ["-o", option]
+    for setting in settings:
+        words += ["-o", setting]
     words += ["-p", str(target.port)] if target.port else []
     words += ["-l", target.user] if target.user else []
+    words += options
     return [*words, "--", target.address, remote(argv, workdir=workdir)]
 
 

@@ -16,7 +16,7 @@ from largeforge.recipe.base import Extension, Port
 if TYPE_CHECKING:
     from largeforge.estimate import sharding as estimate
     from largeforge.recipe.launching import Place
-    from largeforge.recipe.sections.machines import Host
+    from largeforge.recipe.sections.hosts import Host
 
 Strategy = Annotated[ddp.Config | fsdp2.Config | deepspeed.Config, Field(discriminator="name")]
 
@@ -79,7 +79,7 @@ def _node(config: Config, name: str, module_args: list[str], place: Place) -> No
 
 
 def _processes(config: Config, host: Host, place: Place) -> int:
-    return launching.processes(config.strategy, place, gpus=host.gpus)
+    return launching.processes(config.strategy, place, gpus=host.num_gpus)
 
 
 def _reached_at(host: Host) -> str:

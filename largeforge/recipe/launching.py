@@ -20,7 +20,7 @@ from largeforge.recipe.base import Extension
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
     from largeforge.recipe.schema import Recipe
-    from largeforge.recipe.sections.machines import Host
+    from largeforge.recipe.sections.hosts import Host
 
 
 @dataclass(frozen=True)

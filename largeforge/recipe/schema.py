@@ -14,9 +14,11 @@ from largeforge.recipe import extensions
 from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Quantization, Router, Tracker
 from largeforge.recipe.sections.datasets import Dataset, Source
+from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.judging import Baseline, Judging, Parity
-from largeforge.recipe.sections.machines import Environment, Hardware, Host, Hosts, Registry, Runs
+from largeforge.recipe.sections.hosts import Host, Hosts
+from largeforge.recipe.sections.machines import Environment, Hardware, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.routing import Flag, Routing, Shadow
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
@@ -27,6 +29,7 @@ __all__ = [
     "Architecture",
     "Baseline",
     "Dataset",
+    "Deploy",
     "Environment",
     "Evaluator",
     "Expert",
@@ -126,6 +129,8 @@ class Recipe(Strict):
     """The machine that the stages run on."""
     hosts: Hosts
     """The machines that a recipe may use."""
+    deploy: Deploy = Deploy()
+    """How servers are put on the hosts of an inventory."""
     launcher: Launcher
     """How training processes are started."""
     environment: Environment = Environment()

@@ -14,7 +14,7 @@ from largeforge.planning import make_plan
 from largeforge.recipe import extensions
 from largeforge.recipe.compose import compose
 from largeforge.recipe.launching import Place
-from largeforge.recipe.sections.machines import Host
+from largeforge.recipe.sections.hosts import Host
 from largeforge.recipe.validate import validate
 
 PAIR = {

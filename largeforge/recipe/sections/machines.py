@@ -1,4 +1,4 @@
-"""What a recipe runs on and where it leaves its results."""
+"""The machine that a recipe runs on, and where it leaves its results."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from largeforge.recipe.base import Name, Port, Strict
+from largeforge.recipe.base import Strict
 
 PIN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*$"
 """A package with one version; never an option of pip, an address or a file."""
-ADDRESS_PATTERN = "^[A-Za-z0-9_:\\[][A-Za-z0-9_.:%\\]-]*$"
-"""Addresses never begin with a dash: ssh would take it for an option."""
-
-
 Pin = Annotated[str, Field(pattern=PIN_PATTERN)]
 
 
@@ -78,48 +74,6 @@ class Registry(Strict):
     """MLflow tracking and registry URI."""
     artifacts: str = "registry/artifacts"
     """Folder (or store URI) for the files of new models."""
-
-
-class Host(Strict):
-    """One machine of an inventory."""
-
-    address: str = Field(pattern=ADDRESS_PATTERN)
-    """Host name or IP address for ssh, or a name of its configuration; `local` is this machine, without ssh."""
-    internal_address: str = Field(default="", pattern=f"^$|{ADDRESS_PATTERN}")
-    """Address at which the other hosts reach it, where that is another: a network for training, or of `local`."""
-    user: str = Field(default="", pattern="^[A-Za-z0-9_.@-]*$")
-    """Account on the host; empty leaves it to ssh."""
-    port: Port = 0
-    """Port of its ssh server; 0 leaves it to ssh."""
-    python: str = ""
-    """Interpreter there with LargeForge installed; empty means the same path as here."""
-    workdir: str = ""
-    """Working directory there; empty means the same path as here."""
-    gpus: int = Field(default=0, ge=0)
-    """GPUs that it trains with; 0 means as many as this machine has."""
-    roles: list[Literal["train", "serve"]] = []
-    """What it is for; empty means everything."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is this machine."""
-        return self.address == "local"
-
-    @property
-    def reached_at(self) -> str:
-        """Address at which the other hosts reach it."""
-        return self.internal_address or self.address
-
-
-class Hosts(Strict):
-    """The inventory: the machines that a recipe may use."""
-
-    name: str
-    """Name of the file under `hosts/`."""
-    hosts: dict[Name, Host] = Field(min_length=1)
-    """Machines by name."""
-    ssh_config: str = ""
-    """Configuration file of OpenSSH's client to use instead of your own."""
 
 
 class Runs(Strict):

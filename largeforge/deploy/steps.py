@@ -1,0 +1,211 @@
+"""What a host should have, one thing at a time: each says what of it differs from what was found, and how to mend that.
+
+Pure: `found` is the `state` that `remote/look.py` tells. pyinfra (`operations.py`) carries the commands out; as root.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a host should have."""
+
+    @property
+    def title(self) -> str:
+        """Name for people; begins with what would be changed."""
+        raise NotImplementedError
+
+    def differs(self, found: Found) -> str:
+        """Return in a few words what differs, empty where nothing does."""
+        raise NotImplementedError
+
+    def command(self) -> str:
+        """Return the line for a shell that mends it; running it again changes nothing more."""
+        raise NotImplementedError
+
+    def input(self) -> str:
+        """Return what the command reads from its standard input."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Account(Step):
+    """A system account without a shell."""
+
+    user: str
+    home: str
+    groups: tuple[str, ...] = ("video", "render")
+    """Groups that it joins where they exist, to use GPUs."""
+
+    @property
+    def title(self) -> str:
+        return f"account {self.user}"
+
+    def differs(self, found: Found) -> str:
+        return "" if found["account"] else "new"
+
+    def command(self) -> str:
+        user, home = shlex.quote(self.user), shlex.quote(self.home)
+        join = " ".join(
+            f"if getent group {group} >/dev/null; then usermod -a -G {group} {user}; fi;" for group in self.groups
+        )
+        add = f"useradd --system --user-group --home-dir {home} --no-create-home --shell /usr/sbin/nologin {user}"
+        return f"set -e; id {user} >/dev/null 2>&1 || {add}; {join}"
+
+
+@dataclass(frozen=True)
+class Folder(Step):
+    """A folder with its owner and mode."""
+
+    path: str
+    user: str = "root"
+    mode: str = "755"
+
+    @property
+    def title(self) -> str:
+        return f"folder {self.path}"
+
+    def differs(self, found: Found) -> str:
+        return _differs(found, self.path, kind="folder", user=self.user, mode=self.mode)
+
+    def command(self) -> str:
+        path, user = shlex.quote(self.path), shlex.quote(self.user)
+        return f"set -e; mkdir -p {path}; chown {user}: {path}; chmod {self.mode} {path}"
+
+
+@dataclass(frozen=True)
+class File(Step):
+    """A file with its content; it is the old one or the new, never a part."""
+
+    path: str
+    text: str = field(repr=False)
+    user: str = "root"
+    mode: str = "644"
+
+    @property
+    def title(self) -> str:
+        return f"file {self.path}"
+
+    def differs(self, found: Found) -> str:
+        sha256 = hashlib.sha256(self.text.encode()).hexdigest()
+        return _differs(found, self.path, kind="file", user=self.user, mode=self.mode, sha256=sha256)
+
+    def command(self) -> str:
+        path, aside = shlex.quote(self.path), shlex.quote(f"{self.path}.new")
+        owner = f"chown {shlex.quote(self.user)}: {aside}; chmod {self.mode} {aside}"
+        folder = shlex.quote(self.path.rpartition("/")[0])
+        return f"set -e; umask 077; mkdir -p -m 755 {folder}; base64 -d > {aside}; {owner}; sync {aside}; mv -f {aside} {path}"
+
+    def input(self) -> str:
+        return base64.b64encode(self.text.encode()).decode()
+
+
+@dataclass(frozen=True)
+class Gone(Step):
+    """Something of ours that is not needed any more."""
+
+    path: str
+
+    @property
+    def title(self) -> str:
+        return f"remove {self.path}"
+
+    def differs(self, found: Found) -> str:
+        return "left over" if self.path in found["paths"] else ""
+
+    def command(self) -> str:
+        return f"rm -rf -- {shlex.quote(self.path)}"
+
+
+@dataclass(frozen=True)
+class Enabled(Step):
+    """A unit that starts with the host."""
+
+    unit: str
+
+    @property
+    def title(self) -> str:
+        return f"enable {self.unit}"
+
+    def differs(self, found: Found) -> str:
+        state = found["units"].get(self.unit, {}).get("UnitFileState", "")
+        return "" if state == "enabled" else f"{state or 'new'}"
+
+    def command(self) -> str:
+        return f"systemctl enable --quiet {shlex.quote(self.unit)}"
+
+
+@dataclass(frozen=True)
+class Reloaded(Step):
+    """systemd knows the unit files as they are."""
+
+    files: tuple[File, ...]
+
+    @property
+    def title(self) -> str:
+        return "systemd reads unit files"
+
+    def differs(self, found: Found) -> str:
+        if any(file.differs(found) for file in self.files):
+            return "unit files change"
+        stale = [name for name, unit in found["units"].items() if unit.get("NeedDaemonReload") == "yes"]
+        return f"{', '.join(stale)} changed on disk" if stale else ""
+
+    def command(self) -> str:
+        return "systemctl daemon-reload"
+
+
+@dataclass(frozen=True)
+class Made(Step):
+    """Something that a command makes under a name; what is made once does not change."""
+
+    what: str
+    """`environments` or `models`: the part of what was found that lists it."""
+    key: str
+    label: str
+    line: str
+    stdin: str = field(default="", repr=False)
+
+    @property
+    def title(self) -> str:
+        return self.label
+
+    def differs(self, found: Found) -> str:
+        there = found[self.what].get(self.key)
+        if there is None:
+            return "new"
+        changed = there.get("changed", [])
+        return f"{len(changed)} files are not what was verified ({', '.join(changed[:3])})" if changed else ""
+
+    def command(self) -> str:
+        return self.line
+
+    def input(self) -> str:
+        return self.stdin
+
+
+def changes(steps: Sequence[Step], found: Found) -> list[tuple[Step, str]]:
+    """Return the steps that would change something, with what differs."""
+    return [(step, reason) for step in steps if (reason := step.differs(found))]
+
+
+def _differs(found: Found, path: str, **wanted: str) -> str:
+    """Return what is different of a path, from what is there at all down to its mode."""
+    entry = found["paths"].get(path)
+    if entry is None:
+        return "new"
+    if entry["kind"] != wanted["kind"]:
+        return f"is a {entry['kind']}"
+    if wanted.get("sha256", entry.get("sha256")) != entry.get("sha256"):
+        return "content differs"
+    parts = [f"{key} {entry[key]} → {wanted[key]}" for key in ("user", "mode") if entry[key] != wanted[key]]
+    return ", ".join(parts)

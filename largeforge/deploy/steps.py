@@ -103,7 +103,8 @@ class File(Step):
         path, aside = shlex.quote(self.path), shlex.quote(f"{self.path}.new")
         owner = f"chown {shlex.quote(self.user)}: {aside}; chmod {self.mode} {aside}"
         folder = shlex.quote(self.path.rpartition("/")[0])
-        return f"set -e; umask 077; mkdir -p -m 755 {folder}; base64 -d > {aside}; {owner}; sync {aside}; mv -f {aside} {path}"
+        written = f"(umask 077; base64 -d > {aside}); {owner}; sync {aside}; mv -f {aside} {path}"
+        return f"set -e; umask 022; mkdir -p {folder}; {written}"
 
     def input(self) -> str:
         return base64.b64encode(self.text.encode()).decode()

@@ -58,12 +58,27 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         "registry": recipe.registry.model_dump(), "device": found.device, "hold": recipe.serve,
     }  # fmt: skip
     experts = ", ".join(recipe.topology.experts)
+    if is_deployed(recipe):
+        config |= {"deploy": recipe.deploy.model_dump(), "hosts": recipe.hosts.model_dump(), "recipe": recipe.name}
+        where = ", ".join(name for name, host in recipe.hosts.hosts.items() if not host.is_local)
+        return Stage(
+            name="deploy", kind="deploy", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),
+            title=f"put the servers on {where}", reusable=False, uses=f"vLLM and gateway for {experts}",
+            produces=f"gateway on port {recipe.gateway.port}",
+        )  # fmt: skip
     return Stage(
         name="serve", kind="serve", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),
         title="serve until interrupted" if recipe.serve else "serve, ask every question, stop",
         threads=found.cores, reusable=False, uses=f"vLLM and gateway for {experts}",
         produces=f"http://{recipe.gateway.host}:{recipe.gateway.port or 'any'}/v1" if recipe.serve else "answers",
     )  # fmt: skip
+
+
+def is_deployed(recipe: Recipe) -> bool:
+    """Whether the servers are put on other hosts than this machine."""
+    return any(
+        not host.is_local and (host.has_role("serve") or host.has_role("gateway")) for host in recipe.hosts.hosts.values()
+    )
 
 
 def _models(recipe: Recipe, experts: Iterable[Expert]) -> tuple[dict[str, str], list[str]]:

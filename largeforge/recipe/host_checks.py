@@ -20,7 +20,7 @@ def check(recipe: Recipe) -> Iterator[Problem]:
         yield from _training_hosts(recipe)
         return
     for name, host in hosts.items():
-        if not host.is_local and recipe.mode == "run":
+        if not host.is_local and recipe.mode == "run" and recipe.training_jobs and host.has_role("train"):
             rule = "training on other hosts takes launcher=multi_node; otherwise use hosts=local, or mode=plan."
             yield Problem(f"hosts.hosts.{name}.address", rule, given=repr(host.address))
 

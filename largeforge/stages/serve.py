@@ -83,12 +83,12 @@ def run(config: Config, context: Context) -> Result:
         cores=_cores(),
     )
     with deployment:
-        answers = _ask_all(config, context, deployment)
+        answers = ask_all(config, context, deployment.url, deployment.watch)
         write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
         if config.hold:
             _hold(deployment, context)
     served = {expert.name: expert.reference for expert in experts}
-    return Result(_metrics(answers), {"url": deployment.url, "experts": served, "resolved": {"experts": served}})
+    return Result(metrics(answers), {"url": deployment.url, "experts": served, "resolved": {"experts": served}})
 
 
 def served_experts(config: Config, context: Context) -> list[ServedExpert]:
@@ -146,15 +146,18 @@ def _template(location: str, reference: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _ask_all(config: Config, context: Context, deployment: Deployment) -> list[Answer]:
-    """Ask every question; raise StageError with all that were not answered as they should be."""
+def ask_all(config: Config, context: Context, url: str, watch: Callable[[], None]) -> list[Answer]:
+    """Ask every question; `watch` raises where a server has ended.
+
+    Raises StageError with all that were not answered as they should be.
+    """
     answers, faults = [], []
     timeout_s = config.gateway.request_timeout_s
     for question in config.verify.questions:
         try:
-            answer = _CLIENTS[question.client](question, deployment.url, timeout_s)
+            answer = _CLIENTS[question.client](question, url, timeout_s)
         except ClientError as error:
-            deployment.watch()
+            watch()
             raise StageError(f"verify: {question.prompt!r} was not answered: {error}") from error
         context.events.emit("answer", **asdict(answer))
         answers.append(answer)
@@ -226,11 +229,12 @@ def _hold(deployment: Deployment, context: Context) -> None:
         context.events.emit("note", text="Interrupted: stopping.")
 
 
-def _metrics(answers: list[Answer]) -> dict[str, float]:
-    metrics = {"answers": float(len(answers))}
+def metrics(answers: list[Answer]) -> dict[str, float]:
+    """Return how many answers came, and how fast."""
+    found = {"answers": float(len(answers))}
     if answers:
-        metrics["latency_p50_ms"] = statistics.median(answer.latency_ms for answer in answers)
-    return metrics
+        found["latency_p50_ms"] = statistics.median(answer.latency_ms for answer in answers)
+    return found
 
 
 def _cores() -> int:

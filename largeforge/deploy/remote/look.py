@@ -7,6 +7,7 @@ only the machine is described.
 from __future__ import annotations
 
 import csv
+import ctypes
 import glob
 import grp
 import hashlib
@@ -20,10 +21,12 @@ import subprocess
 import sys
 import time
 
-MOST_TEXT_BYTES = 65536
+MOST_TEXT_BYTES = 262144
 """Largest file whose text is told, so that a difference can be shown."""
 SMI_TIMEOUT_S = 10
 TOOLS = ("rsync", "openssl", "systemctl", "systemd-run", "systemd-creds", "nft", "logrotate", "uv", "nvidia-smi")
+LIBRARIES = ("libnuma.so.1",)
+"""What vLLM's CPU build loads and no wheel brings."""
 PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestampMonotonic,NRestarts,Result,NeedDaemonReload"
 
 
@@ -54,6 +57,7 @@ def machine(root):
         "uptime_s": float((read("/proc/uptime") or "0").split()[0]),
         "time": time.time(),
         "user": pwd.getpwuid(os.geteuid()).pw_name,
+        "libraries": [name for name in LIBRARIES if has_library(name)],
         "tools": [name for name in TOOLS if shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")],
         **gpus(),
     }
@@ -64,6 +68,7 @@ def state(request):
     root, name = request["root"], request["deployment"]
     patterns = (
         os.path.join(root, "deployments", name),
+        os.path.join(request["state"], name, "gateway", "gateway.json"),
         os.path.join(root, "agent"),
         "/etc/systemd/system/largeforge-%s-*" % name,
         "/etc/logrotate.d/largeforge-%s" % name,
@@ -71,13 +76,15 @@ def state(request):
     )
     paths = {}
     for top in [root, os.path.join(root, "models"), os.path.join(root, "environments"), os.path.join(root, "incoming"),
-                request["state"], request["logs"], os.path.join(request["state"], name), os.path.join(request["logs"], name)]:
+                request["state"], request["logs"], os.path.join(request["state"], name), os.path.join(request["logs"], name),
+                *glob.glob(os.path.join(request["state"], name, "*"))]:
         describe(top, paths)
     for pattern in patterns:
         for top in sorted(glob.glob(pattern)):
             walk(top, paths)
     return {
         "account": account(request["user"]),
+        "free_bytes": min(meminfo().get("MemAvailable", 0), limited(1 << 62)),
         "paths": paths,
         "units": units("largeforge-%s-*" % name),
         "models": models(os.path.join(root, "models")),
@@ -120,7 +127,7 @@ def content(path, size):
     except OSError as error:
         return {"unreadable": str(error)}
     told = {"sha256": hashlib.sha256(data).hexdigest()}
-    if size <= MOST_TEXT_BYTES and not os.stat(path).st_mode & 0o007 == 0:
+    if size <= MOST_TEXT_BYTES and (os.stat(path).st_mode & 0o007 or path.endswith("/gateway.json")):
         told["text"] = data.decode("utf-8", "replace")
     return told
 
@@ -307,6 +314,15 @@ def loaded(path):
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def has_library(name):
+    """Tell whether a shared library can be loaded."""
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def read(path):

@@ -1,4 +1,4 @@
-"""Stages run on this machine; trainings with `launcher=multi_node` also on the other hosts of an inventory."""
+"""Stages run on this machine; servers, and trainings with `launcher=multi_node`, also on the hosts of an inventory."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def check(context: Context) -> Iterator[Finding]:
     remote = [name for name, host in hosts.items() if not host.is_local]
     if remote and context.recipe.launcher.name == "multi_node":
         yield ok(f"training on {listed(hosts, 3)}; each is asked when a training starts")
+    elif remote and not context.recipe.training_jobs:
+        yield ok(f"{listed(remote, 3)}: python -m largeforge hosts check {context.recipe.hosts.name} looks at them")
     elif remote:
         there = f"{len(remote)} of {len(hosts)} hosts are not this machine ({listed(remote, 3)})"
         text = f"{there}: only trainings run there (launcher=multi_node)"

@@ -1,0 +1,201 @@
+"""One deployment from beginning to end: lock, look, place, prepare, roll out, clean up. Or only what it would change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from largeforge.deploy import desired, models, present, shell
+from largeforge.deploy.connection import reaches
+from largeforge.deploy.desired import GATEWAY
+from largeforge.deploy.fleet import Fleet
+from largeforge.deploy.hands import HostHands
+from largeforge.deploy.rollout import Release, Replacement, Rollout
+from largeforge.deploy.shell import Locks
+from largeforge.errors import DeployError
+
+if TYPE_CHECKING:
+    from largeforge.deploy.connection import Reach
+    from largeforge.deploy.desired import Wanted
+    from largeforge.deploy.fleet import Change
+    from largeforge.deploy.rollout import Done
+    from largeforge.recipe.sections.hosts import Hosts
+
+Looks = Mapping[str, Mapping[str, Any]]
+Decide = Callable[[Looks], "Wanted"]
+"""Returns what hosts should have, from what they say of themselves."""
+SWITCH_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a deployment would do."""
+
+    wanted: Wanted
+    looks: Looks
+    failed: Mapping[str, str]
+    """Hosts that cannot be looked at, and why."""
+    changes: Mapping[str, Sequence[Change]]
+    """By host, what would be changed, from pyinfra's dry run."""
+    replacements: Sequence[Replacement]
+    removed: Sequence[Release]
+
+
+@dataclass
+class Outcome:
+    """What a deployment did."""
+
+    changed: dict[str, int] = field(default_factory=dict)
+    """By host, how many things were changed."""
+    done: list[Done] = field(default_factory=list)
+    removed: list[Release] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether all was as it should be."""
+        return not self.done and not self.removed and not any(self.changed.values())
+
+
+def preview(inventory: Hosts, names: list[str], decide: Decide, request: Callable[[str], dict[str, Any]], *, parallel: int) -> Preview:
+    """Look at hosts and return what would be changed; nothing is, and no lock is taken."""
+    with reaches(inventory, names) as reached, Fleet(reached, parallel=parallel) as fleet:
+        looks = fleet.look({name: request(name) for name in names if name not in fleet.failed})
+        wanted = decide(looks)
+        steps = {
+            name: desired.prepared(wanted, name, look["state"], desired.ports(wanted, name, look["state"]))
+            for name, look in looks.items()
+        }
+        changes = fleet.plan(steps)
+        found = {name: look["state"] for name, look in looks.items()}
+        return Preview(
+            wanted, looks, dict(fleet.failed), changes, present.replacements(wanted, found), present.removed(wanted, found)
+        )
+
+
+class Controller:
+    """Deploys to the hosts of an inventory; `report` takes a host's name (or an empty one) and a line for people."""
+
+    def __init__(
+        self,
+        inventory: Hosts,
+        names: Sequence[str],
+        deployment: str,
+        *,
+        request: Callable[[str], dict[str, Any]],
+        report: Callable[[str, str], None],
+        parallel: int,
+    ):
+        self._inventory, self._names, self._deployment = inventory, list(names), deployment
+        self._request, self._report, self._parallel = request, report, parallel
+
+    def deploy(self, decide: Decide, verify: Callable[[], None]) -> Outcome:
+        """Bring the hosts to what is wanted.
+
+        Raises DeployError with what is in the way; what served before serves then, unless the message says more.
+        """
+        started = time.monotonic()
+        with ExitStack() as stack:
+            reached = stack.enter_context(reaches(self._inventory, self._names))
+            locks = stack.enter_context(Locks(reached, self._deployment))
+            fleet = stack.enter_context(Fleet(reached, parallel=self._parallel))
+            looks = self._look(fleet, reached)
+            found = {name: look["state"] for name, look in looks.items()}
+            wanted = decide(looks)
+            outcome = Outcome(changed=self._prepare(fleet, reached, wanted, found))
+            locks.check()
+            self._roll_out(wanted, reached, locks, found, outcome, verify)
+            self._clean(wanted, reached, found)
+        outcome.seconds = round(time.monotonic() - started, 2)
+        return outcome
+
+    def _look(self, fleet: Fleet, reached: Mapping[str, Reach]) -> dict[str, Any]:
+        """Return what all hosts say, after switches that still run there have ended."""
+        while True:
+            looks = fleet.look({name: self._request(name) for name in self._names if name not in fleet.failed})
+            if fleet.failed:
+                raise DeployError(_all_failed(fleet.failed))
+            busy = [
+                f"{unit} on {name}"
+                for name, look in looks.items()
+                for unit, state in look["state"]["units"].items()
+                if unit.endswith("-switch.service") and state.get("ActiveState") in ("active", "activating", "deactivating")
+            ]
+            if not busy:
+                return looks
+            self._report("", f"waiting for what an earlier run has begun: {', '.join(busy)}")
+            time.sleep(SWITCH_POLL_S)
+
+    def _prepare(
+        self, fleet: Fleet, reached: Mapping[str, Reach], wanted: Wanted, found: Mapping[str, Any]
+    ) -> dict[str, int]:
+        """Put everything in place that does not touch what runs; return how much was changed by host."""
+        with ThreadPoolExecutor(max_workers=self._parallel) as pool:
+            list(pool.map(lambda name: self._bring_models(reached[name], wanted, found[name]), self._names))
+        steps = {
+            name: desired.prepared(wanted, name, found[name], desired.ports(wanted, name, found[name]))
+            for name in self._names
+        }
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event["kind"] == "begins":
+                self._report(event["host"], event["title"])
+
+        planned = fleet.apply(steps, on_event=on_event)
+        if fleet.failed:
+            raise DeployError(_all_failed(fleet.failed))
+        return {name: len(changes) for name, changes in planned.items()}
+
+    def _bring_models(self, reach: Reach, wanted: Wanted, found: Mapping[str, Any]) -> None:
+        for model in desired.needed_models(wanted, reach.name, found):
+            incoming = f"{reach.host.paths.root}/incoming/{model.key}"
+            self._report(reach.name, f"bringing {model.folder.name} ({model.num_bytes / 2**20:.0f} MiB)")
+            make = f'mkdir -p {incoming} && chown "${{SUDO_UID:-0}}" {incoming}'
+            shell.run(reach, ["sh", "-c", make])
+            models.push(model, reach, report=lambda text: self._report(reach.name, text))
+
+    def _roll_out(
+        self, wanted: Wanted, reached: Mapping[str, Reach], locks: Locks, found: Mapping[str, Any], outcome: Outcome,
+        verify: Callable[[], None],
+    ) -> None:  # fmt: skip
+        live = present.live(wanted, found)
+        replacements = present.replacements(wanted, found)
+        removed = present.removed(wanted, found)
+        sections = present.gateway_sections(wanted, found)
+        running = [release.host for release in live if release.service == GATEWAY]
+        hands = HostHands(wanted, reached, locks, running_gateways=running)
+        rollout = Rollout(
+            hands, live=[release for release in live if release.service != GATEWAY], sections=sections,
+            report=self._report, drain_timeout_s=wanted.deploy.rollout.drain_timeout_s, parallel=self._parallel,
+        )  # fmt: skip
+        is_same = not replacements and not removed and present.is_told(wanted, found, live)
+        if is_same:
+            return
+        servers = [one for one in replacements if one.new.service != GATEWAY]
+        rollout.run(
+            added=[one for one in servers if one.old is None], replaced=[one for one in servers if one.old is not None],
+            gateways=[one for one in replacements if one.new.service == GATEWAY], removed=removed,
+            sections=present.wanted_sections(wanted), verify=verify,
+        )  # fmt: skip
+        outcome.done, outcome.removed = rollout.done, list(removed)
+
+    def _clean(self, wanted: Wanted, reached: Mapping[str, Reach], found: Mapping[str, Any]) -> None:
+        """Remove releases that are older than those that are kept."""
+        for name in self._names:
+            layout = wanted.layout(name)
+            old = present.outdated(wanted, name, found[name])
+            if old:
+                paths = [path for service, key in old for path in (
+                    layout.release(service, key), f"/etc/systemd/system/{layout.unit(service, key)}")]  # fmt: skip
+                shell.run(reached[name], ["rm", "-rf", "--", *paths])
+                shell.run(reached[name], ["systemctl", "daemon-reload"])
+                self._report(name, f"{len(old)} old releases removed")
+
+
+def _all_failed(failed: Mapping[str, str]) -> str:
+    lines = [f"{name}: {error}" for name, error in sorted(failed.items())]
+    return "nothing that runs was changed:\n" + "\n".join(lines)

@@ -1,0 +1,318 @@
+"""What hosts should have of a deployment: services from experts and their seats, and the steps that put them there. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from largeforge.artifacts import digest
+from largeforge.deploy import steps
+from largeforge.deploy.service import Layout, Service, unit_text
+from largeforge.serving import placement, precision, templates, vllm
+
+if TYPE_CHECKING:
+    from largeforge.deploy.models import ModelFiles
+    from largeforge.recipe.schema import Deploy, Gateway, Router, Serving, Topology
+    from largeforge.recipe.sections.hosts import Host
+    from largeforge.serving.placement import Placement, ServedExpert
+
+AGENT = Path(__file__).resolve().parent / "agent"
+GATEWAY = "gateway"
+"""Name of the service that clients talk to."""
+LOOPBACK = "127.0.0.1"
+START_SPARE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where one server is: its host, GPUs, and what it may take of them."""
+
+    host: str
+    gpus: tuple[int, ...] = ()
+    num_bytes: int = 0
+    """Of each GPU, or of the host."""
+    share: float = 0.0
+    """Part of each GPU's memory; 0 leaves it to the recipe."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """All that decides what hosts should have."""
+
+    deploy: Deploy
+    deployment: str
+    topology: Topology
+    router: Router
+    serving: Serving
+    gateway: Gateway
+    device: str
+    hosts: Mapping[str, Host]
+    gateways: tuple[str, ...]
+    """Names of the hosts with a gateway."""
+    placements: Sequence[Placement]
+    seats: Mapping[str, Seat]
+    """By the label of a server."""
+    models: Mapping[str, ModelFiles]
+    """By expert; those that hosts fetch themselves are not there."""
+    pythons: Mapping[str, str]
+    """By host, the interpreter with LargeForge and what its role needs."""
+    expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By expert, a conversation and its tokens, as the training wrote them."""
+    lock: str = ""
+    recipe: str = ""
+
+    def layout(self, host: str) -> Layout:
+        """Return where things are on a host."""
+        paths = self.hosts[host].paths
+        agent = f"{paths.root}/agent/{agent_key()}"
+        return Layout(paths.root, paths.state, paths.logs, self.deployment, self.deploy.user, agent)
+
+    @property
+    def services(self) -> dict[str, dict[str, Service]]:
+        """Return the services of each host by name, model servers first."""
+        found: dict[str, dict[str, Service]] = {name: {} for name in self.hosts}
+        for place in self.placements:
+            seat = self.seats[place.label]
+            found[seat.host][place.label] = _model_server(self, place, seat)
+        for host in self.gateways:
+            found[host][GATEWAY] = _gateway_service(self, host)
+        return found
+
+    def address(self, host: str) -> str:
+        """Return the address at which the gateways reach the model servers of a host."""
+        return LOOPBACK if set(self.gateways) == {host} else self.hosts[host].reached_at
+
+
+def agent_files() -> dict[str, str]:
+    """Return the programs that run on hosts, by file name."""
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(AGENT.glob("[a-z]*.py"))}
+
+
+def agent_key() -> str:
+    """Return the name of their folder: other programs are another folder, so that those in use never change."""
+    return digest(agent_files())[:12]
+
+
+def prepared(wanted: Wanted, host: str, found: steps.Found, ports: Mapping[str, int]) -> list[steps.Step]:
+    """Return the steps that put everything in place on a host without touching what runs."""
+    layout, services = wanted.layout(host), wanted.services[host]
+    units = [
+        steps.File(f"/etc/systemd/system/{layout.unit(name, service.key)}", unit_text(service, layout))
+        for name, service in services.items()
+    ]
+    keys = {key for service in services.values() for key in service.models}
+    return [
+        *_base(wanted, layout, list(services)),
+        *(_model(wanted, layout, key) for key in sorted(keys)),
+        *(step for name, service in services.items() for step in release_files(layout, service, ports[name])),
+        *units,
+        _rotation(layout),
+        steps.Reloaded(tuple(units)),
+    ]
+
+
+def needed_models(wanted: Wanted, host: str, found: steps.Found) -> list[ModelFiles]:
+    """Return the models that a host lacks, or whose files are not what they were."""
+    known = {model.key: model for model in wanted.models.values()}
+    keys = {key for service in wanted.services[host].values() for key in service.models}
+    return [known[key] for key in sorted(keys) if found["models"].get(key, {"changed": True})["changed"]]
+
+
+def ports(wanted: Wanted, host: str, found: steps.Found) -> dict[str, int]:
+    """Return the port of each service's wanted release: the one that it has, or else one that nobody uses."""
+    layout = wanted.layout(host)
+    known = {path: int(entry["text"]) for path, entry in found["paths"].items() if path.endswith("/port") and entry.get("text", "").strip().isdigit()}
+    taken = {*known.values(), *found["taken_ports"], *(other["port"] for other in found["others"])}
+    given: dict[str, int] = {}
+    for name, service in wanted.services[host].items():
+        there = known.get(f"{layout.release(name, service.key)}/port")
+        if service.kind == "gateway":
+            given[name] = wanted.gateway.port
+            continue
+        port = there or next(port for port in range(wanted.deploy.first_port, 65536) if port not in taken)
+        taken.add(port)
+        given[name] = port
+    return given
+
+
+def probes(wanted: Wanted, place: Placement) -> list[dict[str, Any]]:
+    """Return what a new server is asked before it counts: a real prompt, and the tokens of a conversation."""
+    where = {"host": _bind(wanted, wanted.seats[place.label].host)}
+    found: list[dict[str, Any]] = []
+    for expert in place.experts:
+        if expert.task == "embed":
+            body: dict[str, Any] = {"model": expert.name, "input": "Hello"}
+            found.append({"path": "/v1/embeddings", "body": body, "place": where, "timeout_s": 60.0})
+        elif expert.task == "score":
+            body = {"model": expert.name, "text_1": "Hello", "text_2": "Good day"}
+            found.append({"path": "/score", "body": body, "place": where, "timeout_s": 60.0})
+        else:
+            known = wanted.expected.get(expert.name, {})
+            messages = known.get("messages") or [{"role": "user", "content": "Hello"}]
+            body = {"model": expert.name, "messages": messages, "max_tokens": 8, "temperature": 0}
+            found.append({"path": "/v1/chat/completions", "body": body, "place": where, "timeout_s": 120.0})
+            if "ids" in known:
+                asked = {"model": expert.name, "messages": known["messages"], "add_generation_prompt": True}
+                found.append({
+                    "path": "/tokenize", "body": asked, "place": where, "timeout_s": 30.0,
+                    "expected": {"tokens": known["ids"]},
+                })  # fmt: skip
+    return found
+
+
+def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:
+    host = wanted.hosts[seat.host]
+    root = host.paths.root
+    models = {expert.name: wanted.models.get(expert.name) for expert in place.experts}
+    where = {name: f"{root}/models/{model.key}" if model else "" for name, model in models.items()}
+    template = templates.chosen(place)
+    serving = wanted.serving.model_copy(update={"python": wanted.pythons[seat.host], **_share(seat)})
+    argv = vllm.command(
+        serving,
+        model=where[place.base.name] or place.base.location,
+        served_name=place.base.name,
+        adapters={one.name: where[one.name] or one.location for one in place.adapters},
+        port=0,
+        device=wanted.device,
+        revision=place.base.revision,
+        adapter_rank=placement.adapter_rank(place.adapters),
+        chat_template="{release}/chat_template.jinja" if template else "",
+        dtype=precision.on_cpu(place.base.location) if wanted.device == "cpu" else "",
+        generates=place.base.task == "generate",
+    )
+    offline = all(models.values())
+    variables = vllm.environment(serving, device=wanted.device, offline=offline, threads=0)
+    caches = wanted.layout(seat.host).own_state(place.label)
+    gpus = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, seat.gpus)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if seat.gpus else {}
+    return Service(
+        name=place.label,
+        kind="vllm",
+        argv=tuple(_listening(argv, _bind(wanted, seat.host))),
+        serves=tuple(expert.name for expert in place.experts),
+        environment={**variables, **gpus, "HOME": caches, "XDG_CACHE_HOME": f"{caches}/cache", "HF_HOME": f"{caches}/hub"},
+        place={"host": _bind(wanted, seat.host), "address": wanted.address(seat.host)},
+        files={"chat_template.jinja": template} if template else {},
+        models={model.key: expert.reference for expert in place.experts if (model := models[expert.name])},
+        answers={expert.name: _answer(wanted, expert, template) for expert in place.experts},
+        gpus=seat.gpus,
+        bytes=seat.num_bytes,
+        start_timeout_s=wanted.serving.startup_timeout_s,
+        stop_timeout_s=START_SPARE_S,
+        secrets=tuple(sorted(wanted.deploy.secrets)),
+    )
+
+
+def _answer(wanted: Wanted, expert: ServedExpert, template: str) -> dict[str, Any]:
+    """Return what gateways must know of an expert's server, but for its address (`gateway.config.Upstream`)."""
+    return {
+        "served_model": expert.name,
+        "model": expert.reference,
+        "lock": expert.lock,
+        "limit": wanted.serving.max_num_seqs,
+        "chat_template": templates.sha256(template or expert.chat_template),
+    }
+
+
+def _gateway_service(wanted: Wanted, host: str) -> Service:
+    layout = wanted.layout(host)
+    state = layout.own_state(GATEWAY)
+    return Service(
+        name=GATEWAY,
+        kind="gateway",
+        argv=(wanted.pythons[host], "-m", "largeforge.gateway", "--config", gateway_path(layout)),
+        environment={
+            "HOME": state, "XDG_CACHE_HOME": f"{state}/cache", "XDG_RUNTIME_DIR": state, "PYTHONUNBUFFERED": "1",
+        },
+        place={"host": _probed(wanted.gateway.host)},
+        start_timeout_s=90.0,
+        stop_timeout_s=START_SPARE_S,
+        secrets=tuple(name for name in sorted(wanted.deploy.secrets) if name.startswith("LARGEFORGE_")),
+    )  # fmt: skip
+
+
+def gateway_path(layout: Layout) -> str:
+    """Return the gateway's file on a host."""
+    return f"{layout.own_state(GATEWAY)}/gateway.json"
+
+
+def token_path(wanted: Wanted, layout: Layout) -> str:
+    """Return the file with the token that the running gateway keeps for its user."""
+    return f"{layout.own_state(GATEWAY)}/largeforge/gateways/{wanted.gateway.port}.token"
+
+
+def gateway_url(wanted: Wanted) -> str:
+    """Return the address at which a host reaches its own gateway."""
+    return f"http://{_probed(wanted.gateway.host)}:{wanted.gateway.port}"
+
+
+def _probed(host: str) -> str:
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+
+
+def _share(seat: Seat) -> dict[str, float]:
+    return {"gpu_memory_utilization": seat.share} if seat.share else {}
+
+
+def _bind(wanted: Wanted, host: str) -> str:
+    """Return what a model server of a host listens on: the loopback where the only gateway is there, too."""
+    address = wanted.address(host)
+    return address if address.replace(".", "").isdigit() or ":" in address else "0.0.0.0"
+
+
+def _listening(argv: Sequence[str], host: str) -> list[str]:
+    """Return a command line that listens on a host's address, and on a port that is put in there."""
+    words = list(argv)
+    words[words.index("--host") + 1] = host
+    words[words.index("--port") + 1] = "{port}"
+    return words
+
+
+def _base(wanted: Wanted, layout: Layout, services: Sequence[str]) -> list[steps.Step]:
+    """Return what all services of a host need."""
+    shared = [layout.root, f"{layout.root}/models", f"{layout.root}/environments", f"{layout.root}/incoming", layout.state,
+              layout.logs, f"{layout.state}/{layout.deployment}"]  # fmt: skip
+    about = {"deployment": wanted.deployment, "recipe": wanted.recipe, "lock": wanted.lock}
+    return [
+        steps.Account(layout.user, layout.state),
+        *(steps.Folder(path) for path in shared),
+        steps.Folder(f"{layout.logs}/{layout.deployment}", user=layout.user, mode="750"),
+        *(steps.File(f"{layout.agent}/{name}", text) for name, text in agent_files().items()),
+        *(steps.Folder(layout.own_state(name), user=layout.user, mode="750") for name in services),
+        steps.File(f"{layout.home}/deployment.json", json.dumps(about, indent=1, sort_keys=True) + "\n"),
+    ]
+
+
+def _model(wanted: Wanted, layout: Layout, key: str) -> steps.Step:
+    model = next(model for model in wanted.models.values() if model.key == key)
+    folders = f"{layout.root}/incoming {layout.root}/models {key}"
+    return steps.Made(
+        "models", key, f"model {key[:12]} ({model.num_bytes / 2**20:.0f} MiB)",
+        f"python3 {layout.agent}/adopt.py {folders}", json.dumps(model.manifest()),
+    )  # fmt: skip
+
+
+def release_files(layout: Layout, service: Service, port: int) -> list[steps.Step]:
+    """Return the steps that write the files of a release."""
+    name = service.name
+    folder = layout.release(name, service.key)
+    files = {"service.json": service.as_json(), "port": f"{port}\n", **service.files}
+    return [steps.File(f"{folder}/{file}", text) for file, text in files.items()]
+
+
+def _rotation(layout: Layout) -> steps.Step:
+    """Return the rotation of logs: daily or at 100 MB, seven kept; they are copied, since services hold them open."""
+    rules = "daily\n  maxsize 100M\n  rotate 7\n  compress\n  delaycompress\n  missingok\n  notifempty\n  copytruncate"
+    text = f"{layout.logs}/{layout.deployment}/*.log {{\n  su {layout.user} {layout.user}\n  {rules}\n}}\n"
+    return steps.File(f"/etc/logrotate.d/largeforge-{layout.deployment}", text)
+
+
+def remote_look(wanted: Wanted, host: str) -> dict[str, Any]:
+    """Return what a host is asked to tell of itself."""
+    layout = wanted.layout(host)
+    return {
+        "root": layout.root, "state": layout.state, "logs": layout.logs, "deployment": layout.deployment,
+        "user": layout.user,
+    }  # fmt: skip

@@ -1,0 +1,136 @@
+"""What a rollout does on hosts: switches through the agent there, and the gateways through their operators' pages."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from largeforge.deploy import shell, steps
+from largeforge.deploy.desired import GATEWAY, gateway_path, gateway_url, token_path
+from largeforge.errors import DeployError
+
+if TYPE_CHECKING:
+    from largeforge.deploy.connection import Reach
+    from largeforge.deploy.desired import Wanted
+    from largeforge.deploy.rollout import Event, Release, Replacement
+    from largeforge.deploy.shell import Locks
+
+ENDINGS = ("committed", "restored", "refused", "lost")
+FOLLOW_AGAIN_S = 3.0
+FOLLOW_TIMEOUT_S = 180.0
+"""How long a host may be unreachable while it switches; it goes on by itself."""
+
+
+class HostHands:
+    """Carries out what a rollout decides; see `rollout.Hands`."""
+
+    def __init__(self, wanted: Wanted, reaches: Mapping[str, Reach], locks: Locks, *, running_gateways: Sequence[str]):
+        self._wanted, self._reaches, self._locks = wanted, dict(reaches), locks
+        self._gateways = list(running_gateways)
+
+    def check(self) -> None:
+        """Raise DeployError when a lock is lost."""
+        self._locks.check()
+
+    def switch(self, replacement: Replacement, on_event: Callable[[Event], None]) -> Event:
+        """Order a switch and follow it; over a connection that breaks, again."""
+        new, old = replacement.new, replacement.old
+        layout = self._wanted.layout(new.host)
+        self._locks.check(new.host)
+        order = {
+            "id": f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(3)}",
+            "deployment": self._wanted.deployment, "service": new.service, "root": layout.home,
+            "from": old.key if old else "", "to": new.key, "mode": replacement.mode,
+            "units": {release.key: release.unit for release in (new, old) if release},
+            "watch_s": self._wanted.deploy.rollout.watch_s, "log": layout.log(new.service),
+            "probes": list(replacement.probes),
+        }  # fmt: skip
+        ending = self._follow(new.host, "begin", order, on_event)
+        if new.service == GATEWAY and ending["kind"] == "committed" and new.host not in self._gateways:
+            self._gateways.append(new.host)
+        return ending
+
+    def retire(self, releases: Sequence[Release]) -> None:
+        """Stop releases of one service that are not current."""
+        first = releases[0]
+        layout = self._wanted.layout(first.host)
+        order = {
+            "deployment": self._wanted.deployment, "service": first.service, "root": layout.home,
+            "releases": [release.key for release in releases],
+            "units": {release.key: release.unit for release in releases},
+        }  # fmt: skip
+        self._agent(first.host, "switch", "retire", json.dumps(order))
+
+    def put_gateway_file(self, file: Mapping[str, Any]) -> None:
+        """Write the file on every host with a gateway, and have those that run take it up."""
+        text = json.dumps(file, indent=1) + "\n"
+        for host in self._wanted.gateways:
+            layout = self._wanted.layout(host)
+            step = steps.File(gateway_path(layout), text, user=layout.user, mode="640")
+            shell.run(self._reaches[host], ["sh", "-c", step.command()], stdin=step.input())
+        for host in self._gateways:
+            self._gateway(host, do="reload")
+
+    def drain(self, url: str, *, timeout_s: float) -> int:
+        """Have the gateways send a server nothing new, and wait for what it answers."""
+        for host in self._gateways:
+            self._gateway(host, do="drain", servers={url: "rollout"})
+        until = time.monotonic() + timeout_s
+        left = 0
+        for host in self._gateways:
+            rest = max(0.0, until - time.monotonic())
+            left += int(self._gateway(host, timeout_s=rest, do="wait", server=url)["left"])
+        return left
+
+    def undrain(self, url: str) -> None:
+        """Have the gateways send a server requests again."""
+        for host in self._gateways:
+            self._gateway(host, do="undrain", servers={url: ""})
+
+    def _gateway(self, host: str, *, timeout_s: float = 30.0, **order: Any) -> dict[str, Any]:
+        layout = self._wanted.layout(host)
+        whole = {
+            "url": gateway_url(self._wanted), "token": token_path(self._wanted, layout), "timeout_s": timeout_s, **order,
+        }  # fmt: skip
+        try:
+            said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60)
+        except DeployError as error:
+            raise DeployError(f"the gateway cannot be told what to do: {error}") from None
+        found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+        return found
+
+    def _agent(self, host: str, program: str, *arguments: str, timeout_s: float = 120.0) -> str:
+        argv = ["python3", f"{self._wanted.layout(host).agent}/{program}.py", *arguments]
+        return shell.run(self._reaches[host], argv, timeout_s=timeout_s)
+
+    def _follow(self, host: str, action: str, order: Mapping[str, Any], on_event: Callable[[Event], None]) -> Event:
+        """Tell what happens to its end, from the beginning again after the connection broke."""
+        agent, seen, until = f"{self._wanted.layout(host).agent}/switch.py", 0, 0.0
+        while True:
+            for number, event in enumerate(_events(self._reaches[host], ["python3", agent, action, json.dumps(order)]), 1):
+                if number > seen:
+                    seen, until = number, 0.0
+                    on_event(event)
+                if event["kind"] in ENDINGS:
+                    return event
+            until = until or time.monotonic() + FOLLOW_TIMEOUT_S
+            if time.monotonic() > until:
+                raise DeployError(f"{host}: the connection is lost while {order['service']} is switched; the host finishes that")
+            time.sleep(FOLLOW_AGAIN_S)
+
+
+def _events(reach: Reach, argv: list[str]) -> Iterator[Event]:
+    """Yield what a host tells until the connection ends, however that comes."""
+    lines = shell.lines(reach, argv)
+    while True:
+        try:
+            line = next(lines, None)
+        except DeployError:
+            return
+        if line is None:
+            return
+        if line.startswith("{"):
+            yield dict(json.loads(line))

@@ -1,0 +1,158 @@
+"""What of a deployment is on hosts now, and what has to be replaced for what is wanted. Pure.
+
+`found` is by host the `state` that `remote/look.py` tells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from largeforge.deploy import desired, steps
+from largeforge.deploy.desired import GATEWAY
+from largeforge.deploy.rollout import Release, Replacement, gateway_file
+from largeforge.deploy.service import Layout, Service, unit_text
+
+if TYPE_CHECKING:
+    from largeforge.deploy.desired import Wanted
+
+States = Mapping[str, Mapping[str, Any]]
+
+
+def live(wanted: Wanted, found: States) -> list[Release]:
+    """Return the releases that are current and up."""
+    return [
+        release
+        for host, state in found.items()
+        for release in current(wanted.layout(host), host, state)
+        if is_active(state, release)
+    ]
+
+
+def current(layout: Layout, host: str, state: Mapping[str, Any]) -> Iterator[Release]:
+    """Yield the current release of each service on a host, whether it is up or not."""
+    top = f"{layout.home}/services/"
+    for path, entry in sorted(state["paths"].items()):
+        if entry["kind"] == "link" and path.startswith(top) and path.endswith("/current"):
+            service, key = path[len(top) : -len("/current")], entry["target"].rpartition("/")[2]
+            release = of(layout, host, service, key, state)
+            if release is not None:
+                yield release
+
+
+def of(layout: Layout, host: str, service: str, key: str, state: Mapping[str, Any]) -> Release | None:
+    """Return a release that is on a host; None where it is not whole."""
+    folder = layout.release(service, key)
+    try:
+        said = json.loads(state["paths"][f"{folder}/service.json"]["text"])
+        port = int(state["paths"][f"{folder}/port"]["text"])
+        return Release(
+            host, service, key, layout.unit(service, key), port, kind=said["kind"],
+            address=said["place"].get("address", ""), answers=said["answers"], num_bytes=said["bytes"],
+        )  # fmt: skip
+    except (LookupError, ValueError, TypeError):
+        return None
+
+
+def is_active(state: Mapping[str, Any], release: Release) -> bool:
+    """Tell whether the unit of a release is up."""
+    return bool(state["units"].get(release.unit, {}).get("ActiveState") == "active")
+
+
+def replacements(wanted: Wanted, found: States) -> list[Replacement]:
+    """Return what has to be replaced, or started, on hosts that were looked at: model servers first, in a fixed order."""
+    places = {place.label: place for place in wanted.placements}
+    listed: list[Replacement] = []
+    for host, state in found.items():
+        layout, now = wanted.layout(host), {}
+        for release in current(layout, host, state):
+            now[release.service] = release
+        ports = desired.ports(wanted, host, state)
+        for name, service in wanted.services[host].items():
+            old = now.get(name)
+            new = _release(layout, host, name, service, ports[name])
+            if old is not None and old.key == new.key and is_active(state, old) and not _drifted(layout, service, ports[name], state):
+                continue
+            probes = desired.probes(wanted, places[name]) if name in places else []
+            listed.append(Replacement(new, old, _mode(wanted, state, old, new), probes))
+    return sorted(listed, key=lambda one: (one.new.service == GATEWAY, one.new.service, one.new.host))
+
+
+def removed(wanted: Wanted, found: States) -> list[Release]:
+    """Return current releases of services that are wanted no more."""
+    return [
+        release
+        for host, state in found.items()
+        for release in current(wanted.layout(host), host, state)
+        if release.service not in wanted.services[host] and is_active(state, release)
+    ]
+
+
+def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return service and key of releases beyond those that are kept: the wanted and current ones and the newest of the others."""
+    layout = wanted.layout(host)
+    top = f"{layout.home}/services/"
+    now = {(release.service, release.key) for release in current(layout, host, state)}
+    keep = now | {(name, service.key) for name, service in wanted.services[host].items()}
+    ages: dict[str, list[tuple[float, str]]] = {}
+    for path, entry in state["paths"].items():
+        parts = path[len(top) :].split("/") if path.startswith(top) else []
+        if len(parts) == 4 and parts[1] == "releases" and parts[3] == "service.json" and (parts[0], parts[2]) not in keep:
+            ages.setdefault(parts[0], []).append((entry["changed"], parts[2]))
+    spare = max(0, wanted.deploy.rollout.keep_releases - 2)
+    return [(name, key) for name, found in sorted(ages.items()) for _, key in sorted(found, reverse=True)[spare:]]
+
+
+def gateway_sections(wanted: Wanted, found: States) -> dict[str, Any]:
+    """Return the gateway's file that is in force on the first gateway that has one, empty where none has."""
+    for host in wanted.gateways:
+        entry = found.get(host, {}).get("paths", {}).get(desired.gateway_path(wanted.layout(host)), {})
+        if entry.get("text"):
+            sections: dict[str, Any] = json.loads(entry["text"])
+            return sections
+    return {}
+
+
+def wanted_sections(wanted: Wanted) -> dict[str, Any]:
+    """Return the sections of the gateway's file as they are wanted."""
+    return {
+        "gateway": wanted.gateway.model_dump(mode="json"),
+        "router": wanted.router.model_dump(mode="json"),
+        "topology": wanted.topology.model_dump(mode="json"),
+    }
+
+
+def is_told(wanted: Wanted, found: States, releases: list[Release]) -> bool:
+    """Tell whether every gateway has the file that it should have."""
+    file = gateway_file(wanted_sections(wanted), [one for one in releases if one.service != GATEWAY])
+    for host in wanted.gateways:
+        path = desired.gateway_path(wanted.layout(host))
+        text = found[host]["paths"].get(path, {}).get("text", "")
+        if not text or json.loads(text) != json.loads(json.dumps(file)):
+            return False
+    return True
+
+
+def _release(layout: Layout, host: str, name: str, service: Service, port: int) -> Release:
+    return Release(
+        host, name, service.key, layout.unit(name, service.key), port, kind=service.kind,
+        address=service.place.get("address", ""), answers=service.answers, num_bytes=service.bytes,
+    )  # fmt: skip
+
+
+def _drifted(layout: Layout, service: Service, port: int, state: Mapping[str, Any]) -> bool:
+    """Tell whether files of a release, or its unit, are not what was written."""
+    unit = steps.File(f"/etc/systemd/system/{layout.unit(service.name, service.key)}", unit_text(service, layout))
+    return any(step.differs(state) for step in (unit, *desired.release_files(layout, service, port)))
+
+
+def _mode(wanted: Wanted, state: Mapping[str, Any], old: Release | None, new: Release) -> str:
+    """Return how a release is replaced: the new one beside the old one only where there is room for both."""
+    if new.kind == "gateway":
+        return "handover"
+    if old is None or old.key == new.key:
+        return "fixed" if old else "blue_green"
+    if wanted.deploy.rollout.strategy != "auto":
+        return wanted.deploy.rollout.strategy
+    return "blue_green" if new.num_bytes and new.num_bytes * 1.1 < state["free_bytes"] else "fixed"

@@ -1,0 +1,164 @@
+"""Commands on hosts through OpenSSH: to their end, line by line, and the lock that keeps two controllers apart."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import subprocess
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from largeforge import reaper
+from largeforge.deploy import remote_python, secret_refs
+from largeforge.errors import DeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from largeforge.deploy.connection import Reach
+
+HEARTBEAT_S = 5.0
+LOCK_SILENCE_S = 30
+LOCK_TIMEOUT_S = 30.0
+
+
+def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", timeout_s: float = 120.0) -> str:
+    """Run a command on a host and return what it prints.
+
+    Raises DeployError with its last words when it fails, takes too long, or the host cannot be reached.
+    """
+    command = reaper.command(reach.command(argv, root=root), grace_s=2)
+    try:
+        ended = subprocess.run(
+            command, input=_opening(reach, root) + stdin, capture_output=True, text=True, timeout=timeout_s, check=False,
+            start_new_session=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DeployError(f"{reach.name}: no end after {timeout_s:g} s: {_short(argv)}") from None
+    if ended.returncode:
+        raise DeployError(f"{reach.name}: {_said(ended.stderr or ended.stdout, ended.returncode)}")
+    return ended.stdout
+
+
+def lines(reach: Reach, argv: list[str], *, root: bool = True) -> Iterator[str]:
+    """Yield the lines that a command on a host prints, as they come; its exit code is of no interest.
+
+    Raises DeployError when the connection is lost.
+    """
+    process = subprocess.Popen(
+        reaper.command(reach.command(argv, root=root), grace_s=2), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    try:
+        process.stdin.write(_opening(reach, root))
+        process.stdin.close()
+        yield from (line.rstrip("\n") for line in process.stdout)
+        if process.wait() == 255:
+            raise DeployError(f"{reach.name}: the connection is lost: {_said(process.stderr.read(), 255)}")
+    except BrokenPipeError:
+        raise DeployError(f"{reach.name}: the connection is lost") from None
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+class Locks:
+    """The lock of a deployment on each of some hosts; a context. `check` tells whether all are still held."""
+
+    def __init__(self, reaches: Mapping[str, Reach], deployment: str):
+        self._reaches, self._deployment = dict(reaches), deployment
+        self._held: dict[str, subprocess.Popen[str]] = {}
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Take all locks, or none.
+
+        Raises DeployError with who holds one.
+        """
+        try:
+            for name in sorted(self._reaches):
+                self._held[name] = self._begin(self._reaches[name])
+            for name, process in self._held.items():
+                self._confirm(name, process)
+        except BaseException:
+            self._let_go()
+            raise
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._let_go()
+
+    def check(self, *names: str) -> None:
+        """Raise DeployError when the lock of one of these hosts, or of any, is lost: another may have it by now."""
+        for name in names or tuple(self._held):
+            if self._held[name].poll() is not None:
+                raise DeployError(f"{name}: the connection that held its lock is lost; nothing more is done there")
+
+    def _begin(self, reach: Reach) -> subprocess.Popen[str]:
+        who = f"{getpass.getuser()}@{platform.node()} (process {os.getpid()})"
+        argv = remote_python.argv("hold", self._deployment, who, str(LOCK_SILENCE_S))
+        process = subprocess.Popen(
+            reaper.command(reach.command(argv, root=True), grace_s=1), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(_opening(reach, True))
+        process.stdin.flush()
+        return process
+
+    def _confirm(self, name: str, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None and process.stderr is not None
+        late = threading.Timer(LOCK_TIMEOUT_S, process.terminate)
+        late.start()
+        line = process.stdout.readline()
+        late.cancel()
+        said: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
+        if "held_by" in said:
+            raise DeployError(f"{name}: {said['held_by']} is changing this deployment; wait until that has ended")
+        if not said.get("held"):
+            process.terminate()
+            raise DeployError(f"{name}: {_said(process.stderr.read(), process.wait())}")
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
+            for process in self._held.values():
+                try:
+                    process.stdin.write("\n")  # type: ignore[union-attr]
+                    process.stdin.flush()  # type: ignore[union-attr]
+                except (OSError, ValueError):
+                    continue
+
+    def _let_go(self) -> None:
+        self._over.set()
+        for process in self._held.values():
+            process.terminate()
+        for process in self._held.values():
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                stream.close()  # type: ignore[union-attr]
+        self._held.clear()
+
+
+def _opening(reach: Reach, root: bool) -> str:
+    """Return the line that sudo reads first, where it wants one."""
+    if root and reach.sudo and reach.host.sudo_password:
+        return secret_refs.fetch(reach.host.sudo_password) + "\n"
+    return ""
+
+
+def _said(text: str, code: int) -> str:
+    last = [line for line in text.strip().splitlines() if line.strip()][-3:]
+    return " / ".join(last)[-600:] or f"exit code {code}"
+
+
+def _short(argv: list[str]) -> str:
+    return " ".join(word if len(word) < 60 else f"{word[:40]}…" for word in argv)[:200]

@@ -1,0 +1,127 @@
+"""Put a topology on the hosts of an inventory, ask it questions there, and leave it serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from largeforge.artifacts import write_json
+from largeforge.deploy.controller import Controller, Outcome
+from largeforge.deploy.seating import wanted_of
+from largeforge.gateway.learning import located
+from largeforge.recipe.schema import Deploy, Hosts
+from largeforge.serving import placement, templates
+from largeforge.stages import serve
+
+if TYPE_CHECKING:
+    from largeforge.deploy.desired import Wanted
+    from largeforge.serving.placement import ServedExpert
+    from largeforge.stages.context import Context, Result
+else:
+    from largeforge.stages.context import Result
+
+DEPLOYED = "deployed.json"
+ANSWERS = "answers.json"
+
+
+class Config(serve.Config):
+    """What to serve, where, and what to ask it."""
+
+    deploy: Deploy
+    hosts: Hosts
+    recipe: str
+    """Name of the recipe, and of the deployment where it has no other."""
+    needs: dict[str, dict[str, Any]] = {}
+    """By server, the memory that it needs, as the plan worked it out."""
+
+
+def run(config: Config, context: Context) -> Result:
+    """Deploy, verify, and write down what was done."""
+    experts = serve.served_experts(config, context)
+    router = located(config.router, context.inputs[serve.ROUTE]) if serve.ROUTE in context.inputs else config.router
+    config = config.model_copy(update={"router": router})
+    places = placement.place(experts)
+    probe = templates.Probe([place for place in places if place.base.task == "generate" and place.replica == 1])
+    try:
+        expected = probe.results()
+    finally:
+        probe.stop()
+    names = deployed_hosts(config.hosts)
+    answers: list[serve.Answer] = []
+
+    def decide(looks: Mapping[str, Mapping[str, Any]]) -> Wanted:
+        return wanted_of(config, experts, places, looks, expected=expected, lock=context.lock)
+
+    def verify() -> None:
+        answers.extend(serve.ask_all(config, context, url_of(config), lambda: None))
+
+    controller = Controller(
+        config.hosts, names, deployment_of(config), request=lambda name: request(config, name),
+        report=lambda host, text: context.events.emit("note", text=f"{host}: {text}" if host else text),
+        parallel=config.deploy.parallel,
+    )  # fmt: skip
+    outcome = controller.deploy(decide, verify)
+    if outcome.is_nothing:
+        context.events.emit("note", text="nothing to change: all hosts are as the recipe says")
+    write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
+    write_json(context.out / DEPLOYED, _told(outcome))
+    context.events.emit("note", text=f"Serving at {url_of(config)}/v1")
+    return Result(_metrics(outcome, answers), {"url": url_of(config), "experts": _references(experts)})
+
+
+def deployed_hosts(hosts: Hosts) -> list[str]:
+    """Return the names of the hosts that servers may be put on."""
+    return [name for name, host in hosts.hosts.items() if not host.is_local and (host.has_role("serve") or host.has_role("gateway"))]
+
+
+def gateway_hosts(hosts: Hosts) -> tuple[str, ...]:
+    """Return the hosts with a gateway: those with that role, or else the first of those without any."""
+    named = tuple(name for name, host in hosts.hosts.items() if "gateway" in host.roles and not host.is_local)
+    return named or tuple(deployed_hosts(hosts)[:1])
+
+
+def deployment_of(config: Config) -> str:
+    """Return the name of the deployment."""
+    return config.deploy.name or config.recipe.replace("_", "-")
+
+
+def request(config: Config, name: str) -> dict[str, Any]:
+    """Return what a host is asked to tell of itself."""
+    paths = config.hosts.hosts[name].paths
+    return {
+        "root": paths.root, "state": paths.state, "logs": paths.logs, "deployment": deployment_of(config),
+        "user": config.deploy.user,
+    }  # fmt: skip
+
+
+def url_of(config: Config) -> str:
+    """Return the address at which this machine reaches the first gateway."""
+    host = config.hosts.hosts[gateway_hosts(config.hosts)[0]]
+    return f"http://{host.address}:{config.gateway.port}"
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    done = [
+        {
+            "host": one.replacement.new.host, "service": one.replacement.new.service, "release": one.replacement.new.key,
+            "instead_of": one.replacement.old.key if one.replacement.old else "", "mode": one.replacement.mode,
+            "seconds": one.seconds, "down_s": one.down_s,
+        }
+        for one in outcome.done
+    ]  # fmt: skip
+    return {"changed": outcome.changed, "replaced": done, "removed": [vars(one) for one in outcome.removed], "seconds": outcome.seconds}
+
+
+def _metrics(outcome: Outcome, answers: list[serve.Answer]) -> dict[str, float]:
+    return {
+        **serve.metrics(answers),
+        "changes": float(sum(outcome.changed.values())),
+        "replaced": float(len(outcome.done)),
+        "longest_down_s": max((one.down_s for one in outcome.done), default=0.0),
+        "deploy_s": outcome.seconds,
+    }
+
+
+def _references(experts: list[ServedExpert]) -> dict[str, str]:
+    return {expert.name: expert.reference for expert in experts}

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import desired, models, present, shell
+from largeforge.deploy import desired, history, models, present, shell, steps
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from largeforge.deploy.desired import Wanted
     from largeforge.deploy.fleet import Change
     from largeforge.deploy.rollout import Done
+    from largeforge.deploy.steps import Step
     from largeforge.recipe.sections.hosts import Hosts
 
 Looks = Mapping[str, Mapping[str, Any]]
@@ -66,11 +67,7 @@ def preview(inventory: Hosts, names: list[str], decide: Decide, request: Callabl
     with reaches(inventory, names) as reached, Fleet(reached, parallel=parallel) as fleet:
         looks = fleet.look({name: request(name) for name in names if name not in fleet.failed})
         wanted = decide(looks)
-        steps = {
-            name: desired.prepared(wanted, name, look["state"], desired.ports(wanted, name, look["state"]))
-            for name, look in looks.items()
-        }
-        changes = fleet.plan(steps)
+        changes = fleet.plan(_steps(wanted, {name: look["state"] for name, look in looks.items()}))
         found = {name: look["state"] for name, look in looks.items()}
         return Preview(
             wanted, looks, dict(fleet.failed), changes, present.replacements(wanted, found), present.removed(wanted, found)
@@ -109,6 +106,7 @@ class Controller:
             outcome = Outcome(changed=self._prepare(fleet, reached, wanted, found))
             locks.check()
             self._roll_out(wanted, reached, locks, found, outcome, verify)
+            self._record(wanted, reached, found)
             self._clean(wanted, reached, found)
         outcome.seconds = round(time.monotonic() - started, 2)
         return outcome
@@ -136,16 +134,13 @@ class Controller:
         """Put everything in place that does not touch what runs; return how much was changed by host."""
         with ThreadPoolExecutor(max_workers=self._parallel) as pool:
             list(pool.map(lambda name: self._bring_models(reached[name], wanted, found[name]), self._names))
-        steps = {
-            name: desired.prepared(wanted, name, found[name], desired.ports(wanted, name, found[name]))
-            for name in self._names
-        }
-
         def on_event(event: dict[str, Any]) -> None:
-            if event["kind"] == "begins":
+            if event["kind"] == "begins" and not event["title"].startswith(("file ", "folder ")):
                 self._report(event["host"], event["title"])
+            elif event["kind"] == "applied" and event["changed"]:
+                self._report(event["host"], f"prepared, {event['changed']} things changed")
 
-        planned = fleet.apply(steps, on_event=on_event)
+        planned = fleet.apply(_steps(wanted, found), on_event=on_event)
         if fleet.failed:
             raise DeployError(_all_failed(fleet.failed))
         return {name: len(changes) for name, changes in planned.items()}
@@ -167,7 +162,7 @@ class Controller:
         removed = present.removed(wanted, found)
         sections = present.gateway_sections(wanted, found)
         running = [release.host for release in live if release.service == GATEWAY]
-        hands = HostHands(wanted, reached, locks, running_gateways=running)
+        hands = HostHands(wanted.site, reached, locks, running_gateways=running)
         rollout = Rollout(
             hands, live=[release for release in live if release.service != GATEWAY], sections=sections,
             report=self._report, drain_timeout_s=wanted.deploy.rollout.drain_timeout_s, parallel=self._parallel,
@@ -175,13 +170,23 @@ class Controller:
         is_same = not replacements and not removed and present.is_told(wanted, found, live)
         if is_same:
             return
-        servers = [one for one in replacements if one.new.service != GATEWAY]
         rollout.run(
-            added=[one for one in servers if one.old is None], replaced=[one for one in servers if one.old is not None],
-            gateways=[one for one in replacements if one.new.service == GATEWAY], removed=removed,
-            sections=present.wanted_sections(wanted), verify=verify,
+            replacements, removed=removed, sections=present.wanted_sections(wanted), verify=verify,
+            standby=wanted.deploy.rollout.standby,
         )  # fmt: skip
         outcome.done, outcome.removed = rollout.done, list(removed)
+
+    def _record(self, wanted: Wanted, reached: Mapping[str, Reach], found: Mapping[str, Any]) -> None:
+        """Write down what serves now, on every host that does not know it yet."""
+        record = wanted.record(who=shell.who())
+        for name in self._names:
+            layout = wanted.layout(name)
+            known = history.records(layout, found[name])
+            if known and known[-1].state == record.state:
+                continue
+            shell.carry_out(reached[name], record.file(layout))
+            for old in known[: -history.KEPT]:
+                shell.carry_out(reached[name], steps.Gone(old.file(layout).path))
 
     def _clean(self, wanted: Wanted, reached: Mapping[str, Reach], found: Mapping[str, Any]) -> None:
         """Remove releases that are older than those that are kept."""
@@ -194,6 +199,12 @@ class Controller:
                 shell.run(reached[name], ["rm", "-rf", "--", *paths])
                 shell.run(reached[name], ["systemctl", "daemon-reload"])
                 self._report(name, f"{len(old)} old releases removed")
+
+
+def _steps(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, list[Step]]:
+    return {
+        name: desired.prepared(wanted, name, desired.ports(wanted, name, state)) for name, state in found.items()
+    }
 
 
 def _all_failed(failed: Mapping[str, str]) -> str:

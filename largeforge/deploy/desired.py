@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest
 from largeforge.deploy import steps
-from largeforge.deploy.service import Layout, Service, unit_text
+from largeforge.deploy.history import Record
+from largeforge.deploy.service import Layout, Service, Site, loopback_of, unit_text
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
@@ -71,6 +73,28 @@ class Wanted:
         return Layout(paths.root, paths.state, paths.logs, self.deployment, self.deploy.user, agent)
 
     @property
+    def site(self) -> Site:
+        """Return where the deployment is, for operating it."""
+        rollout = self.deploy.rollout
+        layouts = {host: self.layout(host) for host in self.hosts}
+        return Site(
+            self.deployment, layouts, self.gateways, self.gateway.host, self.gateway.port,
+            watch_s=rollout.watch_s, drain_timeout_s=rollout.drain_timeout_s,
+        )  # fmt: skip
+
+    def record(self, *, who: str) -> Record:
+        """Return what is to be remembered once all of this serves."""
+        stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self.lock[:8] or 'nolock'}"
+        services = {host: {name: one.key for name, one in found.items()} for host, found in self.services.items()}
+        sections = {name: getattr(self, name).model_dump(mode="json") for name in ("gateway", "router", "topology")}
+        rollout = self.deploy.rollout
+        return Record(
+            stamp, self.recipe, self.lock, who, services, sections, list(self.gateways), self.gateway.host,
+            self.gateway.port, self.deploy.user,
+            settings={"watch_s": rollout.watch_s, "drain_timeout_s": rollout.drain_timeout_s},
+        )  # fmt: skip
+
+    @property
     def services(self) -> dict[str, dict[str, Service]]:
         """Return the services of each host by name, model servers first."""
         found: dict[str, dict[str, Service]] = {name: {} for name in self.hosts}
@@ -96,7 +120,7 @@ def agent_key() -> str:
     return digest(agent_files())[:12]
 
 
-def prepared(wanted: Wanted, host: str, found: steps.Found, ports: Mapping[str, int]) -> list[steps.Step]:
+def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.Step]:
     """Return the steps that put everything in place on a host without touching what runs."""
     layout, services = wanted.layout(host), wanted.services[host]
     units = [
@@ -222,34 +246,15 @@ def _gateway_service(wanted: Wanted, host: str) -> Service:
     return Service(
         name=GATEWAY,
         kind="gateway",
-        argv=(wanted.pythons[host], "-m", "largeforge.gateway", "--config", gateway_path(layout)),
+        argv=(wanted.pythons[host], "-m", "largeforge.gateway", "--config", layout.gateway_file),
         environment={
             "HOME": state, "XDG_CACHE_HOME": f"{state}/cache", "XDG_RUNTIME_DIR": state, "PYTHONUNBUFFERED": "1",
         },
-        place={"host": _probed(wanted.gateway.host)},
+        place={"host": loopback_of(wanted.gateway.host)},
         start_timeout_s=90.0,
         stop_timeout_s=START_SPARE_S,
         secrets=tuple(name for name in sorted(wanted.deploy.secrets) if name.startswith("LARGEFORGE_")),
     )  # fmt: skip
-
-
-def gateway_path(layout: Layout) -> str:
-    """Return the gateway's file on a host."""
-    return f"{layout.own_state(GATEWAY)}/gateway.json"
-
-
-def token_path(wanted: Wanted, layout: Layout) -> str:
-    """Return the file with the token that the running gateway keeps for its user."""
-    return f"{layout.own_state(GATEWAY)}/largeforge/gateways/{wanted.gateway.port}.token"
-
-
-def gateway_url(wanted: Wanted) -> str:
-    """Return the address at which a host reaches its own gateway."""
-    return f"http://{_probed(wanted.gateway.host)}:{wanted.gateway.port}"
-
-
-def _probed(host: str) -> str:
-    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
 
 
 def _share(seat: Seat) -> dict[str, float]:
@@ -307,12 +312,3 @@ def _rotation(layout: Layout) -> steps.Step:
     rules = "daily\n  maxsize 100M\n  rotate 7\n  compress\n  delaycompress\n  missingok\n  notifempty\n  copytruncate"
     text = f"{layout.logs}/{layout.deployment}/*.log {{\n  su {layout.user} {layout.user}\n  {rules}\n}}\n"
     return steps.File(f"/etc/logrotate.d/largeforge-{layout.deployment}", text)
-
-
-def remote_look(wanted: Wanted, host: str) -> dict[str, Any]:
-    """Return what a host is asked to tell of itself."""
-    layout = wanted.layout(host)
-    return {
-        "root": layout.root, "state": layout.state, "logs": layout.logs, "deployment": layout.deployment,
-        "user": layout.user,
-    }  # fmt: skip

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import shell, steps
-from largeforge.deploy.desired import GATEWAY, gateway_path, gateway_url, token_path
+from largeforge.deploy.desired import GATEWAY
 from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
-    from largeforge.deploy.desired import Wanted
+    from largeforge.deploy.service import Site
     from largeforge.deploy.rollout import Event, Release, Replacement
     from largeforge.deploy.shell import Locks
 
@@ -27,8 +27,8 @@ FOLLOW_TIMEOUT_S = 180.0
 class HostHands:
     """Carries out what a rollout decides; see `rollout.Hands`."""
 
-    def __init__(self, wanted: Wanted, reaches: Mapping[str, Reach], locks: Locks, *, running_gateways: Sequence[str]):
-        self._wanted, self._reaches, self._locks = wanted, dict(reaches), locks
+    def __init__(self, site: Site, reaches: Mapping[str, Reach], locks: Locks, *, running_gateways: Sequence[str]):
+        self._site, self._reaches, self._locks = site, dict(reaches), locks
         self._gateways = list(running_gateways)
 
     def check(self) -> None:
@@ -38,14 +38,14 @@ class HostHands:
     def switch(self, replacement: Replacement, on_event: Callable[[Event], None]) -> Event:
         """Order a switch and follow it; over a connection that breaks, again."""
         new, old = replacement.new, replacement.old
-        layout = self._wanted.layout(new.host)
+        layout = self._site.layouts[new.host]
         self._locks.check(new.host)
         order = {
             "id": f"{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(3)}",
-            "deployment": self._wanted.deployment, "service": new.service, "root": layout.home,
+            "deployment": self._site.deployment, "service": new.service, "root": layout.home,
             "from": old.key if old else "", "to": new.key, "mode": replacement.mode,
             "units": {release.key: release.unit for release in (new, old) if release},
-            "watch_s": self._wanted.deploy.rollout.watch_s, "log": layout.log(new.service),
+            "watch_s": 0 if replacement.is_return else self._site.watch_s, "log": layout.log(new.service),
             "probes": list(replacement.probes),
         }  # fmt: skip
         ending = self._follow(new.host, "begin", order, on_event)
@@ -53,24 +53,22 @@ class HostHands:
             self._gateways.append(new.host)
         return ending
 
-    def retire(self, releases: Sequence[Release]) -> None:
-        """Stop releases of one service that are not current."""
-        first = releases[0]
-        layout = self._wanted.layout(first.host)
+    def retire(self, release: Release, *, idle_timeout_s: float) -> None:
+        """Stop a server that is not asked any more, once it has nothing to answer."""
+        layout = self._site.layouts[release.host]
         order = {
-            "deployment": self._wanted.deployment, "service": first.service, "root": layout.home,
-            "releases": [release.key for release in releases],
-            "units": {release.key: release.unit for release in releases},
+            "deployment": self._site.deployment, "service": release.service, "root": layout.home,
+            "to": release.key, "units": {release.key: release.unit}, "idle_timeout_s": idle_timeout_s,
         }  # fmt: skip
-        self._agent(first.host, "switch", "retire", json.dumps(order))
+        self._agent(release.host, "switch", "retire", json.dumps(order), timeout_s=idle_timeout_s + 120)
 
     def put_gateway_file(self, file: Mapping[str, Any]) -> None:
         """Write the file on every host with a gateway, and have those that run take it up."""
         text = json.dumps(file, indent=1) + "\n"
-        for host in self._wanted.gateways:
-            layout = self._wanted.layout(host)
-            step = steps.File(gateway_path(layout), text, user=layout.user, mode="640")
-            shell.run(self._reaches[host], ["sh", "-c", step.command()], stdin=step.input())
+        for host in self._site.gateways:
+            layout = self._site.layouts[host]
+            step = steps.File(layout.gateway_file, text, user=layout.user, mode="640")
+            shell.carry_out(self._reaches[host], step)
         for host in self._gateways:
             self._gateway(host, do="reload")
 
@@ -91,9 +89,9 @@ class HostHands:
             self._gateway(host, do="undrain", servers={url: ""})
 
     def _gateway(self, host: str, *, timeout_s: float = 30.0, **order: Any) -> dict[str, Any]:
-        layout = self._wanted.layout(host)
+        layout = self._site.layouts[host]
         whole = {
-            "url": gateway_url(self._wanted), "token": token_path(self._wanted, layout), "timeout_s": timeout_s, **order,
+            "url": self._site.gateway_url, "token": layout.gateway_token(self._site.gateway_port), "timeout_s": timeout_s, **order,
         }  # fmt: skip
         try:
             said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60)
@@ -103,12 +101,12 @@ class HostHands:
         return found
 
     def _agent(self, host: str, program: str, *arguments: str, timeout_s: float = 120.0) -> str:
-        argv = ["python3", f"{self._wanted.layout(host).agent}/{program}.py", *arguments]
+        argv = ["python3", f"{self._site.layouts[host].agent}/{program}.py", *arguments]
         return shell.run(self._reaches[host], argv, timeout_s=timeout_s)
 
     def _follow(self, host: str, action: str, order: Mapping[str, Any], on_event: Callable[[Event], None]) -> Event:
         """Tell what happens to its end, from the beginning again after the connection broke."""
-        agent, seen, until = f"{self._wanted.layout(host).agent}/switch.py", 0, 0.0
+        agent, seen, until = f"{self._site.layouts[host].agent}/switch.py", 0, 0.0
         while True:
             for number, event in enumerate(_events(self._reaches[host], ["python3", agent, action, json.dumps(order)]), 1):
                 if number > seen:

@@ -17,6 +17,9 @@ from largeforge.deploy.service import Layout, Service, unit_text
 if TYPE_CHECKING:
     from largeforge.deploy.desired import Wanted
 
+SPARE = 1.1
+"""Room that a server needs beside another, as a part of what it takes."""
+
 States = Mapping[str, Mapping[str, Any]]
 
 
@@ -68,25 +71,44 @@ def replacements(wanted: Wanted, found: States) -> list[Replacement]:
         layout, now = wanted.layout(host), {}
         for release in current(layout, host, state):
             now[release.service] = release
-        ports = desired.ports(wanted, host, state)
+        ports, room = desired.ports(wanted, host, state), float(state["free_bytes"])
         for name, service in wanted.services[host].items():
             old = now.get(name)
             new = _release(layout, host, name, service, ports[name])
             if old is not None and old.key == new.key and is_active(state, old) and not _drifted(layout, service, ports[name], state):
                 continue
             probes = desired.probes(wanted, places[name]) if name in places else []
-            listed.append(Replacement(new, old, _mode(wanted, state, old, new), probes))
+            mode = _mode(wanted, room, old, new)
+            room -= new.num_bytes if mode == "blue_green" else 0
+            listed.append(Replacement(new, old, mode, probes))
     return sorted(listed, key=lambda one: (one.new.service == GATEWAY, one.new.service, one.new.host))
 
 
 def removed(wanted: Wanted, found: States) -> list[Release]:
-    """Return current releases of services that are wanted no more."""
-    return [
-        release
-        for host, state in found.items()
-        for release in current(wanted.layout(host), host, state)
-        if release.service not in wanted.services[host] and is_active(state, release)
-    ]
+    """Return releases that are up, or current, and wanted no more: of services that the recipe has no more, and those
+    that a deployment before has left on standby or unfinished."""
+    listed = []
+    for host, state in found.items():
+        layout = wanted.layout(host)
+        now = {release.service: release.key for release in current(layout, host, state)}
+        for release in all_of(layout, host, state):
+            is_leftover = now.get(release.service) != release.key and is_active(state, release)
+            is_gone = release.service not in wanted.services[host] and (is_active(state, release) or now.get(release.service) == release.key)
+            wanted_key = wanted.services[host][release.service].key if release.service in wanted.services[host] else ""
+            if is_gone or (is_leftover and release.key != wanted_key):
+                listed.append(release)
+    return listed
+
+
+def all_of(layout: Layout, host: str, state: Mapping[str, Any]) -> Iterator[Release]:
+    """Yield every whole release on a host."""
+    top = f"{layout.home}/services/"
+    for path in sorted(state["paths"]):
+        parts = path[len(top) :].split("/") if path.startswith(top) else []
+        if len(parts) == 4 and parts[1] == "releases" and parts[3] == "service.json":
+            release = of(layout, host, parts[0], parts[2], state)
+            if release is not None:
+                yield release
 
 
 def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -107,7 +129,7 @@ def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[
 def gateway_sections(wanted: Wanted, found: States) -> dict[str, Any]:
     """Return the gateway's file that is in force on the first gateway that has one, empty where none has."""
     for host in wanted.gateways:
-        entry = found.get(host, {}).get("paths", {}).get(desired.gateway_path(wanted.layout(host)), {})
+        entry = found.get(host, {}).get("paths", {}).get(wanted.layout(host).gateway_file, {})
         if entry.get("text"):
             sections: dict[str, Any] = json.loads(entry["text"])
             return sections
@@ -127,7 +149,7 @@ def is_told(wanted: Wanted, found: States, releases: list[Release]) -> bool:
     """Tell whether every gateway has the file that it should have."""
     file = gateway_file(wanted_sections(wanted), [one for one in releases if one.service != GATEWAY])
     for host in wanted.gateways:
-        path = desired.gateway_path(wanted.layout(host))
+        path = wanted.layout(host).gateway_file
         text = found[host]["paths"].get(path, {}).get("text", "")
         if not text or json.loads(text) != json.loads(json.dumps(file)):
             return False
@@ -147,7 +169,7 @@ def _drifted(layout: Layout, service: Service, port: int, state: Mapping[str, An
     return any(step.differs(state) for step in (unit, *desired.release_files(layout, service, port)))
 
 
-def _mode(wanted: Wanted, state: Mapping[str, Any], old: Release | None, new: Release) -> str:
+def _mode(wanted: Wanted, room: float, old: Release | None, new: Release) -> str:
     """Return how a release is replaced: the new one beside the old one only where there is room for both."""
     if new.kind == "gateway":
         return "handover"
@@ -155,4 +177,4 @@ def _mode(wanted: Wanted, state: Mapping[str, Any], old: Release | None, new: Re
         return "fixed" if old else "blue_green"
     if wanted.deploy.rollout.strategy != "auto":
         return wanted.deploy.rollout.strategy
-    return "blue_green" if new.num_bytes and new.num_bytes * 1.1 < state["free_bytes"] else "fixed"
+    return "blue_green" if new.num_bytes and new.num_bytes * SPARE < room else "fixed"

@@ -57,12 +57,14 @@ class Replacement:
     mode: str
     """`fixed`, `blue_green` or `handover`, as in `agent/switch.py`."""
     probes: Sequence[Mapping[str, Any]] = ()
+    is_return: bool = False
+    """Whether it goes back to a release that has served before: it is not watched again."""
 
     @property
     def back(self) -> Replacement:
         """Return the way back."""
         assert self.old is not None
-        return Replacement(self.old, self.new, self.mode)
+        return Replacement(self.old, self.new, self.mode, is_return=True)
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Hands(Protocol):
     def switch(self, replacement: Replacement, on_event: Callable[[Event], None]) -> Event:
         """Carry out a replacement on its host and return the last event: `committed`, `restored`, `refused` or `lost`."""
 
-    def retire(self, releases: Sequence[Release]) -> None:
-        """Stop releases of one service that are not current."""
+    def retire(self, release: Release, *, idle_timeout_s: float) -> None:
+        """Stop a server that is not asked any more, once it has nothing to answer."""
 
     def put_gateway_file(self, file: Mapping[str, Any]) -> None:
         """Have all gateways that run serve this file; those that will be started find it."""
@@ -98,7 +100,7 @@ class Hands(Protocol):
 
 
 class Rollout:
-    """One rollout; `live` are the releases that serve now, and what the gateways serve is in `sections`."""
+    """One rollout; `live` are the model servers that serve now, and `sections` is the gateways' file in force."""
 
     def __init__(
         self,
@@ -117,98 +119,88 @@ class Rollout:
         self._report = report
         self._drain_timeout_s = drain_timeout_s
         self._parallel = parallel
+        self._finished: list[Replacement] = []
 
     def run(
         self,
+        replacements: Sequence[Replacement],
         *,
-        added: Sequence[Replacement],
-        replaced: Sequence[Replacement],
-        gateways: Sequence[Replacement],
         removed: Sequence[Release],
         sections: Mapping[str, Any],
         verify: Callable[[], None],
+        standby: bool = False,
     ) -> None:
-        """Carry everything out; `sections` are those of the gateway's file that hold at the end.
+        """Carry everything out; `sections` are those of the gateways' file at the end, `standby` keeps the servers up
+        that new ones stood beside.
 
         Raises DeployError after what was there before serves again, with how far that went.
         """
-        before, finished = dict(self._sections), list[Replacement]()
+        before, live_before = dict(self._sections), dict(self._live)
+        beside = [one for one in replacements if one.mode == "blue_green"]
         try:
-            self._start(added, finished)
-            for replacement in replaced:
-                self._hands.check()
-                self._replace(replacement)
-                finished.append(replacement)
+            self._start(beside)
+            for replacement in replacements:
+                if replacement.mode == "fixed":
+                    self._replace(replacement)
             self._hands.check()
-            gone = {release.place for release in removed}
-            leaving = [self._live.pop(place) for place in gone if place in self._live]
+            self._live |= {one.new.place: one.new for one in beside}
+            for release in removed:
+                self._live.pop(release.place, None)
             self._sections = dict(sections)
-            try:
-                self._tell_gateways()
-                for replacement in gateways:
-                    self._hand_over(replacement)
-                    finished.append(replacement)
-                verify()
-            except DeployError:
-                self._live.update({release.place: release for release in leaving})
-                raise
+            self._tell_gateways()
+            for replacement in replacements:
+                if replacement.mode == "handover":
+                    self._switch(replacement)
+            verify()
         except (DeployError, KeyboardInterrupt) as error:
-            self._go_back(finished, before, error)
+            self._go_back(before, live_before, error)
             raise
-        for release in removed:
-            self._hands.retire([release])
-            self._report(release.host, f"{release.service}: stopped, the recipe has it no more")
+        leaving = [*removed, *(one.old for one in beside if one.old is not None and not standby)]
+        self._retire(leaving)
 
-    def _start(self, added: Sequence[Replacement], finished: list[Replacement]) -> None:
-        """Start servers that were not there, those of different hosts side by side."""
+    def _start(self, replacements: Sequence[Replacement]) -> None:
+        """Start servers that take nothing away from others, those of different hosts side by side."""
         by_host: dict[str, list[Replacement]] = {}
-        for replacement in added:
+        for replacement in replacements:
             by_host.setdefault(replacement.new.host, []).append(replacement)
 
         def start(replacements: list[Replacement]) -> None:
             for replacement in replacements:
                 self._switch(replacement)
-                finished.append(replacement)
 
         with ThreadPoolExecutor(max_workers=self._parallel) as pool:
-            errors = [error for future in [pool.submit(start, each) for each in by_host.values()] if (error := future.exception())]
+            futures = [pool.submit(start, each) for each in by_host.values()]
+            errors = [error for future in futures if (error := future.exception())]
         for error in errors:
             if not isinstance(error, DeployError):
                 raise error
         if errors:
             raise DeployError("\n".join(str(error) for error in errors))
-        self._live.update({replacement.new.place: replacement.new for replacement in added})
 
     def _replace(self, replacement: Replacement) -> None:
-        """Put one server in the place of another without a request that fails for it."""
+        """Put one server in the place of another that must stop first; the gateways ask others meanwhile."""
         old, new = replacement.old, replacement.new
         assert old is not None
-        if replacement.mode == "fixed":
-            self._drain(old)
-            try:
-                self._switch(replacement, on_ready=lambda: self._serve_from(new))
-            except DeployError:
-                self._serve_from(old)
-                raise
-            return
-        self._switch(replacement)
-        self._tell_gateways(also=new)
-        self._drain(old)
-        self._serve_from(new, instead_of=old)
-        self._hands.retire([old])
-
-    def _hand_over(self, replacement: Replacement) -> None:
         self._hands.check()
-        self._switch(replacement)
+        was_up = old.place in self._live
+        if was_up:
+            self._drain(old)
+        try:
+            self._switch(replacement, on_ready=lambda: self._serve_from(new, instead_of=old))
+        except DeployError:
+            if was_up:
+                self._serve_from(old, instead_of=new)
+            raise
 
     def _switch(self, replacement: Replacement, on_ready: Callable[[], None] = lambda: None) -> None:
         """Carry out one replacement; raises DeployError when the old release serves on instead."""
         new = replacement.new
-        began: dict[str, float] = {}
+        times: list[float] = []
         fields: dict[str, Any] = {}
+        self._hands.check()
 
         def on_event(event: Event) -> None:
-            began.setdefault(event["kind"], float(event["at"]))
+            times.append(float(event["at"]))
             if said := _in_words(event, replacement):
                 self._report(new.host, said)
             if event["kind"] == "ready":
@@ -217,10 +209,9 @@ class Rollout:
 
         ending = self._hands.switch(replacement, on_event)
         if ending["kind"] != "committed":
-            served = " The release before serves on." if ending.get("served") else ""
-            lost = " NOTHING SERVES THERE NOW." if ending["kind"] == "lost" and replacement.old else ""
-            raise DeployError(f"{new.host}: {new.service}: {ending.get('reason', ending['kind'])}.{served}{lost}")
-        seconds = float(ending["at"]) - min(began.values(), default=float(ending["at"]))
+            raise DeployError(f"{new.host}: {new.service}: {_why(ending, replacement)}")
+        self._finished.append(replacement)
+        seconds = times[-1] - times[0] if times else 0.0
         self.done.append(Done(replacement, round(seconds, 2), float(fields.get("down_s", 0.0))))
 
     def _drain(self, release: Release) -> None:
@@ -229,43 +220,62 @@ class Rollout:
             limit = f"{self._drain_timeout_s:g} s (deploy.rollout.drain_timeout_s)"
             self._report(release.host, f"{release.service}: {left} requests are not finished after {limit}, and are cut")
 
-    def _serve_from(self, release: Release, *, instead_of: Release | None = None) -> None:
-        """Let the gateways ask a release, and no other one of its service."""
+    def _serve_from(self, release: Release, *, instead_of: Release) -> None:
+        """Let the gateways ask a release, and not the other one of its service."""
         self._live[release.place] = release
         self._tell_gateways()
-        for url in {release.url, *([instead_of.url] if instead_of else [])}:
+        for url in {release.url, instead_of.url}:
             self._hands.undrain(url)
 
-    def _tell_gateways(self, also: Release | None = None) -> None:
+    def _tell_gateways(self) -> None:
         if self._sections:
-            live = [*self._live.values(), *([also] if also else [])]
-            self._hands.put_gateway_file(gateway_file(self._sections, live))
+            self._hands.put_gateway_file(gateway_file(self._sections, list(self._live.values())))
 
-    def _go_back(self, finished: list[Replacement], before: Mapping[str, Any], error: BaseException) -> None:
-        """Bring back what was there before, as far as the hosts can be reached."""
-        failed: list[str] = []
-        self._sections = dict(before)
-        for replacement in reversed(finished):
+    def _retire(self, releases: Sequence[Release]) -> None:
+        """Stop what serves no more, once it has nothing to answer; that one host cannot be reached stops nothing else."""
+        for release in releases:
             try:
-                if replacement.old is None:
-                    continue
-                self._report(replacement.new.host, f"{replacement.new.service}: goes back to release {replacement.old.key}")
-                if replacement.new.kind == "gateway":
-                    self._switch(replacement.back)
-                else:
-                    self._replace(replacement.back)
-            except DeployError as problem:
-                failed.append(str(problem))
-        started = [replacement.new for replacement in finished if replacement.old is None]
-        for release in started:
-            self._live.pop(release.place, None)
+                self._hands.retire(release, idle_timeout_s=self._drain_timeout_s)
+            except DeployError as error:
+                self._report(release.host, f"{release.service}: release {release.key} is still up: {error}")
+
+    def _go_back(
+        self, before: Mapping[str, Any], live_before: Mapping[tuple[str, str], Release], error: BaseException
+    ) -> None:
+        """Bring back what was there before, as far as the hosts can be reached: first what the gateways ask."""
+        failed: list[str] = []
+        finished, self._finished = self._finished, []
+        self._sections = dict(before)
+        side_by_side = [one for one in finished if one.mode == "blue_green"]
+        self._live = {
+            place: release for place, release in self._live.items() if place not in {one.new.place for one in side_by_side}
+        }
+        self._live |= {one.old.place: one.old for one in side_by_side if one.old and one.old.place in live_before}
         with suppress(DeployError):
             self._tell_gateways()
-        for release in started:
-            with suppress(DeployError):
-                self._hands.retire([release])
+        for replacement in reversed(finished):
+            try:
+                self._undo(replacement)
+            except DeployError as problem:
+                failed.append(str(problem))
         if failed and isinstance(error, DeployError):
             raise DeployError(f"{error}\nGoing back did not succeed everywhere:\n" + "\n".join(failed)) from error
+
+    def _undo(self, replacement: Replacement) -> None:
+        new, old = replacement.new, replacement.old
+        if old is not None and old.key != new.key:
+            self._report(new.host, f"{new.service}: goes back to release {old.key}")
+            (self._replace if replacement.mode == "fixed" else self._switch)(replacement.back)
+        if replacement.mode == "blue_green" and (old is None or old.key != new.key):
+            self._hands.retire(new, idle_timeout_s=self._drain_timeout_s)
+
+
+def _why(ending: Event, replacement: Replacement) -> str:
+    """Return why a release was refused, and what serves now."""
+    reason = str(ending.get("reason", ending["kind"])).rstrip(".")
+    if ending["kind"] == "lost" and replacement.old:
+        return f"{reason}. NOTHING SERVES THERE NOW"
+    return f"{reason}. The release before serves on" if ending.get("served") else reason
 
 
 def gateway_file(sections: Mapping[str, Any], live: Sequence[Release]) -> dict[str, Any]:

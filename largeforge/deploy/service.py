@@ -51,9 +51,45 @@ class Layout:
         """Return the log of a service."""
         return f"{self.logs}/{self.deployment}/{name}.log"
 
+    @property
+    def gateway_file(self) -> str:
+        """Return the gateway's file."""
+        return f"{self.own_state('gateway')}/gateway.json"
+
+    def gateway_token(self, port: int) -> str:
+        """Return the file with the token that the running gateway keeps for its user."""
+        return f"{self.own_state('gateway')}/largeforge/gateways/{port}.token"
+
     def own_state(self, name: str) -> str:
         """Return the folder that a service may write to."""
         return f"{self.state}/{self.deployment}/{name}"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a deployment is, and how its gateways are reached: all that is needed to operate it."""
+
+    deployment: str
+    layouts: Mapping[str, Layout]
+    """By host."""
+    gateways: tuple[str, ...]
+    """Names of the hosts with a gateway."""
+    gateway_host: str
+    """Address that each gateway listens on."""
+    gateway_port: int
+    watch_s: float = 30.0
+    drain_timeout_s: float = 60.0
+
+    @property
+    def gateway_url(self) -> str:
+        """Address at which a host reaches its own gateway."""
+        host = loopback_of(self.gateway_host)
+        return f"http://[{host}]:{self.gateway_port}" if ":" in host else f"http://{host}:{self.gateway_port}"
+
+
+def loopback_of(host: str) -> str:
+    """Return where a host reaches what listens there: on all its addresses, the loopback."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from largeforge.deploy.connection import Reach
+    from largeforge.deploy.steps import Step
 
 HEARTBEAT_S = 5.0
 LOCK_SILENCE_S = 30
@@ -68,6 +69,16 @@ def lines(reach: Reach, argv: list[str], *, root: bool = True) -> Iterator[str]:
         process.stderr.close()
 
 
+def carry_out(reach: Reach, step: Step) -> None:
+    """Bring one step about on a host, whatever is there now."""
+    run(reach, ["sh", "-c", step.command()], stdin=step.input())
+
+
+def who() -> str:
+    """Return who is at work here, for others to see."""
+    return f"{getpass.getuser()}@{platform.node()}"
+
+
 class Locks:
     """The lock of a deployment on each of some hosts; a context. `check` tells whether all are still held."""
 
@@ -104,8 +115,7 @@ class Locks:
                 raise DeployError(f"{name}: the connection that held its lock is lost; nothing more is done there")
 
     def _begin(self, reach: Reach) -> subprocess.Popen[str]:
-        who = f"{getpass.getuser()}@{platform.node()} (process {os.getpid()})"
-        argv = remote_python.argv("hold", self._deployment, who, str(LOCK_SILENCE_S))
+        argv = remote_python.argv("hold", self._deployment, f"{who()} (process {os.getpid()})", str(LOCK_SILENCE_S))
         process = subprocess.Popen(
             reaper.command(reach.command(argv, root=True), grace_s=1), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True,

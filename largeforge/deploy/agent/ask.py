@@ -8,10 +8,10 @@ import socket
 import ssl
 
 
-def ask(place, method, path, value=None, *, timeout_s=5.0, headers=None):
+def ask(place, method, path, value=None, *, timeout_s=5.0, headers=None, most=500):
     """Return status and parsed body, or (0, reason) when nobody answers.
 
-    `place` is {"host", "port"} and for TLS {"ca", "certificate", "key"}.
+    What is no JSON is cut after `most` characters. `place` is {"host", "port"} and for TLS {"ca", "certificate", "key"}.
     """
     body = None if value is None else json.dumps(value)
     connection = connect(place, timeout_s)
@@ -27,7 +27,7 @@ def ask(place, method, path, value=None, *, timeout_s=5.0, headers=None):
     try:
         return answer.status, json.loads(data) if data else None
     except ValueError:
-        return answer.status, data.decode("utf-8", "replace")[:500]
+        return answer.status, data.decode("utf-8", "replace")[:most]
 
 
 def connect(place, timeout_s):

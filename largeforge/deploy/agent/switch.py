@@ -4,7 +4,7 @@
     switch.py follow ID        tell what one tells that is or was running
     switch.py work FILE        do it (what the unit runs)
     switch.py mend FILE        put right what a work that was killed has left (what the unit runs at its end)
-    switch.py retire ORDER     stop a release that is not current any more
+    switch.py retire ORDER     stop a release that is asked no more
 
 The work is done by this host alone: whoever ordered it may lose the connection or die. A release is current when the link
 `current` of its service points to it; the units of releases refuse to start unless they are current or on trial, and the mark
@@ -21,6 +21,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -206,15 +207,28 @@ def mend(order):
 
 
 def retire(order):
-    """Stop releases that are not current any more."""
-    folder = os.path.join(order["root"], "services", order["service"])
-    for digest in order["releases"]:
-        if digest != current(folder):
-            unmark(order, digest)
-            systemctl("stop", order["units"][digest])
-            systemctl("disable", "--quiet", order["units"][digest])
+    """Stop a release that is not asked any more, once it has nothing to answer, and take its trial from it."""
+    folder, key = os.path.join(order["root"], "services", order["service"]), order["to"]
+    unit = order["units"][key]
+    unmark(order, key)
+    until = time.monotonic() + order["idle_timeout_s"]
+    while is_active(unit) and time.monotonic() < until and is_answering(folder, key):
+        time.sleep(POLL_S)
+    systemctl("stop", unit)
+    systemctl("disable", "--quiet", unit)
+    if current(folder) == key:
+        os.unlink(os.path.join(folder, "current"))
     print(json.dumps({"kind": "retired", "service": order["service"]}), flush=True)
     return 0
+
+
+def is_answering(folder, key):
+    """Tell whether a server has requests to answer, from its own metrics."""
+    with open(os.path.join(folder, "releases", key, "service.json"), encoding="utf-8") as stream:
+        place = {**json.load(stream)["place"], "port": port_of(folder, key)}
+    status, text = ask(place, "GET", "/metrics", most=None)
+    counts = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:{[^}]*})? ([0-9.e+]+)", str(text), re.MULTILINE)
+    return status == 200 and any(float(count) > 0 for count in counts)
 
 
 def point(folder, digest):

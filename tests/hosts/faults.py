@@ -39,7 +39,7 @@ def rate(machine: Machine, limit: str | None) -> None:
 
 
 def loss(machine: Machine, percent: int | None) -> None:
-    """Lose this share of the packets to a host; None lifts that."""
+    """Lose this share (1 to 99) of the packets to a host; None lifts that."""
     nft = ["ip", "netns", "exec", machine.bridge.space(machine.name), "chroot", str(machine.rootfs), "nft"]
     subprocess.run([*nft, "delete table inet loss"], capture_output=True)
     if percent:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tests.hosts import keys
-from tests.hosts.machine import Machine
+
+if TYPE_CHECKING:
+    from tests.hosts.machine import Machine
 
 FILLER = ".filler"
 

@@ -13,10 +13,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.bridge import Bridge
 from tests.hosts import cgroups, keys, supervisor
 
+if TYPE_CHECKING:
+    from tests.bridge import Bridge
+
+BOOTED = ("running", "degraded")
 POWER_OFF = signal.SIGRTMIN + 4
 """What systemd takes for pressing the button (systemd(1), SIGNALS)."""
 
@@ -45,6 +49,8 @@ class Machine:
     """Its own files: `upper` (what it changed), `merged` (its disk as it sees it), `console.log`."""
     bridge: Bridge
     hardware: Hardware
+    groups: list[Path]
+    """Its control groups."""
     mend: dict[str, Callable[[], None]] = field(default_factory=dict)
     """How to undo the faults that the host has at present."""
     _supervisor: subprocess.Popen[bytes] | None = None
@@ -59,11 +65,6 @@ class Machine:
         """Where the host keeps its private key."""
         return self.disk / "etc/ssh/ssh_host_ed25519_key"
 
-    @property
-    def groups(self) -> list[Path]:
-        """Its control groups."""
-        return cgroups.places(self.bridge.space(self.name))
-
     def small(self, path: str) -> Path:
         """Return where this machine sees a small file system of the host."""
         return self.folder / f"small-{list(self.hardware.small).index(path)}"
@@ -75,14 +76,13 @@ class Machine:
 
     def start(self) -> None:
         """Begin to boot."""
-        groups = self.groups
-        cgroups.create(groups)
-        cgroups.limit(groups, memory_mib=self.hardware.memory_mib, cpus=self.hardware.cpus)
+        cgroups.create(self.groups)
+        cgroups.limit(self.groups, memory_mib=self.hardware.memory_mib, cpus=self.hardware.cpus)
         command = [sys.executable, "-I", "-S", supervisor.__file__, str(self.folder / "console.log"), *self._nspawn()]
         environ = {**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
         started = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, start_new_session=True)
         assert started.stdin is not None
-        cgroups.join(groups, started.pid)
+        cgroups.join(self.groups, started.pid)
         started.stdin.write(b"go\n")
         started.stdin.flush()
         self._supervisor = started
@@ -91,17 +91,19 @@ class Machine:
         """Wait until systemd has started everything; `not_pid` is the systemd from before a reboot."""
         deadline = time.monotonic() + timeout_s
         while True:
-            if (pid := self.pid) not in (0, not_pid) and self.state(pid) in ("running", "degraded"):
+            if (pid := self.pid) not in (0, not_pid) and self.state(pid, timeout_s=timeout_s) in BOOTED:
                 return
             if time.monotonic() > deadline or self._supervisor is None or self._supervisor.poll() is not None:
                 said = (self.folder / "console.log").read_text(errors="replace")[-2000:]
                 raise AssertionError(f"{self.name} does not boot:\n{said}")
             time.sleep(0.05)
 
-    def state(self, pid: int) -> str:
-        """Return what systemd says of itself, once it has booted; empty before it can be asked."""
+    def state(self, pid: int, *, timeout_s: float = 60) -> str:
+        """Return what systemd says of itself, once it has booted; empty if it cannot be asked, or takes too long."""
         argv = ["nsenter", "--all", "--target", str(pid), "systemctl", "is-system-running", "--wait"]
-        return subprocess.run(argv, capture_output=True, text=True).stdout.strip()
+        with suppress(subprocess.TimeoutExpired):
+            return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s).stdout.strip()
+        return ""
 
     @property
     def pid(self) -> int:
@@ -144,7 +146,7 @@ class Machine:
         self.await_boot(not_pid=before)
 
     def assemble(self, *, known: str, client: Path) -> None:
-        """Put the disk together and write on it what differs from host to host; return nothing runs yet.
+        """Put the disk together and write on it what differs from host to host; nothing runs yet.
 
         `known` is the text of /etc/hosts, `client` the key of those who may log in.
         """

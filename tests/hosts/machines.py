@@ -122,11 +122,13 @@ def this_python() -> dict[str, str]:
 def _plug_in(folder: Path, number: int, root: Path, hardware: Hardware) -> Machines:
     """Make the network, and hosts that are switched off."""
     names = {f"h{index}": f"{NETWORK}.{10 + index}" for index in range(1, number + 1)}
-    spaces = [group for name in names for group in cgroups.places(f"{folder.name}-{name}")]
-    (folder / "cgroups").write_text("".join(f"{group}\n" for group in spaces))
-    keys.generate(folder / "id")
     made = Bridge(folder.name)
-    hosts = tuple(Machine(name, address, root, folder / name, made, hardware) for name, address in names.items())
+    hosts = tuple(
+        Machine(name, address, root, folder / name, made, hardware, cgroups.places(made.space(name)))
+        for name, address in names.items()
+    )
+    (folder / "cgroups").write_text("".join(f"{group}\n" for host in hosts for group in host.groups))
+    keys.generate(folder / "id")
     bridge.make(made.name, f"{NETWORK}.1")
     known = "".join(f"{address} {name}\n" for name, address in {"localhost": "127.0.0.1", **names}.items())
     for host in hosts:

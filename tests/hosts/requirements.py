@@ -8,12 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-COMMANDS = {
-    "debootstrap": "debootstrap", "ip": "iproute2", "tc": "iproute2", "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client", "rsync": "rsync", "unshare": "util-linux", "nsenter": "util-linux",
-    "setpriv": "util-linux",
-}  # fmt: skip
-"""Each with the Debian package that brings it."""
+from scripts.tiers import system_packages
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -24,10 +19,9 @@ def lacking() -> str:
         return f"test hosts need Linux on x86_64, this is {platform.system()} on {platform.machine()}"
     if os.geteuid() != 0:
         return "test hosts need root: namespaces, mounts and control groups are made"
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    missing = sorted({package for command, package in COMMANDS.items() if not shutil.which(command, path=path)})
-    if missing:
-        return f"test hosts need packages of the operating system: {' '.join(missing)}"
+    if missing := system_packages.missing_for("hosts"):
+        names = " ".join(package.name for package in missing)
+        return f"test hosts need packages of the operating system: {names} (scripts/test --all installs them)"
     if not KEYRING.is_file():
         return f"test hosts need Debian: without {KEYRING} its packages cannot be verified"
     tried = subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], capture_output=True, text=True)
@@ -45,4 +39,5 @@ def lacking_overlay(folder: Path) -> str:
     mount = ["mount", "-t", "overlay", "overlay", "-o", layers, str(parts[3])]
     tried = subprocess.run(["unshare", "--mount", *mount], capture_output=True, text=True)
     shutil.rmtree(folder)
-    return f"test hosts need overlayfs, which is refused in {folder.parent}: {tried.stderr.strip()}" if tried.returncode else ""
+    refused = f"test hosts need overlayfs, which is refused in {folder.parent}: {tried.stderr.strip()}"
+    return refused if tried.returncode else ""

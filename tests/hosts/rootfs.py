@@ -73,7 +73,7 @@ def _mirror() -> str:
     query = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
     if shutil.which(query[0]):
         for line in subprocess.run(query, capture_output=True, text=True).stdout.splitlines():
-            address, suite, component = (line.split() + ["", "", ""])[:3]
+            address, suite, component = ([*line.split(), "", "", ""])[:3]
             if (suite, component) == (build_rootfs.SUITE, "main"):
                 return address
     return DEFAULT_MIRROR

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import faults, leftovers, rootfs
+from tests.hosts import faults, leftovers
 from tests.hosts.build_rootfs import ASKS_PASSWORD
 from tests.hosts.conftest import SMALL
-from tests.hosts.machines import ROOT, Machines
+from tests.hosts.machines import ROOT, Machines, machines
+
+SPIN = "import time; end = time.monotonic() + 2\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
 
 HOLD = """
 import sys, time
@@ -122,9 +124,17 @@ def test_limits_of_units_hold(hosts: Machines) -> None:
     assert "grown" not in ended.stdout
     assert "code=killed" in ended.stderr
     assert "grown" in hosts.run(second, *grow, "len(bytearray(20 << 20)); print('grown')").stdout
-    spin = "import time; end = time.monotonic() + 2\nwhile time.monotonic() < end: pass\nprint(time.process_time())"
-    half = hosts.run(second, "systemd-run", "--wait", "--pipe", "-p", "CPUQuota=20%", "python3", "-c", spin)
+    half = hosts.run(second, "systemd-run", "--wait", "--pipe", "-p", "CPUQuota=20%", "python3", "-c", SPIN)
     assert float(half.stdout) < 1.0, "of 2 s"
+
+
+def test_a_host_has_no_more_than_its_memory_and_processors(booted: Machines) -> None:
+    with machines(1, memory_mib=200, cpus=0.2) as made:
+        grown = made.run(made["h1"], "python3", "-c", "len(bytearray(300 << 20)); print('grown')")
+        assert grown.returncode != 0
+        assert "grown" not in grown.stdout
+        assert float(made.run(made["h1"], "python3", "-c", SPIN).stdout) < 1.0, "of 2 s"
+        assert booted.run(booted["h1"], "true").returncode == 0, "they do not share a network"
 
 
 def test_a_full_disk_says_so(hosts: Machines) -> None:

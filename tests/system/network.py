@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import bridge
-from tests.bridge import Bridge
+
+if TYPE_CHECKING:
+    from tests.bridge import Bridge
 
 _numbers = itertools.count(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,13 +173,13 @@ def _connects(hosts: Machines, name: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, booted: Machines) -> Path:
-    """A cache of its own, with the file system that is built already."""
-    root = booted.all[0].rootfs
-    folder = tmp_path / "largeforge-test-hosts"
+def cache(monkeypatch: pytest.MonkeyPatch, booted: Machines) -> Path:
+    """A cache of its own, where hosts can be, with the file system that is built already."""
+    folder = Path(tempfile.mkdtemp(dir=booted.folder)) / "largeforge-test-hosts"
     folder.mkdir()
+    root = booted.all[0].rootfs
     (folder / root.name).symlink_to(root)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent))
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import requirements, rootfs
+from tests.hosts import build_rootfs, requirements, rootfs
 from tests.hosts.machines import ROOT
 
 pytestmark = pytest.mark.skipif(bool(requirements.lacking()), reason=requirements.lacking())
@@ -84,7 +84,7 @@ def test_another_recipe_is_another_file_system(builder: Path) -> None:
 
 def test_a_failed_build_says_why(builder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder.write_text("import sys\nsys.exit('E: Failed getting release file http://debian.example')")
-    monkeypatch.setattr(rootfs.build_rootfs, "__file__", str(builder))
+    monkeypatch.setattr(build_rootfs, "__file__", str(builder))
     with pytest.raises(rootfs.NotBuilt, match="Failed getting release file"):
         rootfs.provide()
 

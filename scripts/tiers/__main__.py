@@ -1,6 +1,6 @@
 """`scripts/test`: run the tests tier by tier, and end with a table and one line of sums.
 
-Tiers: check, unit, recipes, golden, e2e, system. A tier that needs packages of the operating
+Tiers: check, unit, recipes, golden, e2e, system, hosts. A tier that needs packages of the operating
 system is skipped, with the reason, where they are missing; `--all` installs them and skips
 nothing. Everything that is no option here goes to pytest: `scripts/test tests/data -x -k splits`.
 """
@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _provide_packages(chosen: list[Tier]) -> str:
-    """Install what the system tier lacks; return why that was impossible, or an empty string."""
-    missing = system_packages.missing(system_packages.read()) if any(t.name == "system" for t in chosen) else []
+    """Install what the tiers lack; return why that was impossible, or an empty string."""
+    missing = system_packages.missing_for(*(tier.name for tier in chosen))
     if not missing:
         return ""
     _announce(f"installing {', '.join(package.name for package in missing)}")
@@ -73,10 +73,8 @@ def _run(tier: Tier, given: list[str], *, has_paths: bool) -> Outcome | None:
     """Run one tier; None when it has no tests."""
     if tier.name == "check":
         return _run_checks()
-    if tier.name == "system":
-        missing = system_packages.missing(system_packages.read())
-        if missing:
-            return _skipped(tier, missing, pytest_arguments(tier, given, has_paths=has_paths))
+    if missing := system_packages.missing_for(tier.name):
+        return _skipped(tier, missing, pytest_arguments(tier, given, has_paths=has_paths))
     with tempfile.TemporaryDirectory() as folder:
         junit = Path(folder) / "junit.xml"
         started = time.monotonic()

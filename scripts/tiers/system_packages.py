@@ -13,18 +13,24 @@ LIST = Path(__file__).resolve().parents[1] / "system-packages.txt"
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package, a command that it brings, and what it is for."""
+    """A Debian package, a command that it brings, what it is for, and the tiers that need it."""
 
     name: str
     command: str
     purpose: str
+    tiers: frozenset[str] = frozenset()
 
 
 def read(path: Path = LIST) -> list[Package]:
     """Return the packages of the list."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    fields = (line.split(maxsplit=2) for line in lines if line and not line.startswith("#"))
-    return [Package(name, command, purpose) for name, command, purpose in fields]
+    fields = (line.split(maxsplit=3) for line in lines if line and not line.startswith("#"))
+    return [Package(name, command, purpose, frozenset(tiers.split(","))) for tiers, name, command, purpose in fields]
+
+
+def missing_for(*tiers: str) -> list[Package]:
+    """Return the packages that these tiers lack."""
+    return missing([package for package in read() if not package.tiers.isdisjoint(tiers)])
 
 
 def missing(packages: list[Package]) -> list[Package]:

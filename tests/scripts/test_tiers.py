@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,32 @@ def test_every_system_package_says_what_it_is_for() -> None:
     packages = system_packages.read()
     assert packages
     assert all(package.command and len(package.purpose) > 10 for package in packages)
+    assert frozenset.union(*(package.tiers for package in packages)) <= {tier.name for tier in TIERS}
+
+
+def test_each_tier_needs_its_own_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda command, **_: None)
+    hosts = {package.name for package in system_packages.missing_for("hosts")}
+    assert hosts == {"debootstrap", "iproute2", "openssh-client", "rsync"}
+    system = {package.name for package in system_packages.missing_for("system")}
+    assert {"chromium", "iproute2", "slurmctld"} <= system
+    assert "debootstrap" not in system
+    assert {package.name for package in system_packages.missing_for("unit", "hosts", "system")} == hosts | system
+    assert not system_packages.missing_for("unit")
+
+
+def test_a_tier_without_its_packages_is_skipped_aloud(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from scripts.tiers import __main__ as program
+
+    monkeypatch.setattr("shutil.which", lambda command, **_: None if command == "debootstrap" else f"/bin/{command}")
+    monkeypatch.setattr(sys, "argv", ["scripts/test", "--tier", "hosts"])
+    assert program.main() == 0
+    said = capsys.readouterr().out
+    assert re.search(r"!!! tier hosts SKIPPED, \d\d tests not run. missing: debootstrap \(builds", said), said
+    assert "or apt install debootstrap" in said
+    assert re.search(r"^0 passed, 0 failed, \d\d skipped$", said, re.M)
 
 
 def test_a_missing_command_is_found_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

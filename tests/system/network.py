@@ -9,14 +9,19 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests import bridge
+
+if TYPE_CHECKING:
+    from tests.bridge import Bridge
 
 _numbers = itertools.count(1)
 
@@ -45,7 +50,7 @@ Host *
 class Network:
     """A bridge in a namespace from which hosts are reached."""
 
-    name: str
+    bridge: Bridge
     folder: Path
     """Keys and configuration of ssh."""
     hosts: dict[str, str]
@@ -58,16 +63,16 @@ class Network:
 
     def inside(self, *command: str) -> list[str]:
         """Return the command line that runs a command where the hosts can be reached from."""
-        return ["ip", "netns", "exec", self.name, *command]
+        return self.bridge.inside(*command)
 
     def link(self, host: str, state: str) -> None:
         """Plug a host's cable in (`up`) or out (`down`)."""
-        _ip("-n", self.name, "link", "set", f"to-{host}", state)
+        self.bridge.link(host, state)
 
     def processes(self, host: str, word: str) -> list[int]:
         """Return the pids of a host's processes with a word in their command line."""
         found = []
-        for pid in _pids(f"{self.name}-{host}"):
+        for pid in bridge.pids(self.bridge.space(host)):
             try:
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
@@ -83,44 +88,25 @@ def network(folder: Path, *names: str, number: int = 7, hiding: dict[str, Path] 
 
     `hiding` gives a host an empty folder of its own in place of one of this machine.
     """
-    made = Network(
-        f"lf{os.getpid()}-{next(_numbers)}", folder,
-        {name: f"10.83.{number}.{last}" for last, name in enumerate(names, 11)},
-    )  # fmt: skip
+    name = f"lf{os.getpid()}-{next(_numbers)}"
     servers: list[subprocess.Popen[bytes]] = []
     _write_keys(folder)
-    refused = subprocess.run(["ip", "netns", "add", made.name], capture_output=True, text=True).stderr.strip()
-    if refused:
-        pytest.skip(f"network namespaces cannot be made here: {refused}")
     try:
-        _ip("-n", made.name, "link", "set", "lo", "up")
-        _ip("-n", made.name, "link", "add", "br0", "type", "bridge")
-        _ip("-n", made.name, "addr", "add", f"10.83.{number}.1/24", "dev", "br0")
-        _ip("-n", made.name, "link", "set", "br0", "up")
-        for name, address in made.hosts.items():
-            _add_host(made, name, address)
-            servers.append(_serve(made, name, (hiding or {}).get(name)))
+        addresses = {host: f"10.83.{number}.{last}" for last, host in enumerate(names, 11)}
+        made = Network(bridge.make(name, f"10.83.{number}.1"), folder, addresses)
+        for host, address in made.hosts.items():
+            made.bridge.add(host, address)
+            servers.append(_serve(made, host, (hiding or {}).get(host)))
         for address in made.hosts.values():
             _await_ssh(made, address)
         yield made
+    except bridge.Refused as error:
+        pytest.skip(str(error))
     finally:
         for server in servers:
             server.terminate()
             server.wait()
-        for name in (*(f"{made.name}-{name}" for name in names), made.name):
-            for pid in _pids(name):
-                os.kill(pid, signal.SIGKILL)
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
-
-
-def _add_host(made: Network, name: str, address: str) -> None:
-    space = f"{made.name}-{name}"
-    _ip("netns", "add", space)
-    _ip("-n", space, "link", "set", "lo", "up")
-    _ip("-n", made.name, "link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", space)
-    _ip("-n", made.name, "link", "set", f"to-{name}", "master", "br0", "up")
-    _ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
-    _ip("-n", space, "link", "set", "eth0", "up")
+        bridge.remove(name)
 
 
 def _serve(made: Network, name: str, hidden: Path | None) -> subprocess.Popen[bytes]:
@@ -132,7 +118,7 @@ def _serve(made: Network, name: str, hidden: Path | None) -> subprocess.Popen[by
         line = 'mount -t tmpfs none "$0" && exec "$@"'
         command = ["unshare", "--mount", "sh", "-c", line, str(hidden), *command]
     with (made.folder / f"sshd-{name}.log").open("wb") as log:
-        return subprocess.Popen(["ip", "netns", "exec", f"{made.name}-{name}", *command], stdout=log, stderr=log)
+        return subprocess.Popen(["ip", "netns", "exec", made.bridge.space(name), *command], stdout=log, stderr=log)
 
 
 def _write_keys(folder: Path) -> None:
@@ -150,12 +136,3 @@ def _await_ssh(made: Network, address: str) -> None:
         if ended.returncode == 0:
             return
     raise AssertionError(f"no ssh server at {address}: {ended.stderr}")
-
-
-def _pids(space: str) -> list[int]:
-    listed = subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True)
-    return [int(word) for word in listed.stdout.split()]
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)

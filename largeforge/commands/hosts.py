@@ -37,33 +37,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what all hosts say; return 1 when one cannot be used."""
     from largeforge.deploy import inventory
     from largeforge.deploy.host_findings import findings
+    from largeforge.deploy.operate import host_names
 
     hosts = inventory.read(arguments.inventory)
-    names = _chosen(hosts, arguments.host)
+    names = host_names(hosts, arguments.host)
     found, failed = _look(hosts, names)
     said = {name: list(findings(hosts.hosts[name], machine)) for name, machine in found.items()}
     unfit = [name for name, each in said.items() if any(finding.level == "error" for finding in each)]
     if arguments.json:
         plain = {
-            name: {"error": failed[name]} if name in failed else {**found[name], "findings": [vars(f) for f in said[name]]}
+            name: {"error": failed[name]}
+            if name in failed
+            else {**found[name], "findings": [vars(f) for f in said[name]]}
             for name in names
         }
         print(json.dumps(plain, indent=2, ensure_ascii=False))
     else:
         _show(names, found, failed, said, facts=arguments.action == "facts")
     return 1 if failed or unfit else 0
-
-
-def _chosen(hosts: Hosts, wanted: list[str]) -> list[str]:
-    from largeforge.errors import Problem, RecipeError, listed, nearest
-
-    known = {name for name, host in hosts.hosts.items() if not host.is_local}
-    if unknown := [name for name in wanted if name not in known]:
-        rule = f"no such host in this inventory; there is: {listed(sorted(known))}."
-        raise RecipeError([Problem("--host", rule, given=name, nearest=nearest(name, known)) for name in unknown])
-    if not known:
-        raise RecipeError("this inventory has no host but this machine; `python -m largeforge doctor` looks at that")
-    return [name for name in hosts.hosts if name in (wanted or known)]
 
 
 def _look(hosts: Hosts, names: list[str]) -> tuple[dict[str, Any], dict[str, str]]:

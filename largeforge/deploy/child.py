@@ -86,7 +86,7 @@ class Child:
         except ConnectError as error:
             self._fail(host, str(error), when="connect")
             return
-        transport = host.connector.client.get_transport()  # type: ignore[attr-defined]
+        transport = host.connector.client.get_transport()
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SOCKET_SILENCE_MS)
         transport.set_keepalive(ALIVE_EVERY_S)

@@ -86,7 +86,11 @@ def configuration(inventory: Hosts) -> str:
     """Return the text of the configuration; your own comes last, so that it fills in what the inventory leaves open."""
     blocks = [_block(host, inventory) for host in inventory.hosts.values() if host.jump]
     own = inventory.ssh_config or "~/.ssh/config"
-    common = ["Host *", f"  StrictHostKeyChecking {inventory.host_key_checking}", f"  ConnectTimeout {CONNECT_TIMEOUT_S}"]
+    common = [
+        "Host *",
+        f"  StrictHostKeyChecking {inventory.host_key_checking}",
+        f"  ConnectTimeout {CONNECT_TIMEOUT_S}",
+    ]
     if inventory.known_hosts:
         common.append(f"  UserKnownHostsFile {Path(inventory.known_hosts).expanduser().absolute()}")
     path = Path(own).expanduser().absolute()

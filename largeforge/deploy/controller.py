@@ -62,7 +62,9 @@ class Outcome:
         return not self.done and not self.removed and not any(self.changed.values())
 
 
-def preview(inventory: Hosts, names: list[str], decide: Decide, request: Callable[[str], dict[str, Any]], *, parallel: int) -> Preview:
+def preview(
+    inventory: Hosts, names: list[str], decide: Decide, request: Callable[[str], dict[str, Any]], *, parallel: int
+) -> Preview:
     """Look at hosts and return what would be changed; nothing is, and no lock is taken."""
     with reaches(inventory, names) as reached, Fleet(reached, parallel=parallel) as fleet:
         looks = fleet.look({name: request(name) for name in names if name not in fleet.failed})
@@ -70,7 +72,12 @@ def preview(inventory: Hosts, names: list[str], decide: Decide, request: Callabl
         changes = fleet.plan(_steps(wanted, {name: look["state"] for name, look in looks.items()}))
         found = {name: look["state"] for name, look in looks.items()}
         return Preview(
-            wanted, looks, dict(fleet.failed), changes, present.replacements(wanted, found), present.removed(wanted, found)
+            wanted,
+            looks,
+            dict(fleet.failed),
+            changes,
+            present.replacements(wanted, found),
+            present.removed(wanted, found),
         )
 
 
@@ -121,7 +128,8 @@ class Controller:
                 f"{unit} on {name}"
                 for name, look in looks.items()
                 for unit, state in look["state"]["units"].items()
-                if unit.endswith("-switch.service") and state.get("ActiveState") in ("active", "activating", "deactivating")
+                if unit.endswith("-switch.service")
+                and state.get("ActiveState") in ("active", "activating", "deactivating")
             ]
             if not busy:
                 return looks
@@ -134,6 +142,7 @@ class Controller:
         """Put everything in place that does not touch what runs; return how much was changed by host."""
         with ThreadPoolExecutor(max_workers=self._parallel) as pool:
             list(pool.map(lambda name: self._bring_models(reached[name], wanted, found[name]), self._names))
+
         def on_event(event: dict[str, Any]) -> None:
             if event["kind"] == "begins" and not event["title"].startswith(("file ", "folder ")):
                 self._report(event["host"], event["title"])
@@ -202,9 +211,7 @@ class Controller:
 
 
 def _steps(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, list[Step]]:
-    return {
-        name: desired.prepared(wanted, name, desired.ports(wanted, name, state)) for name, state in found.items()
-    }
+    return {name: desired.prepared(wanted, name, desired.ports(wanted, name, state)) for name, state in found.items()}
 
 
 def _all_failed(failed: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ class Wanted:
         return LOOPBACK if set(self.gateways) == {host} else self.hosts[host].reached_at
 
 
+@cache
 def agent_files() -> dict[str, str]:
     """Return the programs that run on hosts, by file name."""
     return {path.name: path.read_text(encoding="utf-8") for path in sorted(AGENT.glob("[a-z]*.py"))}
@@ -148,7 +150,11 @@ def needed_models(wanted: Wanted, host: str, found: steps.Found) -> list[ModelFi
 def ports(wanted: Wanted, host: str, found: steps.Found) -> dict[str, int]:
     """Return the port of each service's wanted release: the one that it has, or else one that nobody uses."""
     layout = wanted.layout(host)
-    known = {path: int(entry["text"]) for path, entry in found["paths"].items() if path.endswith("/port") and entry.get("text", "").strip().isdigit()}
+    known = {
+        path: int(entry["text"])
+        for path, entry in found["paths"].items()
+        if path.endswith("/port") and entry.get("text", "").strip().isdigit()
+    }
     taken = {*known.values(), *found["taken_ports"], *(other["port"] for other in found["others"])}
     given: dict[str, int] = {}
     for name, service in wanted.services[host].items():
@@ -210,13 +216,21 @@ def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:
     offline = all(models.values())
     variables = vllm.environment(serving, device=wanted.device, offline=offline, threads=0)
     caches = wanted.layout(seat.host).own_state(place.label)
-    gpus = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, seat.gpus)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if seat.gpus else {}
+    gpus = (
+        {"CUDA_VISIBLE_DEVICES": ",".join(map(str, seat.gpus)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if seat.gpus else {}
+    )
     return Service(
         name=place.label,
         kind="vllm",
         argv=tuple(_listening(argv, _bind(wanted, seat.host))),
         serves=tuple(expert.name for expert in place.experts),
-        environment={**variables, **gpus, "HOME": caches, "XDG_CACHE_HOME": f"{caches}/cache", "HF_HOME": f"{caches}/hub"},
+        environment={
+            **variables,
+            **gpus,
+            "HOME": caches,
+            "XDG_CACHE_HOME": f"{caches}/cache",
+            "HF_HOME": f"{caches}/hub",
+        },
         place={"host": _bind(wanted, seat.host), "address": wanted.address(seat.host)},
         files={"chat_template.jinja": template} if template else {},
         models={model.key: expert.reference for expert in place.experts if (model := models[expert.name])},

@@ -1,9 +1,9 @@
 """The hosts of an inventory through one pyinfra process: look at them, show what would change, change it.
 
-    with Fleet(reaches, parallel=10) as fleet:
-        found = fleet.look({name: request})      # by host; those that failed are in fleet.failed
-        plan = fleet.plan({name: steps})         # what pyinfra's dry run says would change
-        fleet.apply({name: steps}, on_event=…)   # at most once, after a look
+with Fleet(reaches, parallel=10) as fleet:
+    found = fleet.look({name: request})      # by host; those that failed are in fleet.failed
+    plan = fleet.plan({name: steps})         # what pyinfra's dry run says would change
+    fleet.apply({name: steps}, on_event=…)   # at most once, after a look
 """
 
 from __future__ import annotations

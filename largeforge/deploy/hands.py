@@ -108,7 +108,9 @@ class HostHands:
         """Tell what happens to its end, from the beginning again after the connection broke."""
         agent, seen, until = f"{self._site.layouts[host].agent}/switch.py", 0, 0.0
         while True:
-            for number, event in enumerate(_events(self._reaches[host], ["python3", agent, action, json.dumps(order)]), 1):
+            for number, event in enumerate(
+                _events(self._reaches[host], ["python3", agent, action, json.dumps(order)]), 1
+            ):
                 if number > seen:
                     seen, until = number, 0.0
                     on_event(event)
@@ -116,17 +118,19 @@ class HostHands:
                     return event
             until = until or time.monotonic() + FOLLOW_TIMEOUT_S
             if time.monotonic() > until:
-                raise DeployError(f"{host}: the connection is lost while {order['service']} is switched; the host finishes that")
+                raise DeployError(
+                    f"{host}: the connection is lost while {order['service']} is switched; the host finishes that"
+                )
             time.sleep(FOLLOW_AGAIN_S)
 
 
 def _events(reach: Reach, argv: list[str]) -> Iterator[Event]:
-    """Yield what a host tells until the connection ends, however that comes."""
+    """Yield what a host tells until it ends or the connection is lost; raises DeployError when the program there fails."""
     lines = shell.lines(reach, argv)
     while True:
         try:
             line = next(lines, None)
-        except DeployError:
+        except shell.ConnectionLost:
             return
         if line is None:
             return

@@ -36,7 +36,9 @@ def findings(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
         cure = "allow it sudo, name its sudo_password, or connect as root (user: root)"
         yield Finding("error", f"{machine['user']} does not become root there", cure)
     if not machine["init"] or machine["systemd"] < LEAST_SYSTEMD:
-        yield Finding("error", f"systemd {machine['systemd'] or 'is not running'}", f"{LEAST_SYSTEMD} or newer is needed")
+        yield Finding(
+            "error", f"systemd {machine['systemd'] or 'is not running'}", f"{LEAST_SYSTEMD} or newer is needed"
+        )
     if not host.python:
         yield from _python(machine)
     if "rsync" not in machine["tools"] and host.has_role("serve"):
@@ -49,7 +51,9 @@ def findings(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("warning", f"{machine['disk_free_bytes'] / GIB:.1f} GiB are free below {host.paths.root}")
     ahead = machine["clock_ahead_s"]
     if abs(ahead) > MOST_CLOCK_S + machine["answered_s"]:
-        yield Finding("warning", f"its clock is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}", "run an NTP client")
+        yield Finding(
+            "warning", f"its clock is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}", "run an NTP client"
+        )
     yield from _gpus(host, machine)
 
 
@@ -64,9 +68,13 @@ def _python(machine: Mapping[str, Any]) -> Iterator[Finding]:
 def _gpus(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
     found = len(machine["gpus"])
     if machine["gpu_fault"]:
-        yield Finding("error", machine["gpu_fault"], "the driver is installed and does not work: reboot, or reinstall it")
+        yield Finding(
+            "error", machine["gpu_fault"], "the driver is installed and does not work: reboot, or reinstall it"
+        )
     elif host.gpus != "auto" and host.gpus > found:
-        yield Finding("error", f"the inventory gives it {host.gpus} GPUs, and {found} are there", "correct gpus:, or mend it")
+        yield Finding(
+            "error", f"the inventory gives it {host.gpus} GPUs, and {found} are there", "correct gpus:, or mend it"
+        )
     for gpu in machine["gpus"]:
         taken = gpu["memory_bytes"] - gpu["free_bytes"]
         if taken > GIB:

@@ -75,7 +75,12 @@ def replacements(wanted: Wanted, found: States) -> list[Replacement]:
         for name, service in wanted.services[host].items():
             old = now.get(name)
             new = _release(layout, host, name, service, ports[name])
-            if old is not None and old.key == new.key and is_active(state, old) and not _drifted(layout, service, ports[name], state):
+            if (
+                old is not None
+                and old.key == new.key
+                and is_active(state, old)
+                and not _drifted(layout, service, ports[name], state)
+            ):
                 continue
             probes = desired.probes(wanted, places[name]) if name in places else []
             mode = _mode(wanted, room, old, new)
@@ -93,7 +98,9 @@ def removed(wanted: Wanted, found: States) -> list[Release]:
         now = {release.service: release.key for release in current(layout, host, state)}
         for release in all_of(layout, host, state):
             is_leftover = now.get(release.service) != release.key and is_active(state, release)
-            is_gone = release.service not in wanted.services[host] and (is_active(state, release) or now.get(release.service) == release.key)
+            is_gone = release.service not in wanted.services[host] and (
+                is_active(state, release) or now.get(release.service) == release.key
+            )
             wanted_key = wanted.services[host][release.service].key if release.service in wanted.services[host] else ""
             if is_gone or (is_leftover and release.key != wanted_key):
                 listed.append(release)
@@ -120,7 +127,12 @@ def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[
     ages: dict[str, list[tuple[float, str]]] = {}
     for path, entry in state["paths"].items():
         parts = path[len(top) :].split("/") if path.startswith(top) else []
-        if len(parts) == 4 and parts[1] == "releases" and parts[3] == "service.json" and (parts[0], parts[2]) not in keep:
+        if (
+            len(parts) == 4
+            and parts[1] == "releases"
+            and parts[3] == "service.json"
+            and (parts[0], parts[2]) not in keep
+        ):
             ages.setdefault(parts[0], []).append((entry["changed"], parts[2]))
     spare = max(0, wanted.deploy.rollout.keep_releases - 2)
     return [(name, key) for name, found in sorted(ages.items()) for _, key in sorted(found, reverse=True)[spare:]]

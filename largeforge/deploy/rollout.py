@@ -218,7 +218,9 @@ class Rollout:
         left = self._hands.drain(release.url, timeout_s=self._drain_timeout_s)
         if left:
             limit = f"{self._drain_timeout_s:g} s (deploy.rollout.drain_timeout_s)"
-            self._report(release.host, f"{release.service}: {left} requests are not finished after {limit}, and are cut")
+            self._report(
+                release.host, f"{release.service}: {left} requests are not finished after {limit}, and are cut"
+            )
 
     def _serve_from(self, release: Release, *, instead_of: Release) -> None:
         """Let the gateways ask a release, and not the other one of its service."""
@@ -248,7 +250,9 @@ class Rollout:
         self._sections = dict(before)
         side_by_side = [one for one in finished if one.mode == "blue_green"]
         self._live = {
-            place: release for place, release in self._live.items() if place not in {one.new.place for one in side_by_side}
+            place: release
+            for place, release in self._live.items()
+            if place not in {one.new.place for one in side_by_side}
         }
         self._live |= {one.old.place: one.old for one in side_by_side if one.old and one.old.place in live_before}
         with suppress(DeployError):

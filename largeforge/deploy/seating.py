@@ -18,15 +18,24 @@ if TYPE_CHECKING:
 class Given(Protocol):
     """What a deployment is given: the sections of the recipe."""
 
-    topology: Topology
-    router: Router
-    serving: Serving
-    gateway: Gateway
-    deploy: Deploy
-    hosts: Hosts
-    device: Any
-    recipe: str
-    needs: dict[str, dict[str, Any]]
+    @property
+    def topology(self) -> Topology: ...
+    @property
+    def router(self) -> Router: ...
+    @property
+    def serving(self) -> Serving: ...
+    @property
+    def gateway(self) -> Gateway: ...
+    @property
+    def deploy(self) -> Deploy: ...
+    @property
+    def hosts(self) -> Hosts: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def needs(self) -> dict[str, dict[str, Any]]: ...
 
 
 def wanted_of(
@@ -39,8 +48,6 @@ def wanted_of(
     lock: str,
 ) -> Wanted:
     """Return what hosts should have."""
-    from largeforge.stages.deploy import deployed_hosts, deployment_of, gateway_hosts
-
     names = deployed_hosts(given.hosts)
     servers = [name for name in names if given.hosts.hosts[name].has_role("serve")]
     if not servers:
@@ -55,3 +62,38 @@ def wanted_of(
         pythons={name: given.hosts.hosts[name].python for name in names}, expected=expected, lock=lock,
         recipe=given.recipe,
     )  # fmt: skip
+
+
+def deployed_hosts(hosts: Hosts) -> list[str]:
+    """Return the names of the hosts that servers may be put on."""
+    return [
+        name
+        for name, host in hosts.hosts.items()
+        if not host.is_local and (host.has_role("serve") or host.has_role("gateway"))
+    ]
+
+
+def gateway_hosts(hosts: Hosts) -> tuple[str, ...]:
+    """Return the hosts with a gateway: those with that role, or else the first of those without any."""
+    named = tuple(name for name, host in hosts.hosts.items() if "gateway" in host.roles and not host.is_local)
+    return named or tuple(deployed_hosts(hosts)[:1])
+
+
+def deployment_of(given: Given) -> str:
+    """Return the name of the deployment."""
+    return given.deploy.name or given.recipe.replace("_", "-")
+
+
+def request(given: Given, host: str) -> dict[str, Any]:
+    """Return what a host is asked to tell of itself (`remote/look.py`)."""
+    paths = given.hosts.hosts[host].paths
+    return {
+        "root": paths.root, "state": paths.state, "logs": paths.logs, "deployment": deployment_of(given),
+        "user": given.deploy.user,
+    }  # fmt: skip
+
+
+def url_of(given: Given) -> str:
+    """Return the address at which this machine reaches the first gateway."""
+    host = given.hosts.hosts[gateway_hosts(given.hosts)[0]]
+    return f"http://{host.address}:{given.gateway.port}"

@@ -180,7 +180,11 @@ def _start(service: Service, layout: Layout, release: str, python: str) -> list[
 
 def _limits(service: Service) -> list[str]:
     """Return limits that keep a server that goes wrong from taking the host with it."""
-    memory = [f"MemoryMax={service.bytes * 3 // 2 + 2**30}"] if service.kind == "vllm" and not service.gpus and service.bytes else []
+    memory = (
+        [f"MemoryMax={service.bytes * 3 // 2 + 2**30}"]
+        if service.kind == "vllm" and not service.gpus and service.bytes
+        else []
+    )
     return ["LimitNOFILE=1048576", "LimitCORE=0", "TasksMax=16384", *memory]
 
 

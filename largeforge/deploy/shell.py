@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 5.0
 LOCK_SILENCE_S = 30
 LOCK_TIMEOUT_S = 30.0
+LOST = 255
+"""Exit code of ssh when there is no connection, or not any more."""
+
+
+class ConnectionLost(DeployError):
+    """A host cannot be reached, or not any more; what was begun there may go on."""
 
 
 def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", timeout_s: float = 120.0) -> str:
@@ -45,9 +51,9 @@ def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", ti
 
 
 def lines(reach: Reach, argv: list[str], *, root: bool = True) -> Iterator[str]:
-    """Yield the lines that a command on a host prints, as they come; its exit code is of no interest.
+    """Yield the lines that a command on a host prints, as they come.
 
-    Raises DeployError when the connection is lost.
+    Raises ConnectionLost when the connection breaks, and DeployError when the command fails.
     """
     process = subprocess.Popen(
         reaper.command(reach.command(argv, root=root), grace_s=2), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -58,10 +64,11 @@ def lines(reach: Reach, argv: list[str], *, root: bool = True) -> Iterator[str]:
         process.stdin.write(_opening(reach, root))
         process.stdin.close()
         yield from (line.rstrip("\n") for line in process.stdout)
-        if process.wait() == 255:
-            raise DeployError(f"{reach.name}: the connection is lost: {_said(process.stderr.read(), 255)}")
+        if code := process.wait():
+            said = _said(process.stderr.read(), code)
+            raise ConnectionLost(f"{reach.name}: {said}") if code == LOST else DeployError(f"{reach.name}: {said}")
     except BrokenPipeError:
-        raise DeployError(f"{reach.name}: the connection is lost") from None
+        raise ConnectionLost(f"{reach.name}: the connection is lost") from None
     finally:
         process.terminate()
         process.wait()

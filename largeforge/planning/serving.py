@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from largeforge.plan import Stage
 from largeforge.planning.job import stage_name
@@ -50,7 +50,7 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     after += registers
     if any(stage.name == ROUTE for stage in before):
         inputs[ROUTE] = ROUTE
-    config = {
+    config: dict[str, Any] = {
         "topology": recipe.topology.model_dump(),
         "models": {name: model.model_dump() for name, model in recipe.models.items()},
         "router": recipe.router.model_dump(), "serving": recipe.serving.model_dump(),
@@ -77,7 +77,8 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
 def is_deployed(recipe: Recipe) -> bool:
     """Whether the servers are put on other hosts than this machine."""
     return any(
-        not host.is_local and (host.has_role("serve") or host.has_role("gateway")) for host in recipe.hosts.hosts.values()
+        not host.is_local and (host.has_role("serve") or host.has_role("gateway"))
+        for host in recipe.hosts.hosts.values()
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import write_json
 from largeforge.deploy.controller import Controller, Outcome
-from largeforge.deploy.seating import wanted_of
+from largeforge.deploy.seating import deployed_hosts, deployment_of, request, url_of, wanted_of
 from largeforge.gateway.learning import located
 from largeforge.recipe.schema import Deploy, Hosts
 from largeforge.serving import placement, templates
@@ -70,37 +70,6 @@ def run(config: Config, context: Context) -> Result:
     return Result(_metrics(outcome, answers), {"url": url_of(config), "experts": _references(experts)})
 
 
-def deployed_hosts(hosts: Hosts) -> list[str]:
-    """Return the names of the hosts that servers may be put on."""
-    return [name for name, host in hosts.hosts.items() if not host.is_local and (host.has_role("serve") or host.has_role("gateway"))]
-
-
-def gateway_hosts(hosts: Hosts) -> tuple[str, ...]:
-    """Return the hosts with a gateway: those with that role, or else the first of those without any."""
-    named = tuple(name for name, host in hosts.hosts.items() if "gateway" in host.roles and not host.is_local)
-    return named or tuple(deployed_hosts(hosts)[:1])
-
-
-def deployment_of(config: Config) -> str:
-    """Return the name of the deployment."""
-    return config.deploy.name or config.recipe.replace("_", "-")
-
-
-def request(config: Config, name: str) -> dict[str, Any]:
-    """Return what a host is asked to tell of itself."""
-    paths = config.hosts.hosts[name].paths
-    return {
-        "root": paths.root, "state": paths.state, "logs": paths.logs, "deployment": deployment_of(config),
-        "user": config.deploy.user,
-    }  # fmt: skip
-
-
-def url_of(config: Config) -> str:
-    """Return the address at which this machine reaches the first gateway."""
-    host = config.hosts.hosts[gateway_hosts(config.hosts)[0]]
-    return f"http://{host.address}:{config.gateway.port}"
-
-
 def _told(outcome: Outcome) -> dict[str, Any]:
     done = [
         {
@@ -110,7 +79,12 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         }
         for one in outcome.done
     ]  # fmt: skip
-    return {"changed": outcome.changed, "replaced": done, "removed": [vars(one) for one in outcome.removed], "seconds": outcome.seconds}
+    return {
+        "changed": outcome.changed,
+        "replaced": done,
+        "removed": [vars(one) for one in outcome.removed],
+        "seconds": outcome.seconds,
+    }
 
 
 def _metrics(outcome: Outcome, answers: list[serve.Answer]) -> dict[str, float]:

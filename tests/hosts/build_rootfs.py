@@ -16,7 +16,7 @@ from pathlib import Path
 SUITE = "bookworm"
 PACKAGES = (
     "systemd", "systemd-sysv", "systemd-container", "dbus", "openssh-server", "iproute2", "python3", "python3-venv",
-    "rsync", "sudo", "nftables", "curl", "ca-certificates", "procps", "logrotate",
+    "rsync", "sudo", "nftables", "curl", "ca-certificates", "procps", "logrotate", "libnuma1",
 )  # fmt: skip
 """`systemd-container` brings the systemd-nspawn that boots the hosts, so that this machine needs none."""
 

@@ -19,8 +19,11 @@ def main(incoming, models, digest, manifest):
     folder = source if os.path.isdir(source) else target
     wrong = [name for name, entry in manifest["files"].items() if not is_same(os.path.join(folder, name), entry)]
     if wrong:
-        print("%d of %d files are missing or not what they should be: %s" % (
-            len(wrong), len(manifest["files"]), ", ".join(sorted(wrong)[:5])), file=sys.stderr)
+        print(
+            "%d of %d files are missing or not what they should be: %s"
+            % (len(wrong), len(manifest["files"]), ", ".join(sorted(wrong)[:5])),
+            file=sys.stderr,
+        )
         return 1
     for name, entry in manifest["files"].items():
         path = os.path.join(folder, name)

@@ -19,7 +19,9 @@ POLL_S = 0.1
 def main(order):
     """Do it and return what is to be told."""
     if order["do"] in ("drain", "undrain"):
-        return set_drained(order, {url: reason if order["do"] == "drain" else None for url, reason in order["servers"].items()})
+        return set_drained(
+            order, {url: reason if order["do"] == "drain" else None for url, reason in order["servers"].items()}
+        )
     if order["do"] == "wait":
         return wait(order)
     if order["do"] == "reload":

@@ -76,7 +76,9 @@ class Work:
         action = "restart" if self.old == self.new else "start"
         code, said = systemctl(action, unit)
         if code or not is_active(unit):
-            raise Refused("%s did not start: %s" % (unit, last_words(self.order["log"], log_size) or said or state(unit)))
+            raise Refused(
+                "%s did not start: %s" % (unit, last_words(self.order["log"], log_size) or said or state(unit))
+            )
         took = round(time.monotonic() - began, 2)
         restarts = number_of_restarts(unit)
         self.probe()
@@ -94,8 +96,10 @@ class Work:
             for key, wanted in question.get("expected", {}).items():
                 found = body.get(key) if isinstance(body, dict) else None
                 if found != wanted:
-                    raise Refused("its answer to %s is wrong: %s is %s, and must be %s" % (
-                        question["path"], key, shortened(found), shortened(wanted)))
+                    raise Refused(
+                        "its answer to %s is wrong: %s is %s, and must be %s"
+                        % (question["path"], key, shortened(found), shortened(wanted))
+                    )
 
     def watch(self, unit, restarts, log_size):
         """See that the new release stays up; raises Refused when it does not."""
@@ -104,7 +108,9 @@ class Work:
             time.sleep(POLL_S)
             if not is_active(unit) or number_of_restarts(unit) != restarts:
                 after = self.order["watch_s"] - (until - time.monotonic())
-                raise Refused("it ended %.0f s after it was ready: %s" % (after, last_words(self.order["log"], log_size)))
+                raise Refused(
+                    "it ended %.0f s after it was ready: %s" % (after, last_words(self.order["log"], log_size))
+                )
 
     def commit(self):
         """Make the new release the current one."""
@@ -164,10 +170,25 @@ def begin(order):
     me = os.path.abspath(__file__)
     unit = work_unit(order)
     code, said = run(
-        "systemd-run", "--quiet", "--collect", "--unit", unit, "--property", "Type=exec",
-        "--property", "ExecStopPost=%s %s mend %s" % (sys.executable, me, path), "--", sys.executable, me, "work", path)
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--unit",
+        unit,
+        "--property",
+        "Type=exec",
+        "--property",
+        "ExecStopPost=%s %s mend %s" % (sys.executable, me, path),
+        "--",
+        sys.executable,
+        me,
+        "work",
+        path,
+    )
     if code:
-        print(json.dumps({"kind": "refused", "service": order["service"], "reason": "systemd-run: %s" % said}), flush=True)
+        print(
+            json.dumps({"kind": "refused", "service": order["service"], "reason": "systemd-run: %s" % said}), flush=True
+        )
         return 1
     return follow(order)
 
@@ -187,7 +208,10 @@ def follow(order):
                 return 0 if json.loads(line)["kind"] == "committed" else 1
         place += len((whole + "\n").encode()) if whole else 0
         if quiet and not whole:
-            print(json.dumps({"kind": "lost", "service": order["service"], "reason": "the switch ended without a word"}), flush=True)
+            print(
+                json.dumps({"kind": "lost", "service": order["service"], "reason": "the switch ended without a word"}),
+                flush=True,
+            )
             return 1
         quiet = not is_busy(work_unit(order))
         print("", flush=True)  # notices that nobody reads any more
@@ -199,7 +223,9 @@ def mend(order):
     if any(entry["kind"] in ENDINGS for entry in reported(order)):
         return 0
     work = Work(order)
-    work.was_active = bool(work.old) and any(entry["kind"] == "stopping" for entry in reported(order)) or work.was_active
+    work.was_active = (
+        bool(work.old) and any(entry["kind"] == "stopping" for entry in reported(order)) or work.was_active
+    )
     if current(work.folder) == work.new and work.old != work.new:
         work.commit()
         return 0

@@ -27,7 +27,9 @@ SMI_TIMEOUT_S = 10
 TOOLS = ("rsync", "openssl", "systemctl", "systemd-run", "systemd-creds", "nft", "logrotate", "uv", "nvidia-smi")
 LIBRARIES = ("libnuma.so.1",)
 """What vLLM's CPU build loads and no wheel brings."""
-PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestampMonotonic,NRestarts,Result,NeedDaemonReload"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestampMonotonic,NRestarts,Result,NeedDaemonReload"
+)
 
 
 def main(request):
@@ -53,6 +55,7 @@ def machine(root):
         "memory_bytes": limited(memory.get("MemTotal", 0)),
         "free_bytes": min(memory.get("MemAvailable", 0), limited(memory.get("MemTotal", 0))),
         "disk_free_bytes": disk(root),
+        "deployments": sorted(os.path.basename(path) for path in glob.glob(os.path.join(root, "deployments", "*"))),
         "boot": read("/proc/sys/kernel/random/boot_id").strip(),
         "uptime_s": float((read("/proc/uptime") or "0").split()[0]),
         "time": time.time(),
@@ -75,9 +78,17 @@ def state(request):
         "/etc/largeforge/%s" % name,
     )
     paths = {}
-    for top in [root, os.path.join(root, "models"), os.path.join(root, "environments"), os.path.join(root, "incoming"),
-                request["state"], request["logs"], os.path.join(request["state"], name), os.path.join(request["logs"], name),
-                *glob.glob(os.path.join(request["state"], name, "*"))]:
+    for top in [
+        root,
+        os.path.join(root, "models"),
+        os.path.join(root, "environments"),
+        os.path.join(root, "incoming"),
+        request["state"],
+        request["logs"],
+        os.path.join(request["state"], name),
+        os.path.join(request["logs"], name),
+        *glob.glob(os.path.join(request["state"], name, "*")),
+    ]:
         describe(top, paths)
     for pattern in patterns:
         for top in sorted(glob.glob(pattern)):
@@ -89,7 +100,9 @@ def state(request):
         "units": units("largeforge-%s-*" % name),
         "models": models(os.path.join(root, "models")),
         "environments": environments(os.path.join(root, "environments")),
-        "incoming": sorted(os.listdir(os.path.join(root, "incoming"))) if os.path.isdir(os.path.join(root, "incoming")) else [],
+        "incoming": sorted(os.listdir(os.path.join(root, "incoming")))
+        if os.path.isdir(os.path.join(root, "incoming"))
+        else [],
         "taken_ports": listening(),
         "others": others(root, name),
     }
@@ -110,8 +123,12 @@ def describe(path, paths):
     except OSError:
         return
     kind = "link" if os.path.islink(path) else "folder" if os.path.isdir(path) else "file"
-    entry = {"kind": kind, "mode": "%o" % (found.st_mode & 0o7777), "user": name_of(pwd.getpwuid, found.st_uid),
-             "group": name_of(grp.getgrgid, found.st_gid)}
+    entry = {
+        "kind": kind,
+        "mode": "%o" % (found.st_mode & 0o7777),
+        "user": name_of(pwd.getpwuid, found.st_uid),
+        "group": name_of(grp.getgrgid, found.st_gid),
+    }
     if kind == "link":
         entry["target"] = os.readlink(path)
     elif kind == "file":
@@ -146,7 +163,12 @@ def account(user):
         found = pwd.getpwnam(user)
     except KeyError:
         return {}
-    return {"uid": found.pw_uid, "group": name_of(grp.getgrgid, found.pw_gid), "home": found.pw_dir, "shell": found.pw_shell}
+    return {
+        "uid": found.pw_uid,
+        "group": name_of(grp.getgrgid, found.pw_gid),
+        "home": found.pw_dir,
+        "shell": found.pw_shell,
+    }
 
 
 def units(pattern):
@@ -195,12 +217,19 @@ def others(root, name):
     """Return what other deployments of this host have taken: services with their ports, GPUs and memory."""
     found = []
     for path in sorted(glob.glob(os.path.join(root, "deployments", "*", "services", "*", "current", "service.json"))):
-        deployment = path[len(os.path.join(root, "deployments")) + 1:].split(os.sep)[0]
+        deployment = path[len(os.path.join(root, "deployments")) + 1 :].split(os.sep)[0]
         if deployment != name:
             service = loaded(path)
             port = read(os.path.join(os.path.dirname(path), "port")).strip()
-            found.append({"deployment": deployment, "service": service.get("service", ""), "port": int(port or 0),
-                          "gpus": service.get("gpus", []), "bytes": service.get("bytes", 0)})
+            found.append(
+                {
+                    "deployment": deployment,
+                    "service": service.get("service", ""),
+                    "port": int(port or 0),
+                    "gpus": service.get("gpus", []),
+                    "bytes": service.get("bytes", 0),
+                }
+            )
     return found
 
 
@@ -221,10 +250,23 @@ def gpus():
         if len(row) == 7:
             mine = sum(used for uuid, used in ours if uuid == row[1])
             foreign = max(0.0, number(row[4]) - mine)
-            found.append({"index": int(row[0]), "uuid": row[1], "name": row[2], "memory_bytes": int(number(row[3]) * 2**20),
-                          "free_bytes": int((number(row[3]) - foreign) * 2**20), "compute_capability": row[6]})
-    return {"gpus": found, "driver": rows[0][5] if rows else "", "cuda": cuda.group(1) if cuda else "", "gpu_fault": "",
-            "links": links(len(found))}
+            found.append(
+                {
+                    "index": int(row[0]),
+                    "uuid": row[1],
+                    "name": row[2],
+                    "memory_bytes": int(number(row[3]) * 2**20),
+                    "free_bytes": int((number(row[3]) - foreign) * 2**20),
+                    "compute_capability": row[6],
+                }
+            )
+    return {
+        "gpus": found,
+        "driver": rows[0][5] if rows else "",
+        "cuda": cuda.group(1) if cuda else "",
+        "gpu_fault": "",
+        "links": links(len(found)),
+    }
 
 
 def is_ours(pid):
@@ -236,7 +278,9 @@ def links(count):
     """Return groups of GPUs that NVLink joins, from the driver's matrix."""
     if count < 2:
         return []
-    told = subprocess.run(["nvidia-smi", "topo", "-m"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=SMI_TIMEOUT_S)
+    told = subprocess.run(
+        ["nvidia-smi", "topo", "-m"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=SMI_TIMEOUT_S
+    )
     joined = {index: {index} for index in range(count)}
     for line in told.stdout.decode("utf-8", "replace").splitlines():
         match = re.match(r"\s*GPU(\d+)\s+(.*)", line)
@@ -249,8 +293,12 @@ def links(count):
 
 def smi(query):
     """Return the rows of one query to the driver."""
-    ended = subprocess.run(["nvidia-smi", query, "--format=csv,noheader,nounits"], stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, timeout=SMI_TIMEOUT_S)
+    ended = subprocess.run(
+        ["nvidia-smi", query, "--format=csv,noheader,nounits"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=SMI_TIMEOUT_S,
+    )
     if ended.returncode:
         raise ValueError((ended.stdout or ended.stderr).decode("utf-8", "replace").strip()[:200] or "no reason given")
     text = ended.stdout.decode("utf-8", "replace")
@@ -337,7 +385,9 @@ def read(path):
 def run(*command):
     """Return what a command prints, empty where it is not there."""
     try:
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
+        ended = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
+        )
     except OSError:
         return ""
     return ended.stdout.decode("utf-8", "replace")

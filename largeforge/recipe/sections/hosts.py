@@ -130,7 +130,9 @@ class Hosts(Strict):
         common = given.get("common") if isinstance(given, dict) else None
         if not isinstance(common, dict) or not isinstance(given.get("hosts"), dict):
             return given
-        hosts = {name: _merged(common, host) if isinstance(host, dict) else host for name, host in given["hosts"].items()}
+        hosts = {
+            name: _merged(common, host) if isinstance(host, dict) else host for name, host in given["hosts"].items()
+        }
         return {**given, "hosts": hosts, "common": {}}
 
 

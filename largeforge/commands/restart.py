@@ -1,0 +1,34 @@
+"""Restart what is deployed on the hosts of an inventory, or start what was stopped: one server after the other.
+
+  python -m largeforge restart lab support             all services of a deployment
+  python -m largeforge restart lab support general-2   one of them, as `status` shows them
+
+Each server is drained at the gateways first, and the next only follows when the last is healthy."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("inventory", help="name of a file below hosts/")
+    parser.add_argument(
+        "deployment", nargs="?", default="", help="name of the deployment; may be left out if there is one"
+    )
+    parser.add_argument("service", nargs="?", default="", help="one service; else all")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it, and say what was done."""
+    from largeforge.deploy import inventory, operate
+
+    hosts = inventory.read(arguments.inventory)
+    operate.set_running(
+        hosts,
+        arguments.deployment,
+        arguments.service,
+        action="restart",
+        report=lambda host, text: print(f"{host}: {text}"),
+    )
+    return 0

@@ -1,0 +1,312 @@
+"""Operate what is deployed, without the recipe: what serves, logs, commands, stop and start, going back, taking away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from largeforge.deploy import history, present, shell
+from largeforge.deploy.connection import reaches
+from largeforge.deploy.fleet import Fleet
+from largeforge.deploy.hands import HostHands
+from largeforge.deploy.rollout import Release, Replacement, Rollout
+from largeforge.deploy.service import Layout, Site
+from largeforge.deploy.shell import Locks
+from largeforge.errors import DeployError, Problem, RecipeError, listed, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from largeforge.deploy.connection import Reach
+    from largeforge.deploy.history import Record
+    from largeforge.deploy.rollout import Done
+    from largeforge.recipe.sections.hosts import Hosts
+
+Report = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment as its hosts tell of it."""
+
+    name: str
+    states: Mapping[str, Mapping[str, Any]]
+    """By host, the `state` of `remote/look.py`."""
+    machines: Mapping[str, Mapping[str, Any]]
+    layouts: Mapping[str, Layout]
+    records: Sequence[Record]
+    """Rollouts, the newest last."""
+
+    @property
+    def last(self) -> Record:
+        """The rollout that is in force.
+
+        Raises DeployError when none is written down: nothing was ever rolled out to its end.
+        """
+        if not self.records:
+            raise DeployError(f"{self.name}: no rollout has come to its end on these hosts")
+        return self.records[-1]
+
+    @property
+    def site(self) -> Site:
+        """Where it is, for operating it."""
+        last = self.last
+        return Site(
+            self.name, self.layouts, tuple(last.gateways), last.gateway_host, last.gateway_port, **last.settings
+        )
+
+    def current(self) -> list[Release]:
+        """Return the current release of every service."""
+        return [
+            release
+            for host, state in self.states.items()
+            for release in present.current(self.layouts[host], host, state)
+        ]
+
+    def is_up(self, release: Release) -> bool:
+        """Tell whether a release's unit is active."""
+        return present.is_active(self.states[release.host], release)
+
+
+@contextmanager
+def connected(inventory: Hosts, names: Sequence[str] | None = None) -> Iterator[tuple[dict[str, Reach], Fleet]]:
+    """Connect to hosts of an inventory that are not this machine."""
+    with reaches(inventory, host_names(inventory, names or ())) as reached, Fleet(reached) as fleet:
+        yield reached, fleet
+
+
+def find(inventory: Hosts, fleet: Fleet, wanted: str, *, user: str = "largeforge") -> Deployed:
+    """Return a deployment by its name; the only one there is where none is given.
+
+    Raises DeployError when there is none, or several to choose from.
+    """
+    name = wanted or _only(inventory, fleet)
+    layouts = {
+        host: _layout(inventory, host, name, user) for host in inventory.hosts if not inventory.hosts[host].is_local
+    }
+    looks = fleet.look({host: _request(layout) for host, layout in layouts.items() if host not in fleet.failed})
+    there = {host: look for host, look in looks.items() if _has(look["state"], layouts[host])}
+    if not there:
+        known = names(inventory, fleet)
+        hint = f"; did you mean '{near}'?" if (near := nearest(name, known)) else ""
+        raise DeployError(f"no host that answers has a deployment '{name}'; there is: {listed(known)}{hint}")
+    agents = {host: replace(layouts[host], agent=_agent(layouts[host], look["state"])) for host, look in there.items()}
+    known_records = [history.records(agents[host], look["state"]) for host, look in there.items()]
+    return Deployed(
+        name, {host: look["state"] for host, look in there.items()}, {host: look["machine"] for host, look in there.items()},
+        agents, max(known_records, key=lambda found: found[-1].id if found else ""),
+    )  # fmt: skip
+
+
+def host_names(inventory: Hosts, wanted: Sequence[str]) -> list[str]:
+    """Return the hosts of an inventory that are not this machine; only those that are wanted, where any are.
+
+    Raises RecipeError when one of these is not there.
+    """
+    known = {name for name, host in inventory.hosts.items() if not host.is_local}
+    if unknown := [name for name in wanted if name not in known]:
+        rule = f"no such host in this inventory; there is: {listed(sorted(known))}."
+        raise RecipeError([Problem("--host", rule, given=name, nearest=nearest(name, known)) for name in unknown])
+    if not known:
+        raise RecipeError("this inventory has no host but this machine; `python -m largeforge doctor` looks at that")
+    return [name for name in inventory.hosts if name in (wanted or known)]
+
+
+def names(inventory: Hosts, fleet: Fleet) -> list[str]:
+    """Return the names of all deployments on hosts that answer."""
+    requests = {
+        host: {"root": inventory.hosts[host].paths.root}
+        for host in inventory.hosts
+        if not inventory.hosts[host].is_local and host not in fleet.failed
+    }
+    found = fleet.look(requests)
+    return sorted({name for look in found.values() for name in look["machine"]["deployments"]})
+
+
+def go_back(
+    inventory: Hosts, wanted: str, *, to: str, report: Report, on_begin: Callable[[str], None] = lambda text: None
+) -> list[Done]:
+    """Bring back what served before the last rollout, or at the end of the one `to`.
+
+    Raises DeployError when that is not kept any more, or does not serve; what serves now serves on then.
+    """
+    with ExitStack() as stack:
+        reached, fleet = stack.enter_context(connected(inventory))
+        deployed = find(inventory, fleet, wanted)
+        target = _target(deployed, to)
+        missing = [host for host in target.services if host not in deployed.states]
+        if missing:
+            raise DeployError(
+                f"{', '.join(missing)} cannot be reached: {fleet.failed.get(missing[0], 'not in the inventory')}"
+            )
+        on_begin(f"{deployed.name}: back to {target.id} ({target.recipe})")
+        there = {host: reached[host] for host in deployed.states}
+        locks = stack.enter_context(Locks(there, deployed.name))
+        hands = HostHands(deployed.site, there, locks, running_gateways=deployed.last.gateways)
+        up = [release for release in deployed.current() if deployed.is_up(release)]
+        rollout = Rollout(
+            hands, live=[release for release in up if release.kind != "gateway"], sections=deployed.last.sections,
+            report=report, drain_timeout_s=deployed.site.drain_timeout_s,
+        )  # fmt: skip
+        rollout.run(
+            _returns(deployed, target), removed=_gone(deployed, target), sections=target.sections, verify=lambda: None
+        )
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        record = replace(target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=f"back to {target.id}")
+        for host, reach in there.items():
+            shell.carry_out(reach, record.file(deployed.layouts[host]))
+        return rollout.done
+
+
+def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, report: Report) -> int:
+    """Stop or (re)start the current releases of one service or all; return how many. Restarts go one after the other."""
+    with ExitStack() as stack:
+        reached, fleet = stack.enter_context(connected(inventory))
+        deployed = find(inventory, fleet, wanted)
+        every = chosen(deployed, service)
+        locks = stack.enter_context(Locks({host: reached[host] for host in deployed.states}, deployed.name))
+        ordered = sorted(every, key=lambda release: (release.kind == "gateway") is (action != "stop"))
+        if action == "stop":
+            for release in ordered:
+                locks.check()
+                shell.run(reached[release.host], ["systemctl", "stop", release.unit], timeout_s=180)
+                report(release.host, f"{release.service}: stopped")
+            return len(ordered)
+        hands = HostHands(deployed.site, reached, locks, running_gateways=_running_gateways(deployed))
+        up = [release for release in deployed.current() if deployed.is_up(release) and release.kind != "gateway"]
+        rollout = Rollout(
+            hands, live=up, sections=deployed.last.sections, report=report,
+            drain_timeout_s=deployed.site.drain_timeout_s,
+        )  # fmt: skip
+        modes = {"gateway": "handover"}
+        again = [Replacement(one, one, modes.get(one.kind, "fixed")) for one in ordered]
+        rollout.run(again, removed=(), sections=deployed.last.sections, verify=lambda: None)
+        return len(again)
+
+
+def take_away(inventory: Hosts, wanted: str, *, report: Report, keep_models: bool) -> None:
+    """Stop a deployment and remove everything of it; models and environments that no other deployment uses as well."""
+    with ExitStack() as stack:
+        reached, fleet = stack.enter_context(connected(inventory))
+        deployed = find(inventory, fleet, wanted)
+        stack.enter_context(Locks({host: reached[host] for host in deployed.states}, deployed.name))
+        ordered = sorted(
+            deployed.states, key=lambda host: host not in (deployed.records[-1].gateways if deployed.records else ())
+        )
+        for host in ordered:
+            layout, state = deployed.layouts[host], deployed.states[host]
+            if state["units"]:
+                shell.run(reached[host], ["systemctl", "disable", "--quiet", "--now", *state["units"]], timeout_s=300)
+            paths = [
+                layout.home, f"{layout.state}/{deployed.name}", f"{layout.logs}/{deployed.name}",
+                f"/etc/logrotate.d/largeforge-{deployed.name}", f"/etc/largeforge/{deployed.name}",
+                f"/run/largeforge/{deployed.name}",
+                *(path for path in state["paths"] if path.startswith("/etc/systemd/system/")),
+            ]  # fmt: skip
+            others = [name for name in deployed.machines[host]["deployments"] if name != deployed.name]
+            if not others and not keep_models:
+                paths += [f"{layout.root}/{part}" for part in ("models", "environments", "incoming", "agent")]
+            shell.run(reached[host], ["rm", "-rf", "--", *paths], timeout_s=600)
+            shell.run(reached[host], ["systemctl", "daemon-reload"])
+            report(host, "taken away" if not others else f"taken away; {', '.join(others)} stays")
+
+
+def chosen(deployed: Deployed, service: str) -> list[Release]:
+    """Return the current releases of one service, or of all.
+
+    Raises DeployError when there is no such service.
+    """
+    every = deployed.current()
+    found = [release for release in every if service in ("", release.service)]
+    if not found:
+        known = sorted({release.service for release in every})
+        hint = f"; did you mean '{near}'?" if (near := nearest(service, known)) else ""
+        raise DeployError(f"{deployed.name} has no service '{service}'; there is: {listed(known)}{hint}")
+    return found
+
+
+def _target(deployed: Deployed, to: str) -> Record:
+    if to:
+        found = [record for record in deployed.records if record.id.startswith(to)]
+        if len(found) != 1:
+            known = listed([record.id for record in deployed.records])
+            raise DeployError(
+                f"{deployed.name}: {'no' if not found else 'more than one'} rollout '{to}'; there is: {known}"
+            )
+        return found[0]
+    before = [record for record in deployed.records if record.state != deployed.last.state]
+    if not before:
+        raise DeployError(f"{deployed.name}: nothing else has served before; there is nothing to go back to")
+    return before[-1]
+
+
+def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
+    """Return what has to be replaced to go back.
+
+    Raises DeployError when a release is not kept any more.
+    """
+    now = {release.place: release for release in deployed.current()}
+    found: list[Replacement] = []
+    for host, services in target.services.items():
+        state, layout = deployed.states[host], deployed.layouts[host]
+        room = float(state["free_bytes"])
+        for service, key in services.items():
+            new, old = present.of(layout, host, service, key, state), now.get((host, service))
+            if new is None:
+                raise DeployError(
+                    f"{host}: release {key} of {service} is not kept any more (deploy.rollout.keep_releases)"
+                )
+            if old is not None and old.key == key and deployed.is_up(old):
+                continue
+            is_up = deployed.is_up(new)
+            fits = is_up or old is None or (new.num_bytes and new.num_bytes * present.SPARE < room)
+            room -= 0 if is_up else new.num_bytes
+            mode = "handover" if new.kind == "gateway" else "blue_green" if fits else "fixed"
+            found.append(Replacement(new, old, mode, is_return=True))
+    return sorted(found, key=lambda one: (one.new.kind == "gateway", one.new.service, one.new.host))
+
+
+def _gone(deployed: Deployed, target: Record) -> list[Release]:
+    return [release for release in deployed.current() if release.service not in target.services.get(release.host, {})]
+
+
+def _running_gateways(deployed: Deployed) -> list[str]:
+    return [release.host for release in deployed.current() if release.kind == "gateway" and deployed.is_up(release)]
+
+
+def _only(inventory: Hosts, fleet: Fleet) -> str:
+    known = names(inventory, fleet)
+    if len(known) != 1:
+        reason = f"name one of: {listed(known)}" if known else "none of the hosts that answer has a deployment"
+        raise DeployError(reason)
+    return known[0]
+
+
+def _layout(inventory: Hosts, host: str, deployment: str, user: str) -> Layout:
+    paths = inventory.hosts[host].paths
+    return Layout(paths.root, paths.state, paths.logs, deployment, user, "")
+
+
+def _request(layout: Layout) -> dict[str, Any]:
+    return {
+        "root": layout.root, "state": layout.state, "logs": layout.logs, "deployment": layout.deployment,
+        "user": layout.user,
+    }  # fmt: skip
+
+
+def _has(state: Mapping[str, Any], layout: Layout) -> bool:
+    return f"{layout.home}/deployment.json" in state["paths"]
+
+
+def _agent(layout: Layout, state: Mapping[str, Any]) -> str:
+    """Return the folder of the newest programs there."""
+    top = f"{layout.root}/agent/"
+    found = {
+        path: entry["changed"]
+        for path, entry in state["paths"].items()
+        if path.startswith(top) and path.endswith("/switch.py")
+    }
+    return max(found, key=lambda path: found[path]).rpartition("/")[0] if found else f"{layout.root}/agent"

@@ -1,0 +1,198 @@
+"""The order of a rollout, and what it leaves when something fails: real decisions, hosts that are played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from largeforge.deploy.rollout import Release, Replacement, Rollout
+from largeforge.errors import DeployError
+
+TOPOLOGY = {"gateway": {"port": 8080}, "router": {"name": "keyword"}, "topology": {"experts": {"general": {}}}}
+
+
+class Played:
+    """Hosts that do as told: `up` are the releases whose server runs, `asked` those that the gateways ask."""
+
+    def __init__(self, *up: Release):
+        self.up = {release.url for release in up}
+        self.asked = set(self.up)
+        self.gateways_run = bool(up)
+        self.drained: set[str] = set()
+        self.refused: dict[str, str] = {}
+        self.fail_file = False
+        self.told: list[str] = []
+        self.files: list[Mapping[str, Any]] = []
+
+    def check(self) -> None:
+        """Hold the lock."""
+
+    def switch(self, replacement: Replacement, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        new, old = replacement.new, replacement.old
+        self.told.append(f"switch {new.service}@{new.host} {old.key if old else '-'}→{new.key} {replacement.mode}")
+        if replacement.mode == "fixed" and old:
+            self.up.discard(old.url)
+            self._nobody_notices()
+        if new.key in self.refused:
+            if old:
+                self.up.add(old.url)
+            kind = "restored" if old else "refused"
+            return {"kind": kind, "at": 2.0, "reason": self.refused[new.key], "served": old is not None}
+        self.up.add(new.url)
+        if new.kind == "gateway":
+            self.gateways_run = True
+            self._ask()
+        on_event({"kind": "starting", "at": 1.0})
+        on_event({"kind": "ready", "at": 3.0, "seconds": 2.0, "down_s": 2.5 if replacement.mode == "fixed" else 0.0})
+        return {"kind": "committed", "at": 4.0}
+
+    def retire(self, release: Release, *, idle_timeout_s: float) -> None:
+        self.told.append(f"retire {release.service}@{release.host} {release.key}")
+        self.up.discard(release.url)
+        self._nobody_notices()
+
+    def put_gateway_file(self, file: Mapping[str, Any]) -> None:
+        if self.fail_file and file["router"]["name"] == "broken":
+            raise DeployError("one: the gateway refuses its file")
+        self.files.append(file)
+        self._ask()
+
+    def drain(self, url: str, *, timeout_s: float) -> int:
+        self.told.append(f"drain {url}")
+        self.drained.add(url)
+        return 0
+
+    def undrain(self, url: str) -> None:
+        self.drained.discard(url)
+
+    def _ask(self) -> None:
+        if self.gateways_run and self.files:
+            upstreams = self.files[-1]["upstreams"].values()
+            self.asked = {server["url"] for servers in upstreams for server in servers}
+            self._nobody_notices()
+
+    def _nobody_notices(self) -> None:
+        dead = self.asked - self.up - self.drained
+        assert not dead, f"the gateways ask {dead}, which is not up: requests fail"
+
+
+def release(key: str, *, host: str = "one", service: str = "general", port: int = 18000, kind: str = "vllm") -> Release:
+    answers = {"general": {"served_model": "general", "model": f"path:{key}", "lock": key}} if kind == "vllm" else {}
+    return Release(host, service, key, f"{service}-{key}.service", port, kind=kind, address=host, answers=answers)
+
+
+def roll(played: Played, replacements: list[Replacement], **options: Any) -> Rollout:
+    """Return a rollout that has come to its end."""
+    live = options.pop("live", [one.old for one in replacements if one.old and one.new.kind == "vllm"])
+    sections = options.pop("sections", TOPOLOGY)
+    rollout = Rollout(
+        played, live=live, sections=options.pop("before", TOPOLOGY if live else {}), report=lambda host, text: None,
+        drain_timeout_s=1.0,
+    )  # fmt: skip
+    whole = {"removed": (), "verify": lambda: None, **options}
+    rollout.run(replacements, sections=sections, **whole)
+    return rollout
+
+
+OLD, NEW = release("old"), release("new", port=18001)
+OLD_2, NEW_2 = release("old2", host="two", service="general-2"), release("new2", host="two", service="general-2", port=18001)
+
+
+def test_a_first_deployment_starts_servers_then_tells_the_gateways_and_starts_them() -> None:
+    played = Played()
+    gateway = release("gw", service="gateway", kind="gateway", port=8080)
+    roll(played, [Replacement(NEW, None, "blue_green"), Replacement(gateway, None, "handover")])
+    assert played.asked == {NEW.url} <= played.up
+    assert played.told == ["switch general@one -→new blue_green", "switch gateway@one -→gw handover"]
+
+
+def test_replicas_without_room_are_replaced_one_after_the_other_and_requests_go_to_the_other() -> None:
+    played = Played(OLD, OLD_2)
+    rollout = roll(played, [Replacement(NEW, OLD, "fixed"), Replacement(NEW_2, OLD_2, "fixed")])
+    assert played.asked == played.up == {NEW.url, NEW_2.url} and not played.drained
+    switches = [line for line in played.told if line.startswith("switch")]
+    assert switches == ["switch general@one old→new fixed", "switch general-2@two old2→new2 fixed"]
+    assert played.told.index(f"drain {OLD.url}") < played.told.index(switches[0])
+    assert [done.down_s for done in rollout.done] == [2.5, 2.5]
+
+
+def test_with_room_the_gateways_change_over_at_once_and_the_old_servers_stop_last() -> None:
+    played = Played(OLD, OLD_2)
+    roll(played, [Replacement(NEW, OLD, "blue_green"), Replacement(NEW_2, OLD_2, "blue_green")])
+    assert played.asked == {NEW.url, NEW_2.url} == played.up
+    assert len(played.files) == 1, "one file changes all servers over"
+    assert played.told[-2:] == ["retire general@one old", "retire general-2@two old2"]
+
+
+def test_on_standby_the_old_servers_stay_up() -> None:
+    played = Played(OLD)
+    roll(played, [Replacement(NEW, OLD, "blue_green")], standby=True)
+    assert played.asked == {NEW.url} and OLD.url in played.up
+
+
+@pytest.mark.parametrize("mode", ["fixed", "blue_green"])
+def test_a_release_that_does_not_start_leaves_the_old_ones_serving(mode: str) -> None:
+    played = Played(OLD, OLD_2)
+    played.refused["new2"] = "it ended 3 s after it was ready: CUDA out of memory"
+    with pytest.raises(DeployError, match="two: general-2: it ended 3 s after .* out of memory. The release before serves on"):
+        roll(played, [Replacement(NEW, OLD, mode), Replacement(NEW_2, OLD_2, mode)])
+    assert played.asked == {OLD.url, OLD_2.url} and played.asked <= played.up, "what was replaced has gone back"
+    assert not played.drained and NEW.url not in played.up
+
+
+@pytest.mark.parametrize("mode", ["fixed", "blue_green"])
+def test_questions_that_are_answered_wrongly_take_everything_back(mode: str) -> None:
+    played = Played(OLD)
+
+    def verify() -> None:
+        assert played.asked == {NEW.url}
+        raise DeployError("verify: the answer is empty")
+
+    with pytest.raises(DeployError, match="the answer is empty"):
+        roll(played, [Replacement(NEW, OLD, mode)], verify=verify)
+    assert played.asked == {OLD.url} and OLD.url in played.up and NEW.url not in played.up
+
+
+def test_a_gateway_that_refuses_its_file_takes_everything_back() -> None:
+    played = Played(OLD)
+    played.fail_file = True
+    with pytest.raises(DeployError, match="refuses its file"):
+        roll(played, [Replacement(NEW, OLD, "blue_green")], sections={**TOPOLOGY, "router": {"name": "broken"}})
+    assert played.asked == {OLD.url} <= played.up and NEW.url not in played.up
+
+
+def test_a_server_that_is_wanted_no_more_is_asked_no_more_before_it_stops() -> None:
+    played = Played(OLD, OLD_2)
+    roll(played, [], live=[OLD, OLD_2], removed=[OLD_2])
+    assert played.asked == {OLD.url} == played.up and played.told == ["retire general-2@two old2"]
+
+
+def test_a_failed_first_deployment_leaves_nothing_running() -> None:
+    played = Played()
+    played.refused["gw"] = "its port is taken"
+    gateway = release("gw", service="gateway", kind="gateway", port=8080)
+    with pytest.raises(DeployError, match="its port is taken"):
+        roll(played, [Replacement(NEW, None, "blue_green"), Replacement(gateway, None, "handover")])
+    assert not played.up
+
+
+def test_a_server_that_was_edited_is_restarted_with_what_was_written() -> None:
+    played = Played(OLD, OLD_2)
+    roll(played, [Replacement(OLD, OLD, "fixed")], live=[OLD, OLD_2])
+    assert played.asked == {OLD.url, OLD_2.url} == played.up and not played.drained
+
+
+def test_what_cannot_go_back_is_told() -> None:
+    class Lost(Played):
+        def switch(self, replacement: Replacement, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+            if replacement.is_return:
+                raise DeployError("one: no route to host")
+            return super().switch(replacement, on_event)
+
+    played = Lost(OLD, OLD_2)
+    played.refused["new2"] = "bad weights"
+    with pytest.raises(DeployError, match=r"(?s)bad weights.*Going back did not succeed everywhere:\none: no route"):
+        roll(played, [Replacement(NEW, OLD, "fixed"), Replacement(NEW_2, OLD_2, "fixed")])
+    assert played.asked == {NEW.url, OLD_2.url} <= played.up | {NEW.url}

@@ -108,16 +108,16 @@ class Board:
                     found = (count, ways[0].score, host, ways[0].positions)
         return Place(found[2], found[3]) if found else None
 
-    def all_places(self, item: Item, *, each_host: bool) -> list[Place]:
-        """Return every place for a replica, best first; of hosts that are alike only one, unless `each_host`."""
+    def all_places(self, item: Item, *, each: bool) -> list[Place]:
+        """Return every place for a replica, best first; of hosts and GPUs that are alike only one, unless `each`."""
         counts = self.counts[item.server] if item.demand.spread != "none" else {}
         found = []
         for state, members in self.alike.items():
-            ways = state.ways(item.need, tight=True)
+            ways = state.ways(item.need, tight=True, each=each)
             if not ways:
                 continue
             free = [host for host in members if host not in counts]
-            chosen = free if each_host else free[:1]
+            chosen = free if each else free[:1]
             taken = [] if item.is_apart else [host for host in members if host in counts]
             found += [(counts.get(host, 0), way.score, host, way.positions) for host in chosen + taken for way in ways]
         found.sort()

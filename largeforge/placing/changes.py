@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from largeforge.placing.solving import Solved
 
     Alternatives = Callable[[Demand], Iterable[tuple[str, Demand]]]
+    _Sort = Callable[[Demand], Iterator["_Form"]]
 
 MAX_CHANGES = 3
 MAX_FORMS = 8
@@ -41,12 +43,16 @@ class _Trial:
     def __init__(self, demands: Sequence[Demand], hosts: Sequence[HostCapacity], keep: Sequence[Seat]):
         self.demands, self.hosts, self.keep = demands, hosts, keep
 
-    def failing(self, changed: Sequence[Demand] = (), hosts: Sequence[HostCapacity] | None = None) -> set[str]:
-        """Return which servers do not fit with some demands in another form, or with other hosts."""
+    def failing(self, changed: Sequence[Demand]) -> set[str]:
+        """Return which servers do not fit with some demands in another form."""
         forms = {demand.name: demand for demand in changed}
         demands = [forms.get(demand.name, demand) for demand in self.demands]
-        found = solved(demands, self.hosts if hosts is None else hosts, self.keep, work=QUICK)
-        return {item.demand.name for item in found.failed}
+        return {item.demand.name for item in solved(demands, self.hosts, self.keep, work=QUICK).failed}
+
+    def num_failing(self, *, hosts: Sequence[HostCapacity]) -> int:
+        """Return how many replicas do not fit on other hosts."""
+        by_name = sorted(hosts, key=lambda host: host.name)
+        return len(solved(self.demands, by_name, self.keep, work=QUICK).failed)
 
 
 def changes(
@@ -60,43 +66,53 @@ def changes(
     trial = _Trial(demands, hosts, keep)
     names = {item.demand.name for item in found.failed}
     failed = [demand for demand in demands if demand.name in names]
-    sorts: list[Callable[[Demand], Iterator[_Form]]] = [_spread, _shared, _labels, _replicas]
-    by_form = [_by_forms(trial, failed, sort) for sort in sorts]
+    sorts: list[_Sort] = [_spread, _shared, _labels, _replicas]
     if alternatives:
-        by_form.insert(0, _by_forms(trial, failed, lambda demand: _others(demand, alternatives), limit=2))
-    return tuple(islice(chain(*by_form, _by_gpus(trial, failed), _by_hosts(trial, failed)), MAX_CHANGES))
+        sorts.insert(0, partial(_others, alternatives))
+    by_form = [_by_forms(trial, failed, sort, limit=2 if sort is not _replicas else 1) for sort in sorts]
+    if alternatives:
+        by_form.append(_by_neighbours(trial, names, partial(_others, alternatives)))
+    by_inventory = (_by_gpus(trial, failed), _by_hosts(trial, len(found.failed)))
+    nearest = tuple(islice(chain(*by_form, *by_inventory), MAX_CHANGES))
+    several = (lambda demand: _any(demand, sorts), _nothing)
+    return nearest or tuple(islice(chain(*(_together(trial, failed, sort) for sort in several)), 1))
 
 
-def _by_forms(
-    trial: _Trial, failed: Sequence[Demand], sort: Callable[[Demand], Iterator[_Form]], *, limit: int = 1
-) -> Iterator[Change]:
-    """Yield changes of one sort: of one server where that is enough, else of as many of those that fail as needed."""
-    count = 0
-    for demand in failed if len(failed) == 1 else ():
-        for form in islice(sort(demand), MAX_FORMS):
-            if not trial.failing([form.demand]):
-                yield Change(form.text, form.override)
-                count += 1
-                if count == limit:
-                    return
+def _by_forms(trial: _Trial, failed: Sequence[Demand], sort: _Sort, *, limit: int) -> Iterator[Change]:
+    """Yield changes of one sort: forms of the one server that fails, or a form of each where several do."""
     if len(failed) > 1:
         yield from _together(trial, failed, sort)
+        return
+    feasible = (form for form in islice(sort(failed[0]), MAX_FORMS) if not trial.failing([form.demand]))
+    yield from (Change(form.text, form.override) for form in islice(feasible, limit))
 
 
-def _together(trial: _Trial, failed: Sequence[Demand], sort: Callable[[Demand], Iterator[_Form]]) -> Iterator[Change]:
+def _by_neighbours(trial: _Trial, failed: set[str], sort: _Sort) -> Iterator[Change]:
+    """Yield the first form of a server that does fit with which those that fail fit, too; large ones first."""
+    others = [demand for demand in trial.demands if demand.name not in failed]
+    others.sort(key=lambda demand: (-demand.needed_bytes * demand.tensor_parallel_size, demand.name))
+    for form in islice(chain.from_iterable(map(sort, others)), MAX_FORMS):
+        if not trial.failing([form.demand]):
+            yield Change(form.text, form.override)
+            return
+
+
+def _together(trial: _Trial, failed: Sequence[Demand], sort: _Sort) -> Iterator[Change]:
     """Yield one change of several servers: each in turn takes the first form in which it no longer fails."""
-    chosen: list[_Form] = []
+    chosen: dict[str, _Form] = {}
+    by_name = {demand.name: demand for demand in trial.demands}
     left = {demand.name for demand in failed}
-    for demand in failed:
-        for form in islice(sort(demand), MAX_FORMS):
-            after = trial.failing([*(other.demand for other in chosen), form.demand])
-            if not after:
-                needed = _needed(trial, [*chosen, form])
-                yield Change("; ".join(f.text for f in needed), " ".join(f.override for f in needed if f.override))
-                return
-            if len(after) < len(left) and demand.name not in after:
-                chosen, left = [*chosen, form], after
+    while left:
+        name = min(left)
+        for form in islice(sort(by_name[name]), MAX_FORMS) if name not in chosen else ():
+            after = trial.failing([*(other.demand for other in chosen.values()), form.demand])
+            if name not in after:
+                chosen[name], left = form, after
                 break
+        else:
+            return
+    needed = _needed(trial, list(chosen.values()))
+    yield Change("; ".join(form.text for form in needed), " ".join(form.override for form in needed if form.override))
 
 
 def _needed(trial: _Trial, forms: Sequence[_Form]) -> list[_Form]:
@@ -109,7 +125,18 @@ def _needed(trial: _Trial, forms: Sequence[_Form]) -> list[_Form]:
     return needed
 
 
-def _others(demand: Demand, alternatives: Alternatives) -> Iterator[_Form]:
+def _any(demand: Demand, sorts: Sequence[_Sort]) -> Iterator[_Form]:
+    """Yield the first forms of each sort, at last the one in which the server is not there."""
+    for sort in sorts:
+        yield from islice(sort(demand), 1)
+    yield from _nothing(demand)
+
+
+def _nothing(demand: Demand) -> Iterator[_Form]:
+    yield _Form(f"leave out {demand.name}", "", replace(demand, replicas=0))
+
+
+def _others(alternatives: Alternatives, demand: Demand) -> Iterator[_Form]:
     for override, other in alternatives(demand):
         yield _Form(f"{demand.name} with another option", override, other)
 
@@ -149,44 +176,44 @@ def _by_gpus(trial: _Trial, failed: Sequence[Demand]) -> Iterator[Change]:
         for make in sorted({(gpu.memory_bytes, gpu.name) for gpu in host.gpus}):
             index = max(gpu.index for gpu in host.gpus) + 1
             more = replace(host, gpus=(*host.gpus, Gpu(index, make[1], make[0], make[0])))
-            if not trial.failing(hosts=[more if other is host else other for other in trial.hosts]):
+            if not trial.num_failing(hosts=[more if other is host else other for other in trial.hosts]):
                 yield Change(f"one more {make[1]} with {gib(make[0])} in {host.name}")
                 return
 
 
-def _by_hosts(trial: _Trial, failed: Sequence[Demand]) -> Iterator[Change]:
-    """Yield how many more hosts like one that is there are enough, for the kind of which that is the fewest."""
-    best = MAX_MORE + 1
-    chosen = ""
+def _by_hosts(trial: _Trial, most: int) -> Iterator[Change]:
+    """Yield how many more hosts like one that is there are enough, for the kind of which that is the fewest.
+
+    A host that is worth having takes at least one of the `most` replicas that found no place.
+    """
+    best, chosen = min(most, MAX_MORE) + 1, ""
     for host in _kinds(trial.hosts):
-        enough = _fewest(trial, host, best - 1)
+        enough = _fewest(trial, host, best - 1, most)
         if enough:
             best, chosen = enough, host.name
-        if best == 1:
-            break
     if chosen:
         yield Change(f"{'one more host' if best == 1 else f'{best} more hosts'} like {chosen}")
-    del failed
 
 
-def _fewest(trial: _Trial, host: HostCapacity, limit: int) -> int:
-    """Return how many more hosts like this are enough, 0 when `limit` are not."""
+def _fewest(trial: _Trial, host: HostCapacity, limit: int, most: int) -> int:
+    """Return how many more hosts like this are enough, 0 when `limit` are not, or when the first one is of no use."""
     gpus = tuple(replace(gpu, free_bytes=gpu.memory_bytes) for gpu in host.gpus)
 
-    def is_enough(count: int) -> bool:
+    def failing(count: int) -> int:
         more = [replace(host, name=f"{host.name}+{number}", gpus=gpus) for number in range(count)]
-        return not trial.failing(hosts=[*trial.hosts, *more])
+        return trial.num_failing(hosts=[*trial.hosts, *more])
 
-    high = 1
-    while high < limit and not is_enough(high):
-        high *= 2
-    high = min(high, limit)
-    if high < 1 or not is_enough(high):
+    if limit < 1 or failing(1) >= most:
         return 0
-    low = high // 2
+    high = 1
+    while failing(high):
+        if high == limit:
+            return 0
+        high = min(2 * high, limit)
+    low = high // 2 if high > 1 else 0
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
+        low, high = (middle, high) if failing(middle) else (low, middle)
     return high
 
 

@@ -196,7 +196,7 @@ class Search:
         if item.kept and stays:
             yield item.kept
         if item.kept is None or moves:
-            places = self.board.all_places(item, each_host=has_kept)
+            places = self.board.all_places(item, each=has_kept)
             self.work -= len(places)
             yield from (place for place in places if place != item.kept)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from largeforge.placing.model import Demand, HostCapacity, Seat
 
-QUICK = WORK // 8
+QUICK = WORK // 20
 """Bound of a search whose failure costs little."""
 
 

@@ -98,17 +98,17 @@ class State:
     number: int
 
     def __post_init__(self) -> None:
-        self._ways: dict[tuple[int, bool], list[Way]] = {}
+        self._ways: dict[tuple[int, bool, bool], list[Way]] = {}
 
-    def ways(self, need: Need, *, tight: bool) -> list[Way]:
+    def ways(self, need: Need, *, tight: bool, each: bool = False) -> list[Way]:
         """Return the ways in which a server fits, best first.
 
         That is on linked GPUs, where all servers get the memory that they want, where least is left. With `tight`
-        what is left comes before what they want.
+        what is left comes before what they want. Of sets of GPUs that are alike there is only one, unless `each`.
         """
-        key = (need.number, tight)
+        key = (need.number, tight, each)
         if key not in self._ways:
-            self._ways[key] = sorted(self._found(need, tight))
+            self._ways[key] = sorted(self._found(need, tight, each))
         return self._ways[key]
 
     def fits(self, need: Need, positions: tuple[int, ...]) -> bool:
@@ -121,7 +121,7 @@ class State:
         alike = len({kind.makes[position] for position in positions}) == 1
         return alike and all(self.fits_gpu(need, position) for position in positions)
 
-    def _found(self, need: Need, tight: bool) -> Iterator[Way]:
+    def _found(self, need: Need, tight: bool, each: bool) -> Iterator[Way]:
         if not need.may_be_on(self.kind):
             return
         if need.on_cpu:
@@ -131,7 +131,7 @@ class State:
                 first, second = (left, short) if tight else (short, left)
                 yield Way((int(bool(self.slots)), first, second, 0, 0, ()), ())
             return
-        for positions in self._sets(need):
+        for positions in self._sets(need, each):
             yield Way(self._score(need, positions, tight), positions)
 
     def _score(self, need: Need, positions: tuple[int, ...], tight: bool) -> Score:
@@ -144,8 +144,8 @@ class State:
         first, second = (left, short) if tight else (short, left)
         return (unlinked, first, second, group, idle, positions)
 
-    def _sets(self, need: Need) -> Iterator[tuple[int, ...]]:
-        """Yield the sets of equal GPUs on which a server fits; of those that are alike, the first."""
+    def _sets(self, need: Need, each: bool) -> Iterator[tuple[int, ...]]:
+        """Yield the sets of equal GPUs on which a server fits; of those that are alike the first, unless `each`."""
         kind = self.kind
         fitting = [p for p in range(len(self.slots)) if self.fits_gpu(need, p)]
         fitting.sort(key=lambda p: (kind.usable[p] - self.slots[p].used, p))
@@ -153,18 +153,19 @@ class State:
         for make in sorted({kind.makes[p] for p in fitting}):
             equal = [p for p in fitting if kind.makes[p] == make]
             for group in (*kind.groups, frozenset(equal)) if need.size > 1 else (frozenset(equal),):
-                for positions in _chosen(self._alike([p for p in equal if p in group]), need.size):
+                for positions in _chosen(self._alike([p for p in equal if p in group], each), need.size):
                     if positions not in seen:
                         seen.add(positions)
                         yield positions
                     if len(seen) >= MAX_SETS:
                         return
 
-    def _alike(self, positions: Sequence[int]) -> list[list[int]]:
+    def _alike(self, positions: Sequence[int], each: bool) -> list[list[int]]:
         """Return GPUs in groups of those that it makes no difference to choose between."""
         found: dict[tuple[object, ...], list[int]] = {}
         for p in positions:
-            found.setdefault((self.slots[p], self.kind.usable[p], self.kind.member[p]), []).append(p)
+            alike = (self.slots[p], self.kind.usable[p], self.kind.member[p])
+            found.setdefault((p,) if each else alike, []).append(p)
         return list(found.values())
 
     def fits_gpu(self, need: Need, position: int) -> bool:

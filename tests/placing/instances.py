@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
@@ -12,9 +13,11 @@ from largeforge.estimate.serving import CONTEXT_BYTES
 from largeforge.placing import Demand, Gpu, HostCapacity, Placing, Seat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 GIB = 2**30
+Pick = Callable[[Sequence[Any]], Any]
+"""Chooses one of several values: `random.Random(1).choice`, or what hypothesis draws."""
 Where = tuple[str, tuple[int, ...]]
 
 
@@ -173,53 +176,58 @@ def _ways(demand: Demand, hosts: Sequence[HostCapacity]) -> Iterator[tuple[HostC
                 yield there, gpus
 
 
-@st.composite
-def gpus(draw: st.DrawFn) -> tuple[Gpu, ...]:
-    """Draw up to three GPUs of two makes, some of them taken in part by others."""
-    count = draw(st.integers(0, 3))
-    makes = [draw(st.sampled_from([("A", 24), ("A", 24), ("B", 48)])) for _ in range(count)]
-    taken = [draw(st.sampled_from([0, 0, 0, 6, 12])) for _ in range(count)]
-    return tuple(
-        Gpu(index, name, size * GIB, (size - less) * GIB)
-        for index, ((name, size), less) in enumerate(zip(makes, taken, strict=True))
-    )
+def random_fleet(pick: Pick) -> tuple[HostCapacity, ...]:
+    """Pick one to three hosts with up to four GPUs of two makes, some of them taken in part by others."""
+    found = []
+    for name in ("a", "b", "c")[: pick([1, 2, 2, 3])]:
+        makes = [pick([("A", 24), ("A", 24), ("B", 48)]) for _ in range(pick([1, 2, 2, 3, 3, 4]))]
+        gpus = tuple(
+            Gpu(index, make, size * GIB, (size - pick([0, 0, 0, 0, 6])) * GIB)
+            for index, (make, size) in enumerate(makes)
+        )
+        links = pick([(), ((0, 1),), ((0, 1, 2),), ((1, 2), (0, 1))])
+        labels = pick([{}, {"zone": "eu"}, {"zone": "us"}])
+        memory, cores = pick([(0, 0), (16, 2), (16, 4)])
+        roles = pick([(), (), (), (), ("serve",), ("train",)])
+        found.append(HostCapacity(name, gpus, links, memory * GIB, cores, labels, roles))
+    return tuple(found)
+
+
+def random_servers(pick: Pick) -> tuple[Demand, ...]:
+    """Pick servers with up to five replicas in all."""
+    found: list[Demand] = []
+    for name in ("e", "d", "c", "b", "a")[: pick([1, 2, 3, 3, 4])]:
+        on_cpu = pick([False, False, False, False, False, True])
+        needed = pick([3, 7, 8] if on_cpu else [4, 5, 7, 8, 11, 11, 15, 20, 22])
+        replicas = pick([1, 1, 1, 2, 3])
+        if sum(demand.replicas for demand in found) + replicas > 5:
+            break
+        demand = Demand(
+            name,
+            replicas=replicas,
+            device="cpu" if on_cpu else "cuda",
+            tensor_parallel_size=1 if on_cpu else pick([1, 1, 1, 1, 1, 1, 2, 2, 3]),
+            needed_bytes=needed * GIB,
+            wanted_bytes=(needed + pick([0, 4, 30])) * GIB,
+            exclusive=pick([False] * 7 + [True]),
+            labels=pick([{}, {}, {}, {}, {}, {}, {}, {"zone": "eu"}, {"zone": ("eu", "us")}]),
+            avoid=pick([{}, {}, {}, {}, {}, {"zone": "us"}]),
+            spread=pick(["none", "none", "hosts", "hosts", "hosts!"]),
+        )
+        found.append(demand)
+    return tuple(found)
 
 
 @st.composite
 def fleets(draw: st.DrawFn) -> tuple[HostCapacity, ...]:
-    """Draw one to three hosts."""
-    found = []
-    for name in ("a", "b", "c")[: draw(st.integers(1, 3))]:
-        links = draw(st.sampled_from([(), ((0, 1),), ((0, 1, 2),), ((1, 2), (0, 1))]))
-        labels = draw(st.sampled_from([{}, {"zone": "eu"}, {"zone": "us"}]))
-        memory, cores = draw(st.sampled_from([(0, 0), (8, 1), (16, 4)]))
-        roles = draw(st.sampled_from([(), (), ("serve",), ("train",)]))
-        found.append(HostCapacity(name, draw(gpus()), links, memory * GIB, cores, labels, roles))
-    return tuple(found)
+    """Draw a fleet."""
+    return random_fleet(lambda values: draw(st.sampled_from(values)))
 
 
 @st.composite
-def demands(draw: st.DrawFn, *, largest: int = 4) -> tuple[Demand, ...]:
-    """Draw servers with up to five replicas in all."""
-    found: list[Demand] = []
-    for name in ("e", "d", "c", "b", "a")[: draw(st.integers(1, largest))]:
-        on_cpu = draw(st.sampled_from([False, False, False, True]))
-        needed = draw(st.sampled_from([3, 7, 8]) if on_cpu else st.sampled_from([5, 7, 8, 11, 15, 20, 23, 40]))
-        rules = draw(st.sampled_from([{}, {}, {}, {"zone": "eu"}, {"zone": ("eu", "us")}]))
-        avoided = draw(st.sampled_from([{}, {}, {}, {"zone": "us"}]))
-        spread = draw(st.sampled_from(["none", "hosts", "hosts!"]))
-        replicas = draw(st.sampled_from([1, 1, 2, 3]))
-        if sum(demand.replicas for demand in found) + replicas > 5:
-            break
-        size = 1 if on_cpu else draw(st.sampled_from([1, 1, 2, 3]))
-        found.append(
-            Demand(
-                name, (), replicas, "cpu" if on_cpu else "cuda", size, needed * GIB,
-                (needed + draw(st.sampled_from([0, 4, 30]))) * GIB, draw(st.sampled_from([False, False, False, True])),
-                rules, avoided, spread,  # type: ignore[arg-type]
-            )
-        )  # fmt: skip
-    return tuple(found)
+def demands(draw: st.DrawFn) -> tuple[Demand, ...]:
+    """Draw servers."""
+    return random_servers(lambda values: draw(st.sampled_from(values)))
 
 
 def where(placing: Placing) -> dict[tuple[str, int], Where]:

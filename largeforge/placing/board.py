@@ -95,17 +95,17 @@ class Board:
         counts = self.counts[item.server] if item.demand.spread != "none" else {}
         found = None
         for state, members in self.alike.items():
-            ways = state.ways(item.need, tight=tight)
-            if not ways:
+            way = state.best(item.need, tight=tight)
+            if not way:
                 continue
             host = next((host for host in members if host not in counts), None)
-            if host is not None and (found is None or (0, ways[0].score, host) < found[:3]):
-                found = (0, ways[0].score, host, ways[0].positions)
+            if host is not None and (found is None or (0, way.score, host) < found[:3]):
+                found = (0, way.score, host, way.positions)
         if found is None and not item.is_apart:
             for host, count in counts.items():
-                ways = self.states[host].ways(item.need, tight=tight)
-                if ways and (found is None or (count, ways[0].score, host) < found[:3]):
-                    found = (count, ways[0].score, host, ways[0].positions)
+                way = self.states[host].best(item.need, tight=tight)
+                if way and (found is None or (count, way.score, host) < found[:3]):
+                    found = (count, way.score, host, way.positions)
         return Place(found[2], found[3]) if found else None
 
     def all_places(self, item: Item, *, each: bool) -> list[Place]:

@@ -52,7 +52,7 @@ def _why(items: Sequence[Item], found: Solved) -> str:
         return _why_not_on_cpu(item, able, found)
     if not any(state.slots for state in able):
         return f"it needs a GPU, and {_of(item.demand, 'no host')} has one"
-    if not any(state.ways(item.need, tight=True) for state in able):
+    if not any(state.best(item.need, tight=True) for state in able):
         return _too_big(item, able)
     if found.misfits:
         return _apart(item, able)
@@ -103,7 +103,7 @@ def _most_equal(state: State, cost: int) -> int:
 
 
 def _apart(item: Item, able: Sequence[State]) -> str:
-    count = sum(bool(state.ways(item.need, tight=True)) for state in able)
+    count = sum(bool(state.best(item.need, tight=True)) for state in able)
     return (
         f"{item.demand.replicas} replicas must be on different hosts (spread), and {count} "
         f"{'host' if count == 1 else 'hosts'} can have one"
@@ -148,7 +148,7 @@ def _gpus(size: int) -> str:
 
 def _why_not_on_cpu(item: Item, able: Sequence[State], found: Solved) -> str:
     need, demand = item.need, item.demand
-    alone = [state for state in able if state.ways(need, tight=True)]
+    alone = [state for state in able if state.best(need, tight=True)]
     takes = f"it needs {gib(need.cost)} of a host's memory and a core"
     if not alone:
         largest = max(state.kind.host.memory_bytes for state in able)

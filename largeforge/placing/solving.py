@@ -129,7 +129,7 @@ def _misfits(board: Board, items: Sequence[Item]) -> list[Item]:
     hosts = {}
     for item in items:
         if item.need not in hosts:
-            able = {kind for kind, state in idle.items() if state.ways(item.need, tight=True)}
+            able = {kind for kind, state in idle.items() if state.best(item.need, tight=True)}
             hosts[item.need] = sum(state.kind in able for state in board.idle)
     return [item for item in items if hosts[item.need] < (item.replica + 1 if item.is_apart else 1)]
 

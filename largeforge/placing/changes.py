@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from largeforge.placing.model import Demand, HostCapacity, Seat
     from largeforge.placing.solving import Solved
+    from largeforge.placing.states import States
 
     Alternatives = Callable[[Demand], Iterable[tuple[str, Demand]]]
     _Sort = Callable[[Demand], Iterator["_Form"]]
@@ -40,19 +41,22 @@ class _Form(NamedTuple):
 class _Trial:
     """The input that was refused, to be tried again with one thing changed."""
 
-    def __init__(self, demands: Sequence[Demand], hosts: Sequence[HostCapacity], keep: Sequence[Seat]):
+    def __init__(self, demands: Sequence[Demand], hosts: Sequence[HostCapacity], keep: Sequence[Seat], states: States):
+        self.states = states
         self.demands, self.hosts, self.keep = demands, hosts, keep
 
     def failing(self, changed: Sequence[Demand]) -> set[str]:
         """Return which servers do not fit with some demands in another form."""
         forms = {demand.name: demand for demand in changed}
         demands = [forms.get(demand.name, demand) for demand in self.demands]
-        return {item.demand.name for item in solved(demands, self.hosts, self.keep, work=QUICK).failed}
+        return {
+            item.demand.name for item in solved(demands, self.hosts, self.keep, work=QUICK, states=self.states).failed
+        }
 
     def num_failing(self, *, hosts: Sequence[HostCapacity]) -> int:
         """Return how many replicas do not fit on other hosts."""
         by_name = sorted(hosts, key=lambda host: host.name)
-        return len(solved(self.demands, by_name, self.keep, work=QUICK).failed)
+        return len(solved(self.demands, by_name, self.keep, work=QUICK, states=self.states).failed)
 
 
 def changes(
@@ -63,7 +67,7 @@ def changes(
     alternatives: Alternatives | None,
 ) -> tuple[Change, ...]:
     """Return up to three changes of different sorts, each of which was tried and makes everything fit."""
-    trial = _Trial(demands, hosts, keep)
+    trial = _Trial(demands, hosts, keep, found.board.space)
     names = {item.demand.name for item in found.failed}
     failed = [demand for demand in demands if demand.name in names]
     sorts: list[_Sort] = [_spread, _shared, _labels, _replicas]
@@ -149,7 +153,9 @@ def _spread(demand: Demand) -> Iterator[_Form]:
 
 def _shared(demand: Demand) -> Iterator[_Form]:
     if demand.exclusive:
-        yield _Form(f"let {demand.name} share its GPUs with others (exclusive: false)", "", replace(demand, exclusive=False))
+        yield _Form(
+            f"let {demand.name} share its GPUs with others (exclusive: false)", "", replace(demand, exclusive=False)
+        )
 
 
 def _labels(demand: Demand) -> Iterator[_Form]:
@@ -165,7 +171,9 @@ def _labels(demand: Demand) -> Iterator[_Form]:
 def _replicas(demand: Demand) -> Iterator[_Form]:
     for count in range(demand.replicas - 1, 0, -1):
         word = "replica" if count == 1 else "replicas"
-        yield _Form(f"{demand.name} with {count} {word} instead of {demand.replicas}", "", replace(demand, replicas=count))
+        yield _Form(
+            f"{demand.name} with {count} {word} instead of {demand.replicas}", "", replace(demand, replicas=count)
+        )
 
 
 def _by_gpus(trial: _Trial, failed: Sequence[Demand]) -> Iterator[Change]:

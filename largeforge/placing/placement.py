@@ -84,9 +84,7 @@ def _seats_on(found: Solved, number: int, items: list[Item], now: dict[tuple[str
     memory = len(kind.gpus)  # a unit beside the GPUs
     units = [found.board.places[item.number].positions or (memory,) for item in items]
     capacity = {**dict(enumerate(kind.usable)), memory: host.memory_bytes}
-    given = divided(
-        [Wish(item.need.cost, item.need.full, on) for item, on in zip(items, units, strict=True)], capacity
-    )
+    given = divided([Wish(item.need.cost, item.need.full, on) for item, on in zip(items, units, strict=True)], capacity)
     slots = _slots([now.get((item.demand.name, item.replica)) for item in items], host.name)
     seats = []
     for item, on, taken, slot in zip(items, units, given, slots, strict=True):

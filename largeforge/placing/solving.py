@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from largeforge.placing.board import Board, Item, Place
@@ -10,7 +11,7 @@ from largeforge.placing.search import WORK, Search, make_room, seated
 from largeforge.placing.states import States
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from largeforge.placing.model import Demand, HostCapacity, Seat
 
@@ -36,16 +37,26 @@ class Solved:
         return sum(item.kept is not None and self.board.places.get(item.number) != item.kept for item in self.items)
 
 
-def solved(demands: Sequence[Demand], hosts: Sequence[HostCapacity], keep: Sequence[Seat], *, work: int) -> Solved:
-    """Find a place for every replica; `spread` is a rule only as `hosts!`, else a wish that has no claim."""
-    board = Board(hosts, States(), len(demands))
+def solved(
+    demands: Sequence[Demand],
+    hosts: Sequence[HostCapacity],
+    keep: Sequence[Seat],
+    *,
+    work: int,
+    states: States | None = None,
+) -> Solved:
+    """Find a place for every replica; `spread` is a rule only as `hosts!`, else a wish that has no claim.
+
+    `states` of an earlier call are what that one found out about hosts.
+    """
+    board = Board(hosts, states or States(), len(demands))
     items = _items(demands, board, keep)
+    misfits = _misfits(board, items)
+    if misfits:
+        return Solved(board, items, misfits, misfits=True)
     failed = seated(board, items, tight=False)
     if not failed:
         return _with_fewer_moves(Solved(board, items), work)
-    misfits = _misfits(board, items)
-    if misfits:
-        return Solved(_filled(board, items, misfits), items, misfits, misfits=True)
     board = board.emptied()
     failed = seated(board, items, tight=True, with_room=True)
     if not failed:
@@ -73,7 +84,7 @@ def spread_out(found: Solved, demands: Sequence[Demand], keep: Sequence[Seat]) -
     }
     while crowded & tight:
         strict = [replace(demand, spread="hosts!") if demand.name in tight else demand for demand in demands]
-        tried = solved(strict, hosts, keep, work=QUICK)
+        tried = solved(strict, hosts, keep, work=QUICK, states=found.board.space)
         if not tried.failed:
             return tried if tried.num_moves <= found.num_moves else found
         loose = {item.demand.name for item in tried.failed} & tight
@@ -125,21 +136,16 @@ def _place_of(seat: Seat, board: Board, host_number: dict[str, int]) -> Place | 
 
 def _misfits(board: Board, items: Sequence[Item]) -> list[Item]:
     """Return the replicas that would not fit if no other server were there."""
-    idle = {state.kind: state for state in board.idle}
-    hosts = {}
+    able: dict[tuple[object, int], int] = {}
+    misfits = []
     for item in items:
-        if item.need not in hosts:
-            able = {kind for kind, state in idle.items() if state.best(item.need, tight=True)}
-            hosts[item.need] = sum(state.kind in able for state in board.idle)
-    return [item for item in items if hosts[item.need] < (item.replica + 1 if item.is_apart else 1)]
-
-
-def _filled(board: Board, items: Sequence[Item], without: Collection[Item]) -> Board:
-    """Return a board with all but some replicas, as far as there is room."""
-    board = board.emptied()
-    left_out = {item.number for item in without}
-    seated(board, [item for item in items if item.number not in left_out], tight=True)
-    return board
+        enough = item.demand.replicas if item.is_apart else 1
+        if (item.need, enough) not in able:
+            fitting = (state for state in board.idle if state.best(item.need, tight=False))
+            able[item.need, enough] = sum(1 for _ in islice(fitting, enough))
+        if able[item.need, enough] < (item.replica + 1 if item.is_apart else 1):
+            misfits.append(item)
+    return misfits
 
 
 def _is_too_much(items: Sequence[Item], board: Board) -> bool:

@@ -233,7 +233,9 @@ class States:
 
     def need(self, demand: Demand) -> Need:
         """Return what a replica of a server takes."""
-        labels = [tuple((name, allowed_values(v)) for name, v in sorted(d.items())) for d in (demand.labels, demand.avoid)]
+        labels = [
+            tuple((name, allowed_values(v)) for name, v in sorted(d.items())) for d in (demand.labels, demand.avoid)
+        ]
         size, given = demand.tensor_parallel_size, (demand.needed_bytes, demand.full_bytes)
         key = (demand.device, size, *given, demand.exclusive, *labels)
         return self._needs.setdefault(key, Need(demand, len(self._needs)))

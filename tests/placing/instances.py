@@ -141,7 +141,9 @@ def brute_force(
     return best
 
 
-def could_stay(demands: Sequence[Demand], hosts: Sequence[HostCapacity], seats: Sequence[Seat]) -> dict[tuple[str, int], Where]:
+def could_stay(
+    demands: Sequence[Demand], hosts: Sequence[HostCapacity], seats: Sequence[Seat]
+) -> dict[tuple[str, int], Where]:
     """Return the seats in which a replica could stay if it were alone."""
     by_name = {demand.name: demand for demand in demands}
     found = {}
@@ -233,5 +235,3 @@ def demands(draw: st.DrawFn) -> tuple[Demand, ...]:
 def where(placing: Placing) -> dict[tuple[str, int], Where]:
     """Return host and GPUs of each replica."""
     return {(seat.server, seat.replica): (seat.host, seat.gpus) for seat in placing.seats}
-
-

@@ -121,7 +121,11 @@ REFUSED: dict[str, tuple[list[Demand], list[HostCapacity], str]] = {
         "z does not fit: it needs 40.3 GiB on a GPU, and the memory is fragmented: 56.1 GiB are left beside the other "
         "servers, but at most 28.0 GiB on one GPU.",
     ),
-    "role": ([server("x")], [host("a", 80, roles=("train",))], "x does not fit: no host takes servers (roles: [serve])."),
+    "role": (
+        [server("x")],
+        [host("a", 80, roles=("train",))],
+        "x does not fit: no host takes servers (roles: [serve]).",
+    ),
 }
 
 

@@ -6,13 +6,11 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from largeforge.placing.states import States
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from largeforge.placing.model import Demand, HostCapacity
-    from largeforge.placing.states import Need, State
+    from largeforge.placing.states import Need, State, States
 
 
 class Place(NamedTuple):
@@ -91,7 +89,7 @@ class Board:
         return self.states[place.host].fits(item.need, place.positions)
 
     def best(self, item: Item, *, tight: bool) -> Place | None:
-        """Return the best place for a replica: few of its server on the host, then the best way, then the first host."""
+        """Return the best place for a replica: few of its server on the host, the best way, the first host."""
         counts = self.counts[item.server] if item.demand.spread != "none" else {}
         found = None
         for state, members in self.alike.items():

@@ -118,7 +118,7 @@ def _sets(state: State, item: Item, leaving: Mapping[int, int]) -> Iterator[tupl
 
 
 def _victims(board: Board, item: Item, place: Place, movers: list[Item]) -> list[Item]:
-    """Return which replicas have to leave, no more than needed: smallest first, then those that were not needed back."""
+    """Return which replicas have to leave, no more than needed: smallest first, then the needless back."""
     state, victims = board.states[place.host], []
     for mover in sorted(movers, key=lambda mover: (mover.need.cost, mover.number)):
         if state.fits(item.need, place.positions):

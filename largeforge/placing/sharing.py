@@ -1,7 +1,8 @@
 """Divide the memory of each GPU among its servers, between what each needs and what it wants.
 
-All servers come equally near to what they want, in proportion to what is missing, until a GPU of theirs is full; those on
-it stop there and the others go on (max-min fairness by progressive filling: Bertsekas and Gallager, Data Networks, 6.5.2).
+All servers come equally near to what they want, in proportion to what is missing, until a GPU of theirs is full; those
+on it stop there and the others go on (max-min fairness by progressive filling: Bertsekas and Gallager, Data Networks,
+6.5.2).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How long it takes to place servers onto fleets of several sizes, on paper: nothing is started.
 
-A third of the servers want two GPUs or four, replicas go to different hosts, hosts have eight GPUs of 80 GiB, or four of
-24 GiB, of which other processes have taken a little. Then the same again with what a day brings: one more server, a host
-that is gone, a server that fits nowhere.
+A third of the servers want two GPUs or four, replicas go to different hosts, hosts have eight GPUs of 80 GiB, or four
+of 24 GiB, of which other processes have taken a little. Then the same again with what a day brings: one more server, a
+host that is gone, a server that fits nowhere.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def suits(there: HostCapacity, demand: Demand) -> bool:
 def brute_force(
     demands: Sequence[Demand], hosts: Sequence[HostCapacity], now: Mapping[tuple[str, int], Where]
 ) -> int | None:
-    """Return the fewest replicas of those in `now` that have to move, None where there is no way: by trying all ways."""
+    """Return the fewest replicas of those in `now` that have to move, None where there is no way, by trying all."""
     replicas = [(demand, replica) for demand in demands for replica in range(demand.replicas)]
     left = {(there.name, gpu): capacity_of(there, gpu) for there in hosts for gpu in (*there.gpus, None)}
     on: dict[tuple[str, Gpu | None], list[Demand]] = {key: [] for key in left}

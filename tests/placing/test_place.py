@@ -92,7 +92,8 @@ REFUSED: dict[str, tuple[list[Demand], list[HostCapacity], str]] = {
     "too big": (
         [server("huge", 90)],
         [host("node", 80, 60)],
-        "huge does not fit: it needs 90.3 GiB (0.3 GiB of it for the CUDA context) of a GPU, and the largest GPU has 78.4 GiB.",
+        "huge does not fit: it needs 90.3 GiB (0.3 GiB of it for the CUDA context) of a GPU, and "
+        "the largest GPU has 78.4 GiB.",
     ),
     "label": (
         [server("eu", labels={"zone": "eu"})],
@@ -113,7 +114,8 @@ REFUSED: dict[str, tuple[list[Demand], list[HostCapacity], str]] = {
     "spread": (
         [server("general", replicas=3, spread="hosts!")],
         [host("a", 80, 80), host("b", 80)],
-        "general: 1 of its 3 replicas does not fit: 3 replicas must be on different hosts (spread), and 2 hosts can have one.",
+        "general: 1 of its 3 replicas does not fit: 3 replicas must be on different hosts (spread), and "
+        "2 hosts can have one.",
     ),
     "fragmented": (
         [server("x", 50), server("y", 50), server("z", 40)],

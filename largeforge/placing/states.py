@@ -100,6 +100,7 @@ class State:
     def __post_init__(self) -> None:
         self._ways: dict[tuple[int, bool, bool], list[Way]] = {}
         self._best: dict[tuple[int, bool], Way | None] = {}
+        self.num_idle = sum(not slot.servers for slot in self.slots)
 
     def best(self, need: Need, *, tight: bool) -> Way | None:
         """Return the best way in which a server fits, None where it does not; much quicker than all `ways`."""
@@ -150,13 +151,21 @@ class State:
         if not need.may_be_on(kind):
             return None
         ranked = []
-        for p, slot in enumerate(self.slots):
-            if self.fits_gpu(need, p):
-                short, left = _short(slot, need, kind.usable[p]), kind.usable[p] - slot.used - need.cost
-                ranked.append((left, short, p) if tight else (short, left, p))
+        cost, full = need.cost, need.full
+        for p, (usable, slot) in enumerate(zip(kind.usable, self.slots, strict=True)):
+            left = usable - slot.used - cost
+            if left < 0 or (slot.servers and (slot.is_exclusive or need.is_exclusive)):
+                continue
+            over = slot.full - usable  # as in _short, written out: this is where the time of a large fleet goes
+            short = over + full - max(0, over) if over + full > 0 else 0
+            ranked.append((left, short, p) if tight else (short, left, p))
         ranked.sort()
         if need.size == 1:
-            return self._way(need, (ranked[0][2],), tight) if ranked else None
+            if not ranked:
+                return None
+            first, second, p = ranked[0]
+            idle = self.num_idle - (not self.slots[p].servers)
+            return Way((0, first, second, kind.smallest_group((p,)), idle, (p,)), (p,))
         found = []
         for make in {kind.makes[p] for _, _, p in ranked}:
             for group in (*kind.groups, range(len(self.slots))):

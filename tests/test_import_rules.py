@@ -156,6 +156,7 @@ RULES = {
     "deploy": Rule(own=("recipe", "serving", "registry"), top=("pydantic",), late=("pyinfra",)),
     "inspection": Rule(own=("planning", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data", "files")),
+    "placing": Rule(),
     "sweep": Rule(
         own=("plan", "planning", "recipe", "runs", "forecast", "preflight", "console", "report", "registry"),
         top=("pydantic",),

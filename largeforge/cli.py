@@ -140,7 +140,30 @@ def _show_plan(plan: Any, found: Mapping[str, str], command: str) -> None:
     console.print(render(plan, found))
     for finding in notes(plan):
         console.print(Text(f"warning: {finding}", "yellow"), soft_wrap=True)
+    for stage in plan.stages:
+        if stage.kind == "deploy":
+            _show_hosts(console, stage, plan.digest)
     console.print(summary(plan, found, command), soft_wrap=True)
+
+
+def _show_hosts(console: Any, stage: Any, lock: str) -> None:
+    """Print what a deployment would change on hosts, as far as they and the models can be looked at."""
+    from rich.text import Text
+
+    from largeforge.deploy.preview_view import render
+    from largeforge.errors import DeployError, ModelError, RegistryError
+    from largeforge.stages.deploy import Config, previewed
+
+    if stage.inputs:
+        console.print(Text("what changes on the hosts is known when this run has made the models", "dim"))
+        return
+    try:
+        found, rows = previewed(Config.model_validate(stage.config), lock)
+    except (DeployError, ModelError, RegistryError) as error:
+        console.print(Text(f"\nwarning: {error}", "yellow"), soft_wrap=True)
+        return
+    for part in render(found, rows):
+        console.print(part, soft_wrap=True)
 
 
 def _hydra(words: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
     from largeforge.deploy.models import ModelFiles
+    from largeforge.placing import Seat
     from largeforge.recipe.schema import Deploy, Gateway, Router, Serving, Topology
     from largeforge.recipe.sections.hosts import Host
     from largeforge.serving.placement import Placement, ServedExpert
@@ -27,18 +28,6 @@ GATEWAY = "gateway"
 """Name of the service that clients talk to."""
 LOOPBACK = "127.0.0.1"
 START_SPARE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Seat:
-    """Where one server is: its host, GPUs, and what it may take of them."""
-
-    host: str
-    gpus: tuple[int, ...] = ()
-    num_bytes: int = 0
-    """Of each GPU, or of the host."""
-    share: float = 0.0
-    """Part of each GPU's memory; 0 leaves it to the recipe."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +109,12 @@ def agent_files() -> dict[str, str]:
 def agent_key() -> str:
     """Return the name of their folder: other programs are another folder, so that those in use never change."""
     return digest(agent_files())[:12]
+
+
+@cache
+def runtime_key() -> str:
+    """Return the identity of what runs services on hosts: those programs, and how units are written."""
+    return digest([agent_files(), (AGENT.parent / "service.py").read_text(encoding="utf-8")])[:12]
 
 
 def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.Step]:
@@ -236,10 +231,11 @@ def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:
         models={model.key: expert.reference for expert in place.experts if (model := models[expert.name])},
         answers={expert.name: _answer(wanted, expert, template) for expert in place.experts},
         gpus=seat.gpus,
-        bytes=seat.num_bytes,
+        bytes=seat.bytes_each,
         start_timeout_s=wanted.serving.startup_timeout_s,
         stop_timeout_s=START_SPARE_S,
         secrets=tuple(sorted(wanted.deploy.secrets)),
+        runtime=runtime_key(),
     )
 
 
@@ -268,11 +264,12 @@ def _gateway_service(wanted: Wanted, host: str) -> Service:
         start_timeout_s=90.0,
         stop_timeout_s=START_SPARE_S,
         secrets=tuple(name for name in sorted(wanted.deploy.secrets) if name.startswith("LARGEFORGE_")),
+        runtime=runtime_key(),
     )  # fmt: skip
 
 
 def _share(seat: Seat) -> dict[str, float]:
-    return {"gpu_memory_utilization": seat.share} if seat.share else {}
+    return {"gpu_memory_utilization": seat.share} if seat.gpus else {}
 
 
 def _bind(wanted: Wanted, host: str) -> str:

@@ -53,6 +53,7 @@ def of(layout: Layout, host: str, service: str, key: str, state: Mapping[str, An
         return Release(
             host, service, key, layout.unit(service, key), port, kind=said["kind"],
             address=said["place"].get("address", ""), answers=said["answers"], num_bytes=said["bytes"],
+            gpus=tuple(said["gpus"]),
         )  # fmt: skip
     except (LookupError, ValueError, TypeError):
         return None
@@ -172,6 +173,7 @@ def _release(layout: Layout, host: str, name: str, service: Service, port: int) 
     return Release(
         host, name, service.key, layout.unit(name, service.key), port, kind=service.kind,
         address=service.place.get("address", ""), answers=service.answers, num_bytes=service.bytes,
+        gpus=service.gpus,
     )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ class Release:
     answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Expert to what the gateways know of it there."""
     num_bytes: int = 0
+    """What it may take of each of its GPUs, or of the host's memory."""
+    gpus: tuple[int, ...] = ()
     scheme: str = "http"
 
     @property

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from largeforge.deploy.desired import Seat, Wanted
+from largeforge.deploy import present
+from largeforge.deploy.desired import Wanted
 from largeforge.deploy.models import files_of
+from largeforge.deploy.service import Layout
 from largeforge.errors import DeployError
+from largeforge.hardware import USABLE_SHARE
+from largeforge.placing import Demand, Gpu, HostCapacity, Placing, Seat
+from largeforge.placing import place as place_servers
 
 if TYPE_CHECKING:
-    from largeforge.recipe.schema import Deploy, Gateway, Hosts, Router, Serving, Topology
+    from largeforge.recipe.schema import Deploy, Gateway, Host, Hosts, Router, Serving, Topology
     from largeforge.serving.placement import Placement, ServedExpert
+
+
+GIB = 2**30
+CPU_SHARE = 0.9
+"""Part of a host's memory that servers on its CPU may take; the rest is the system's and the gateway's."""
 
 
 class Given(Protocol):
@@ -47,21 +57,107 @@ def wanted_of(
     expected: Mapping[str, Mapping[str, Any]],
     lock: str,
 ) -> Wanted:
-    """Return what hosts should have."""
+    """Return what hosts should have.
+
+    Raises DeployError with what would help when the servers do not fit on the hosts.
+    """
     names = deployed_hosts(given.hosts)
-    servers = [name for name in names if given.hosts.hosts[name].has_role("serve")]
-    if not servers:
-        raise DeployError("hosts: none is for model servers (roles: [serve])")
-    seats = {place.label: Seat(servers[index % len(servers)]) for index, place in enumerate(places)}
+    placing = placed(given, places, looks)
+    if placing.refused:
+        raise DeployError(f"the servers do not fit on the hosts:\n{placing.refused}")
     return Wanted(
         deploy=given.deploy, deployment=deployment_of(given), topology=given.topology, router=given.router,
         serving=given.serving, gateway=given.gateway, device=given.device,
         hosts={name: given.hosts.hosts[name] for name in names}, gateways=gateway_hosts(given.hosts),
-        placements=places, seats=seats,
+        placements=places, seats={label_of(seat.server, seat.replica): seat for seat in placing.seats},
         models={expert.name: files_of(Path(expert.location)) for expert in experts if expert.is_local},
         pythons={name: given.hosts.hosts[name].python for name in names}, expected=expected, lock=lock,
         recipe=given.recipe,
     )  # fmt: skip
+
+
+def placed(given: Given, places: Sequence[Placement], looks: Mapping[str, Mapping[str, Any]]) -> Placing:
+    """Return where the servers are put: where they are now, as long as that is possible."""
+    hosts = [_capacity(name, given.hosts.hosts[name], look) for name, look in looks.items()]
+    bases = {place.base.name: place for place in places if place.replica == 1}
+    demands = [_demand(given, place, given.needs.get(name, {})) for name, place in bases.items()]
+
+    def alternatives(demand: Demand) -> Iterator[tuple[str, Demand]]:
+        for other in given.needs.get(demand.name, {}).get("alternatives", ()):
+            yield str(other["override"]), _demand(given, bases[demand.name], other)
+
+    return place_servers(demands, hosts, keep=_keep(given, bases, looks), alternatives=alternatives)
+
+
+def label_of(server: str, replica: int) -> str:
+    """Return the name of one of a server's replicas, counted from 0."""
+    return server if replica == 0 else f"{server}-{replica + 1}"
+
+
+def _demand(given: Given, place: Placement, need: Mapping[str, Any]) -> Demand:
+    """Return what one server asks for; one whose memory is not known has its GPUs for itself."""
+    asked = [given.deploy.placing[expert.name] for expert in place.experts if expert.name in given.deploy.placing]
+    labels = {key: value for one in asked for key, value in one.labels.items()}
+    spreads = {one.spread for one in asked} or {"prefer"}
+    return Demand(
+        name=place.base.name, experts=tuple(expert.name for expert in place.experts), replicas=place.base.replicas,
+        device="cpu" if given.device == "cpu" else "cuda",
+        tensor_parallel_size=int(need.get("tensor_parallel_size", given.serving.tensor_parallel_size)),
+        needed_bytes=int(need.get("needed_bytes", 0)), wanted_bytes=int(need.get("wanted_bytes", 0)),
+        exclusive=not need.get("needed_bytes") or not all(one.shared_gpu for one in asked),
+        labels={key: wanted for key, value in labels.items() if (wanted := _values(value, refused=False))},
+        avoid={key: wanted for key, value in labels.items() if (wanted := _values(value, refused=True))},
+        spread="hosts!" if "require" in spreads else "hosts" if "prefer" in spreads else "none",
+    )  # fmt: skip
+
+
+def _values(value: str | list[str], *, refused: bool) -> tuple[str, ...]:
+    """Return the values that a label must have, or those that it must not (they begin with `!`)."""
+    listed = [value] if isinstance(value, str) else value
+    return tuple(one.removeprefix("!") for one in listed if one.startswith("!") is refused)
+
+
+def _capacity(name: str, host: Host, look: Mapping[str, Any]) -> HostCapacity:
+    """Return what a host has for this deployment: not what others of ours have taken."""
+    machine, others = look["machine"], look["state"]["others"]
+    limit = len(machine["gpus"]) if host.gpus == "auto" else host.gpus
+    gpus = [_gpu(gpu, others) for gpu in machine["gpus"][:limit]]
+    taken = sum(other["bytes"] for other in others if not other["gpus"])
+    total = host.memory_gib * GIB or machine["memory_bytes"] * CPU_SHARE
+    return HostCapacity(
+        name, tuple(gpus), tuple(tuple(group) for group in machine.get("links", ())),
+        memory_bytes=max(0, int(total - taken)), cores=machine["cores"], labels=dict(host.labels),
+        roles=tuple(host.roles),
+    )  # fmt: skip
+
+
+def _gpu(gpu: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Gpu:
+    usable = int(gpu["memory_bytes"] * USABLE_SHARE)
+    taken = gpu["memory_bytes"] - gpu["free_bytes"] + sum(one["bytes"] for one in others if gpu["index"] in one["gpus"])
+    return Gpu(gpu["index"], gpu["name"], usable, max(0, usable - taken))
+
+
+def _keep(given: Given, bases: Mapping[str, Placement], looks: Mapping[str, Mapping[str, Any]]) -> list[Seat]:
+    """Return where servers of this deployment are now."""
+    labels = {
+        label_of(name, replica): (name, replica)
+        for name, place in bases.items()
+        for replica in range(place.base.replicas)
+    }
+    found: dict[str, Seat] = {}
+    for host, look in looks.items():
+        layout = layout_of(given, host)
+        for release in present.current(layout, host, look["state"]):
+            if release.service in labels:
+                name, replica = labels[release.service]
+                found[release.service] = Seat(name, replica, host, release.gpus, release.num_bytes)
+    return list(found.values())
+
+
+def layout_of(given: Given, host: str) -> Layout:
+    """Return where things are on a host."""
+    paths = given.hosts.hosts[host].paths
+    return Layout(paths.root, paths.state, paths.logs, deployment_of(given), given.deploy.user, "")
 
 
 def deployed_hosts(hosts: Hosts) -> list[str]:

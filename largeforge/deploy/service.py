@@ -118,6 +118,8 @@ class Service:
     stop_timeout_s: float = 60.0
     secrets: tuple[str, ...] = ()
     """Names of variables that systemd decrypts for it."""
+    runtime: str = ""
+    """Digest of the programs and units that run it: with others it is another release."""
 
     @property
     def key(self) -> str:

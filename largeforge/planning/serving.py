@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from largeforge.forecast import placing
 from largeforge.plan import Stage
 from largeforge.planning.job import stage_name
 from largeforge.recipe import model_ref, routing_files
@@ -59,7 +60,10 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
     }  # fmt: skip
     experts = ", ".join(recipe.topology.experts)
     if is_deployed(recipe):
-        config |= {"deploy": recipe.deploy.model_dump(), "hosts": recipe.hosts.model_dump(), "recipe": recipe.name}
+        config |= {
+            "deploy": recipe.deploy.model_dump(), "hosts": recipe.hosts.model_dump(), "recipe": recipe.name,
+            "needs": placing.needs(recipe, found),
+        }  # fmt: skip
         where = ", ".join(name for name, host in recipe.hosts.hosts.items() if not host.is_local)
         return Stage(
             name="deploy", kind="deploy", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),

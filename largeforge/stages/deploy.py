@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import write_json
-from largeforge.deploy.controller import Controller, Outcome
-from largeforge.deploy.seating import deployed_hosts, deployment_of, request, url_of, wanted_of
+from largeforge.deploy.controller import Controller, Outcome, preview
+from largeforge.deploy.seating import deployed_hosts, deployment_of, placed, request, url_of, wanted_of
+from largeforge.events import Events
 from largeforge.gateway.learning import located
 from largeforge.recipe.schema import Deploy, Hosts
 from largeforge.serving import placement, templates
 from largeforge.stages import serve
+from largeforge.stages.context import Context, Result
 
 if TYPE_CHECKING:
     from largeforge.deploy.desired import Wanted
     from largeforge.serving.placement import ServedExpert
-    from largeforge.stages.context import Context, Result
-else:
-    from largeforge.stages.context import Result
+    from largeforge.deploy.controller import Preview
+    from largeforge.placing import Row
 
 DEPLOYED = "deployed.json"
 ANSWERS = "answers.json"
@@ -68,6 +71,27 @@ def run(config: Config, context: Context) -> Result:
     write_json(context.out / DEPLOYED, _told(outcome))
     context.events.emit("note", text=f"Serving at {url_of(config)}/v1")
     return Result(_metrics(outcome, answers), {"url": url_of(config), "experts": _references(experts)})
+
+
+def previewed(config: Config, lock: str) -> tuple[Preview, list[Row]]:
+    """Look at the hosts and return what a deployment would change, and where servers are put; nothing is changed.
+
+    Raises ModelError where a model does not exist yet, and DeployError when the servers do not fit on the hosts.
+    """
+    context = Context("deploy", {}, Path(), Path(), Events("deploy", io.StringIO()), lock)
+    experts = serve.served_experts(config, context)
+    places = placement.place(experts)
+    rows: list[Row] = []
+
+    def decide(looks: Mapping[str, Mapping[str, Any]]) -> Wanted:
+        rows.extend(placed(config, places, looks).rows())
+        return wanted_of(config, experts, places, looks, expected={}, lock=lock)
+
+    found = preview(
+        config.hosts, deployed_hosts(config.hosts), decide, lambda name: request(config, name),
+        parallel=config.deploy.parallel,
+    )  # fmt: skip
+    return found, rows
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:

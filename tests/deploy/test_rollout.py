@@ -97,7 +97,10 @@ def roll(played: Played, replacements: list[Replacement], **options: Any) -> Rol
 
 
 OLD, NEW = release("old"), release("new", port=18001)
-OLD_2, NEW_2 = release("old2", host="two", service="general-2"), release("new2", host="two", service="general-2", port=18001)
+OLD_2, NEW_2 = (
+    release("old2", host="two", service="general-2"),
+    release("new2", host="two", service="general-2", port=18001),
+)
 
 
 def test_a_first_deployment_starts_servers_then_tells_the_gateways_and_starts_them() -> None:
@@ -136,7 +139,9 @@ def test_on_standby_the_old_servers_stay_up() -> None:
 def test_a_release_that_does_not_start_leaves_the_old_ones_serving(mode: str) -> None:
     played = Played(OLD, OLD_2)
     played.refused["new2"] = "it ended 3 s after it was ready: CUDA out of memory"
-    with pytest.raises(DeployError, match="two: general-2: it ended 3 s after .* out of memory. The release before serves on"):
+    with pytest.raises(
+        DeployError, match="two: general-2: it ended 3 s after .* out of memory. The release before serves on"
+    ):
         roll(played, [Replacement(NEW, OLD, mode), Replacement(NEW_2, OLD_2, mode)])
     assert played.asked == {OLD.url, OLD_2.url} and played.asked <= played.up, "what was replaced has gone back"
     assert not played.drained and NEW.url not in played.up

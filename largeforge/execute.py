@@ -77,7 +77,14 @@ def next_commands(plan: Plan, command: str) -> list[dict[str, str]]:
     recipe = plan.recipe
     found = []
     registered = [job.register_as for job in recipe.training_jobs.values() if job.register_as]
-    if recipe.topology and not recipe.serve:
+    deployed = [stage for stage in plan.stages if stage.kind == "deploy"]
+    if deployed:
+        name, deployment = recipe.hosts.name, deployed[0].config["deploy"]["name"] or recipe.name.replace("_", "-")
+        found += [
+            {"text": "see what serves", "command": f"python -m largeforge status {name}"},
+            {"text": "go back to what served before", "command": f"python -m largeforge rollback {name} {deployment}"},
+        ]
+    elif recipe.topology and not recipe.serve:
         found.append({"text": "serve these experts until Ctrl-C", "command": f"{command} serve=true"})
     if recipe.name == "quickstart":
         found[:] = [

@@ -35,6 +35,8 @@ class Stage:
     """References of models from outside the run that it reads beside its base, such as a teacher."""
     reusable: bool = True
     """Whether an equal stage of another run may stand in for this one."""
+    is_repeated: bool = False
+    """Whether it is carried out again each time: what it is about lies outside of the run and may have changed."""
     fingerprint: str = ""
 
     @property
@@ -62,7 +64,8 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for `plan.json`."""
         plain = (asdict(stage) for stage in self.stages)
-        stages = [{key: value for key, value in stage.items() if key != "models" or value} for stage in plain]
+        left_out = ("models", "is_repeated")
+        stages = [{key: value for key, value in stage.items() if key not in left_out or value} for stage in plain]
         forecasts = {name: forecast.as_dict() for name, forecast in self.forecasts.items()}
         return {
             "recipe": self.recipe.name, "digest": self.digest, "machine": self.machine.as_dict(), "stages": stages,

@@ -45,7 +45,9 @@ class Run:
         return self.path / name
 
     def finished(self, stage: Stage, *, hashes: bool = True) -> Manifest | None:
-        """Return the manifest of a stage that is finished here and intact."""
+        """Return the manifest of a stage that is finished here and intact; None for one that is carried out each time."""
+        if stage.is_repeated:
+            return None
         folder = self.stage_dir(stage.name)
         manifest = artifacts.read_manifest(folder)
         if manifest is None or manifest.fingerprint != stage.fingerprint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -55,6 +55,8 @@ class Wanted:
     """By expert, a conversation and its tokens, as the training wrote them."""
     lock: str = ""
     recipe: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables of servers with their values; they are written nowhere as they are."""
 
     def layout(self, host: str) -> Layout:
         """Return where things are on a host."""
@@ -129,6 +131,7 @@ def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.
         *_base(wanted, layout, list(services)),
         *(_model(wanted, layout, key) for key in sorted(keys)),
         *(step for name, service in services.items() for step in release_files(layout, service, ports[name])),
+        *_credentials(wanted, services.values()),
         *units,
         _rotation(layout),
         steps.Reloaded(tuple(units)),
@@ -316,6 +319,12 @@ def release_files(layout: Layout, service: Service, port: int) -> list[steps.Ste
     folder = layout.release(name, service.key)
     files = {"service.json": service.as_json(), "port": f"{port}\n", **service.files}
     return [steps.File(f"{folder}/{file}", text) for file, text in files.items()]
+
+
+def _credentials(wanted: Wanted, services: Iterable[Service]) -> list[steps.Step]:
+    names = sorted({name for service in services for name in service.secrets})
+    folder = f"/etc/largeforge/{wanted.deployment}"
+    return [steps.Credential(f"{folder}/{name}.cred", name, wanted.secrets[name]) for name in names]
 
 
 def _rotation(layout: Layout) -> steps.Step:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
 from largeforge.deploy import present
 from largeforge.deploy.desired import Wanted
 from largeforge.deploy.models import files_of
+from largeforge.deploy.secret_refs import fetch
 from largeforge.deploy.service import Layout
 from largeforge.errors import DeployError
 from largeforge.hardware import USABLE_SHARE
@@ -72,7 +74,7 @@ def wanted_of(
         placements=places, seats={label_of(seat.server, seat.replica): seat for seat in placing.seats},
         models={expert.name: files_of(Path(expert.location)) for expert in experts if expert.is_local},
         pythons={name: given.hosts.hosts[name].python for name in names}, expected=expected, lock=lock,
-        recipe=given.recipe,
+        recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
     )  # fmt: skip
 
 
@@ -185,7 +187,7 @@ def request(given: Given, host: str) -> dict[str, Any]:
     paths = given.hosts.hosts[host].paths
     return {
         "root": paths.root, "state": paths.state, "logs": paths.logs, "deployment": deployment_of(given),
-        "user": given.deploy.user,
+        "user": given.deploy.user, "salt": token_hex(16),
     }  # fmt: skip
 
 

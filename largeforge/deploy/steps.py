@@ -111,6 +111,34 @@ class File(Step):
 
 
 @dataclass(frozen=True)
+class Credential(Step):
+    """A secret, encrypted by the host's own systemd for its units alone; what is written can be read on no other host."""
+
+    path: str
+    name: str
+    secret: str = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        return f"secret {self.name}"
+
+    def differs(self, found: Found) -> str:
+        known = found["credentials"].get(self.name)
+        if known is None:
+            return "new"
+        return "" if known == hashlib.sha256((found["salt"] + self.secret).encode()).hexdigest() else "another value"
+
+    def command(self) -> str:
+        path, aside = shlex.quote(self.path), shlex.quote(f"{self.path}.new")
+        folder = shlex.quote(self.path.rpartition("/")[0])
+        encrypt = f"systemd-creds encrypt --quiet --with-key=auto --name={shlex.quote(self.name)} - {aside} 2>/dev/null"
+        return f"set -e; umask 077; mkdir -p {folder}; base64 -d | {encrypt}; mv -f {aside} {path}"
+
+    def input(self) -> str:
+        return base64.b64encode(self.secret.encode()).decode()
+
+
+@dataclass(frozen=True)
 class Gone(Step):
     """Something of ours that is not needed any more."""
 

@@ -67,8 +67,8 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         where = ", ".join(name for name, host in recipe.hosts.hosts.items() if not host.is_local)
         return Stage(
             name="deploy", kind="deploy", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),
-            title=f"put the servers on {where}", reusable=False, uses=f"vLLM and gateway for {experts}",
-            produces=f"gateway on port {recipe.gateway.port}",
+            title=f"put the servers on {where}", reusable=False, is_repeated=True,
+            uses=f"vLLM and gateway for {experts}", produces=f"gateway on port {recipe.gateway.port}",
         )  # fmt: skip
     return Stage(
         name="serve", kind="serve", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),

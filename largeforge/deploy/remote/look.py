@@ -104,6 +104,8 @@ def state(request):
         if os.path.isdir(os.path.join(root, "incoming"))
         else [],
         "taken_ports": listening(),
+        "salt": request.get("salt", ""),
+        "credentials": credentials("/etc/largeforge/%s" % name, request.get("salt", "")),
         "others": others(root, name),
     }
 
@@ -211,6 +213,20 @@ def environments(folder):
     """Return the environments that are whole: key to what their stamp says."""
     stamps = sorted(glob.glob(os.path.join(folder, "*", "environment.json")))
     return {os.path.basename(os.path.dirname(path)): loaded(path) for path in stamps}
+
+
+def credentials(folder, salt):
+    """Return, for each encrypted secret, the hash of the salt and the secret: it tells whether the value is another."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(folder, "*.cred"))):
+        name = os.path.basename(path)[: -len(".cred")]
+        ended = subprocess.run(
+            ["systemd-creds", "decrypt", "--name=%s" % name, path, "-"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        found[name] = hashlib.sha256(salt.encode() + ended.stdout).hexdigest() if ended.returncode == 0 else ""
+    return found
 
 
 def others(root, name):

@@ -16,12 +16,13 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from largeforge.gateway.writing import Joined
+from largeforge.tls import client_context, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,19 +34,22 @@ MOST_HEAD_BYTES = 65_536
 HIGH_WATER_BYTES = 262_144
 """Bytes of an answer that wait for a slow client before reading stops."""
 
-Why = Literal["refused", "connect-timeout", "reset", "broken"]
+TLS_SHUTDOWN_S = 2.0
+"""How long a server may take to agree to the end of TLS."""
+
+Why = Literal["refused", "connect-timeout", "reset", "broken", "tls"]
 
 
 class ConnectionFailed(Exception):
     """No answer, or not all of it: could not connect, the connection broke, or what came is not HTTP.
 
     `is_stale` says that an idle connection was closed by the server as it was used again: nothing was answered, and
-    another connection may well work.
+    another connection may well work. `detail` says what TLS found wrong.
     """
 
-    def __init__(self, why: Why, *, is_stale: bool = False):
+    def __init__(self, why: Why, *, is_stale: bool = False, detail: str = ""):
         super().__init__(why)
-        self.why, self.is_stale = why, is_stale
+        self.why, self.is_stale, self.detail = why, is_stale, detail
 
 
 class Answer:
@@ -130,11 +134,14 @@ class Answer:
 class Pool:
     """The connections to one server."""
 
-    def __init__(self, url: str, *, connect_timeout_s: float):
+    def __init__(self, url: str, *, connect_timeout_s: float, tls: ssl.SSLContext | None = None):
+        """Take the server's address; `tls` is for https, and without it the system's authorities are."""
         parts = urlsplit(url)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._is_https = parts.scheme == "https"
+        self.tls = tls
+        """What new connections are made with."""
         self._host = parts.hostname or ""
-        self._port = parts.port or (443 if self._tls else 80)
+        self._port = parts.port or (443 if self._is_https else 80)
         self._connect_timeout_s = connect_timeout_s
         self._idle: deque[_Connection] = deque()
         self._open: set[_Connection] = set()
@@ -187,13 +194,19 @@ class Pool:
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {}
+        if self._is_https:
+            self.tls = self.tls or client_context()
+            tls = {"ssl": self.tls, "ssl_shutdown_timeout": TLS_SHUTDOWN_S}
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self, loop), self._host, self._port, ssl=self._tls
+                    lambda: _Connection(self, loop), self._host, self._port, **tls
                 )
         except TimeoutError as error:
             raise ConnectionFailed("connect-timeout") from error
+        except ssl.SSLError as error:
+            raise ConnectionFailed("tls", detail=said(error)) from error
         except OSError as error:
             raise ConnectionFailed("refused") from error
         self._open.add(connection)
@@ -277,6 +290,9 @@ class _Connection(asyncio.Protocol):
         if answer is not None and self._head is None and self._ends_by_closing and error is None:
             self._answer = None
             answer.finish()
+        if isinstance(error, ssl.SSLError):  # such as TLS 1.3's refusal of our certificate, which comes that late
+            self._lost(ConnectionFailed("tls", detail=said(error)))
+            return
         self._lost(ConnectionFailed("reset", is_stale=self._was_used and not self._head_bytes))
 
     # What the parser calls.

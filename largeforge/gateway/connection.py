@@ -34,6 +34,8 @@ MOST_HEAD_BYTES = 65_536
 HIGH_WATER_BYTES = 262_144
 """Bytes of an answer that wait for a slow client before reading stops."""
 
+TLS_REFUSAL_S = 1.0
+"""A server that closes a new connection so soon, before a byte of an answer, may not like our certificate."""
 TLS_SHUTDOWN_S = 2.0
 """How long a server may take to agree to the end of TLS."""
 
@@ -227,6 +229,7 @@ class _Connection(asyncio.Protocol):
         self._head: asyncio.Future[None] | None = None
         self._head_bytes = 0
         self._was_used = False
+        self._made_at = 0.0
         self._ends_by_closing = False
 
     async def exchange(self, start: bytes, body: bytes) -> Answer:
@@ -267,6 +270,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = Joined(cast("asyncio.Transport", transport), self.loop)  # uvloop's is none by inheritance
+        self._made_at = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -290,8 +294,8 @@ class _Connection(asyncio.Protocol):
         if answer is not None and self._head is None and self._ends_by_closing and error is None:
             self._answer = None
             answer.finish()
-        if isinstance(error, ssl.SSLError):  # such as TLS 1.3's refusal of our certificate, which comes that late
-            self._lost(ConnectionFailed("tls", detail=said(error)))
+        if (detail := self._tls_fault(error)) and not self._was_used:
+            self._lost(ConnectionFailed("tls", detail=detail))
             return
         self._lost(ConnectionFailed("reset", is_stale=self._was_used and not self._head_bytes))
 
@@ -336,6 +340,19 @@ class _Connection(asyncio.Protocol):
             self._pool.give_back(self)
         else:
             self._transport.close()
+
+    def _tls_fault(self, error: Exception | None) -> str:
+        """Return what the server had against our TLS, empty where it was something else.
+
+        In TLS 1.3 it looks at our certificate only when the connection is made on our side; servers on asyncio and
+        uvloop then close it without a word.
+        """
+        if isinstance(error, ssl.SSLError):
+            return said(error)
+        is_early = not self._head_bytes and self.loop.time() - self._made_at < TLS_REFUSAL_S
+        if not is_early or self._transport.get_extra_info("sslcontext") is None:
+            return ""
+        return "closed the connection after the handshake; does it ask for another client certificate, or for one?"
 
     def _fail(self, failed: ConnectionFailed) -> None:
         self._transport.abort()

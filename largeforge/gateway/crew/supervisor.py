@@ -190,7 +190,8 @@ class Supervisor:
     async def _beat(self) -> None:
         while self._notifier.beat_s:
             await asyncio.sleep(self._notifier.beat_s)
-            self._pulse.tell()
+            if len(self._listening) == self._place.workers:
+                self._pulse.tell()
 
     def _stop(self) -> None:
         """Let workers end; the second time at once. Not by SIGTERM, which they may get from others as well."""

@@ -45,7 +45,7 @@ def adopt(descriptor: int) -> socket.socket:
         listener = socket.socket(fileno=descriptor)
     except OSError as error:
         raise ServingError(f"descriptor {descriptor}, handed over to listen on: {error.strerror or error}.") from error
-    if listener.family in (socket.AF_INET, socket.AF_INET6):
+    if _is_tcp(listener):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `listening.bind` does
     return listener
 
@@ -62,7 +62,7 @@ def _descriptor(count: int, names: list[str]) -> int:
 
 
 def _check(listener: socket.socket, host: str, port: int) -> None:
-    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
+    if not _is_tcp(listener):
         raise ServingError("The socket that was handed over is not one of TCP (ListenStream=HOST:PORT).")
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise ServingError("The socket that was handed over does not listen (Accept=no in its socket unit).")
@@ -71,6 +71,10 @@ def _check(listener: socket.socket, host: str, port: int) -> None:
         _disagree("port", str(port), of_host, of_port)
     if ipaddress.ip_address(of_host.partition("%")[0]) not in _addresses(host):
         _disagree("host", repr(host), of_host, of_port)
+
+
+def _is_tcp(listener: socket.socket) -> bool:
+    return listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
 
 
 def _disagree(key: str, given: str, host: str, port: int) -> None:

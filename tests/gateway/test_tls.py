@@ -1,4 +1,4 @@
-"""TLS to clients and to servers: all as over plain HTTP, certificates renewed without a restart, faults that are told."""
+"""TLS to clients and to servers: all as over plain HTTP, certificates renewed while it runs, faults that are told."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ def test_what_is_no_tls_or_an_old_one_is_turned_away(start, threaded_fakes, auth
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_clients_must_show_a_certificate(start, threaded_fakes, authority, tmp_path, monkeypatch, workers):
-    process = start(
-        urls_of(threaded_fakes), workers=workers, tls=tls_of(authority.issue(), client_ca=authority.ca)
-    )
+    process = start(urls_of(threaded_fakes), workers=workers, tls=tls_of(authority.issue(), client_ca=authority.ca))
     known, stranger = authority.issue("client"), Authority(tmp_path, "stranger").issue("client")
     assert chat(process, trusting(authority.ca, known)).status_code == 200
     for context in (trusting(authority.ca), trusting(authority.ca, stranger)):

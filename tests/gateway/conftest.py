@@ -334,11 +334,11 @@ def start_fake() -> Iterator[Callable[..., ThreadedFake]]:
     """Start further fakes, with uvicorn's options for TLS, which are vLLM's as well."""
     fakes: list[ThreadedFake] = []
 
-    def start(name: str, **options: Any) -> ThreadedFake:
+    def begin(name: str, **options: Any) -> ThreadedFake:
         fakes.append(_start_thread(FakeVllm(f"I am {name}"), **options))
         return fakes[-1]
 
-    yield start
+    yield begin
     for running in fakes:
         running.stop()
 

@@ -210,6 +210,8 @@ class Pool:
         except ssl.SSLError as error:
             raise ConnectionFailed("tls", detail=said(error)) from error
         except OSError as error:
+            if tls and isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
+                raise ConnectionFailed("tls", detail="closed the connection during the handshake") from error
             raise ConnectionFailed("refused") from error
         self._open.add(connection)
         return connection

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from largeforge import operators
 from largeforge.errors import ServingError
 from largeforge.gateway import activation
 from tests.gateway.authority import Authority
@@ -244,6 +245,17 @@ def environment(**changes):
 def test_what_is_for_another_process_is_left_alone(said):
     assert activation.inherited("127.0.0.1", 0, said) is None
     assert said == {}
+
+
+def test_a_gateway_that_ends_leaves_the_token_of_its_successor(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    first, second = operators.keep(8080), operators.keep(8080)
+    first.__enter__()
+    token = second.__enter__()
+    first.__exit__(None, None, None)
+    assert operators.kept(8080) == token
+    second.__exit__(None, None, None)
+    assert operators.kept(8080) == ""
 
 
 @pytest.mark.parametrize(

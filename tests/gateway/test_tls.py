@@ -17,6 +17,8 @@ from websockets.asyncio.client import connect
 from largeforge.cli import main
 from largeforge.client import AsyncRouterClient, Operator, RouterClient
 from largeforge.errors import ClientError
+from largeforge.gateway.connection import ConnectionFailed, Pool
+from largeforge.tls import client_context
 from tests.gateway.authority import Authority
 
 CHAT = {"messages": [{"role": "user", "content": "Where is my order?"}]}
@@ -302,6 +304,26 @@ def test_what_is_wrong_with_a_server_s_tls_is_told(start, start_fake, authority,
     process.child.send_signal(signal.SIGTERM)
     code, _, err = process.finish()
     assert (code, "Traceback" in err) == (0, False), err
+
+
+async def test_a_server_s_own_word_on_our_certificate_is_told(authority):
+    pair = authority.issue("expert")
+    asking = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca)
+    asking.load_cert_chain(pair.certificate, pair.key)
+    asking.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse(listener):
+        with listener.accept()[0] as plain, pytest.raises(ssl.SSLError):
+            asking.wrap_socket(plain, server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse, listener))
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        pool = Pool(url, connect_timeout_s=10, tls=client_context(ca=authority.ca))
+        with pytest.raises(ConnectionFailed) as caught:
+            await pool.request(b"GET", b"/health")
+        await refusing
+    assert (caught.value.why, "certificate required" in caught.value.detail) == ("tls", True)
 
 
 def test_a_server_comes_back_with_another_authority_after_a_reload(start, start_fake, authority, tmp_path):

@@ -41,6 +41,7 @@ _EXTENSION = Rule(own=("recipe",), top=("pydantic",), late=TRAINING)
 RULES = {
     **{name: Rule(own=FOUNDATION[:index]) for index, name in enumerate(FOUNDATION)},
     "rates": Rule(),
+    "tls": Rule(),
     "recipe": Rule(own=("files",), top=("pydantic", "yaml"), late=("hydra", "omegaconf", "jinja2")),
     "recipe.hydra_sources": Rule(own=("recipe",), top=("hydra",), late=("omegaconf",)),
     "methods": _EXTENSION,
@@ -73,13 +74,13 @@ RULES = {
     "forecast": Rule(own=("recipe", "rates", "data", "plan"), top=("pydantic",)),
     "forecast_view": Rule(own=("forecast",), top=("rich",)),
     "plan_view": Rule(own=("plan", "recipe", "forecast", "forecast_view"), top=("rich",)),
-    "serving": Rule(own=("recipe",)),
+    "serving": Rule(own=("recipe", "tls")),
     "rollout": Rule(own=("recipe",)),
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),
     "catalog": Rule(own=("recipe", "registry", "recorded", "compare", "runs"), top=("rich",), late=("pydantic",)),
     "operators": Rule(),
-    "client": Rule(own=("operators",), top=("httpx",)),
+    "client": Rule(own=("operators", "tls"), top=("httpx",)),
     "tokens": Rule(
         own=("recipe", "data"),
         late=("jinja2", "tokenizers", "pyarrow", "numpy", "transformers", "datasets"),
@@ -137,7 +138,7 @@ RULES = {
     "trackers": Rule(own=("recipe", "registry"), late=("mlflow", "wandb")),
     "tracking": Rule(own=("recipe", "console", "runs")),
     "gateway": Rule(
-        own=("recipe", "monitoring", "operators"),
+        own=("recipe", "monitoring", "operators", "tls"),
         top=(
             "httptools",
             "orjson",

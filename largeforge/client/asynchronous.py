@@ -38,7 +38,7 @@ class AsyncRouterClient(ClientBase):
         **options: Unpack[Options],
     ):
         super().__init__(url, **options)
-        self._http = httpx.AsyncClient(headers=self._headers, transport=transport, trust_env=False)
+        self._http = httpx.AsyncClient(headers=self._headers, transport=transport, trust_env=False, verify=self._verify)
         self._sleep = sleep
 
     async def generate(

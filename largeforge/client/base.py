@@ -12,8 +12,10 @@ import httpx
 from largeforge.client import call as calls
 from largeforge.client import retry as retries
 from largeforge.client.retry import Attempt, Retry, Unreachable
+from largeforge.client.trust import verification
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Generator, Sequence
 
     from largeforge.client.call import Call
@@ -34,6 +36,8 @@ class Options(TypedDict, total=False):
     """Further attempts after the first; 3 by default."""
     api_key: str | None
     """Sent as a bearer token."""
+    verify: ssl.SSLContext | str
+    """For https: a PEM file of authorities, or a context; without it see `trust.py`."""
     retry: Retry
     """Delays between attempts; its `max_retries` gives way to the argument of that name."""
     fallback_url: str | Sequence[str]
@@ -54,6 +58,7 @@ class ClientBase:
         timeout_s: float = 60.0,
         max_retries: int | None = None,
         api_key: str | None = None,
+        verify: ssl.SSLContext | str = "",
         retry: Retry | None = None,
         fallback_url: str | Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -67,6 +72,7 @@ class ClientBase:
         retry = retry or Retry()
         self._retry = retry if max_retries is None else replace(retry, max_retries=max_retries)
         self._headers = calls.headers(api_key)
+        self._verify = verification(verify, self._urls)
         self._clock = clock
         self._random = random
 

@@ -5,7 +5,8 @@
         gateway.wait_until_idle()
 
 It needs the gateway's token: `token`, or the variable LARGEFORGE_ADMIN_TOKEN; that of a gateway which the same user
-runs on this machine is found by its port.
+runs on this machine is found by its port. Whom it trusts over https is said by `verify`, or by the environment
+(`trust.py`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from largeforge.client.answer import parse_failure
+from largeforge.client.trust import verification
 from largeforge.errors import ClientError
 from largeforge.operators import TOKEN_VARIABLE, kept
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -33,12 +36,15 @@ LOOK_EVERY_S = 0.1
 class Operator:
     """Operates one gateway; every method raises RequestFailed with what the gateway says, ClientError without it."""
 
-    def __init__(self, url: str, *, token: str = "", timeout_s: float = TIMEOUT_S):
+    def __init__(self, url: str, *, token: str = "", timeout_s: float = TIMEOUT_S, verify: ssl.SSLContext | str = ""):
         self._url = url.rstrip("/")
         token = token or os.environ.get(TOKEN_VARIABLE) or _kept_token(self._url)
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
-            self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout_s, trust_env=False)
+            self._http = httpx.Client(
+                base_url=self._url, headers=headers, timeout=timeout_s, trust_env=False,
+                verify=verification(verify, [self._url]),
+            )  # fmt: skip
         except (httpx.InvalidURL, UnicodeEncodeError, ValueError) as error:
             raise ClientError(f"{url!r} is no address of a gateway: {error}") from error
 
@@ -119,6 +125,6 @@ def _kept_token(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_here = ipaddress.ip_address(parts.hostname or "").is_loopback if parts.hostname != "localhost" else True
-        return kept(parts.port or 80) if is_here else ""
+        return kept(parts.port or (443 if parts.scheme == "https" else 80)) if is_here else ""
     except ValueError:
         return ""

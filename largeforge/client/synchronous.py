@@ -38,7 +38,7 @@ class RouterClient(ClientBase):
         **options: Unpack[Options],
     ):
         super().__init__(url, **options)
-        self._http = httpx.Client(headers=self._headers, transport=transport, trust_env=False)
+        self._http = httpx.Client(headers=self._headers, transport=transport, trust_env=False, verify=self._verify)
         self._sleep = sleep
 
     def generate(

@@ -16,6 +16,7 @@ from largeforge.gateway.connection import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from ssl import SSLContext
 
     from largeforge.gateway.config import GatewayFile, Upstream
     from largeforge.gateway.crew.counts import Count
@@ -28,11 +29,14 @@ MOST_HEADER_CHARS = 256
 class Backend:
     """One server: its connections, what it has to do, and whether it is well."""
 
-    def __init__(self, url: str, *, limit: int, connect_timeout_s: float, breaker: Breaker, since: float = 0.0):
+    def __init__(
+        self, url: str, *, limit: int, connect_timeout_s: float, breaker: Breaker, since: float = 0.0,
+        tls: SSLContext | None = None,
+    ):  # fmt: skip
         self.url = url
         self.limit = limit
         """Requests that it takes at once; 0 for any number."""
-        self.pool = Pool(url, connect_timeout_s=connect_timeout_s)
+        self.pool = Pool(url, connect_timeout_s=connect_timeout_s, tls=tls)
         self.breaker = breaker
         self.outstanding = 0
         """Requests of this process that it has not finished."""
@@ -40,6 +44,8 @@ class Backend:
         """Where the workers of a gateway count them together; None where there is one."""
         self.state: State = "unknown"
         self.reason = "not probed yet"
+        self.why = ""
+        """In one word why it is down."""
         self.since = since
         self.experts: dict[str, None] = {}
         """Experts that it answers for, also those of earlier topologies, whose requests may still wait."""
@@ -127,8 +133,9 @@ class Target:
 
 
 def targets(
-    file: GatewayFile, *, clock: Callable[[], float], wall_clock: Callable[[], float], kept: Mapping[str, Backend] = {}
-) -> dict[str, Target]:
+    file: GatewayFile, *, clock: Callable[[], float], wall_clock: Callable[[], float],
+    kept: Mapping[str, Backend] = {}, tls: SSLContext | None = None,
+) -> dict[str, Target]:  # fmt: skip
     """Return the experts of a gateway file, in the order of the topology.
 
     Servers of `kept` are taken over with their connections and what is known of them, so that a new file changes
@@ -142,7 +149,7 @@ def targets(
             backend = backends.get(upstream.url)
             if backend is None:
                 backend = backends[upstream.url] = kept.get(upstream.url) or _backend(
-                    file, upstream, clock, wall_clock()
+                    file, upstream, clock, wall_clock(), tls
                 )
             headers = _headers(name, upstream)
             replicas.append(Replica(name, backend, upstream.served_model, upstream.model, upstream.lock, headers))
@@ -150,13 +157,14 @@ def targets(
     return found
 
 
-def adopt(file: GatewayFile, experts: Mapping[str, Target]) -> None:
+def adopt(file: GatewayFile, experts: Mapping[str, Target], tls: SSLContext | None) -> None:
     """Give the servers what a gateway file says of them, once it is in force."""
     for name, target in experts.items():
         for upstream, replica in zip(file.upstreams[name], target.replicas, strict=True):
             backend = replica.backend
             backend.experts[name] = None
             backend.limit, backend.breaker.settings = upstream.limit, file.gateway.breaker
+            backend.pool.tls = tls
 
 
 def backends(experts: Mapping[str, Target]) -> dict[str, Backend]:
@@ -174,10 +182,12 @@ def _header_value(text: str) -> bytes:
     return quote(text, safe=" !#$&'()*+,/:;=?@[]~")[:MOST_HEADER_CHARS].encode()
 
 
-def _backend(file: GatewayFile, upstream: Upstream, clock: Callable[[], float], now: float) -> Backend:
+def _backend(
+    file: GatewayFile, upstream: Upstream, clock: Callable[[], float], now: float, tls: SSLContext | None
+) -> Backend:
     breaker = Breaker(file.gateway.breaker, clock)
     timeout_s = file.gateway.connect_timeout_s
-    return Backend(upstream.url, limit=upstream.limit, connect_timeout_s=timeout_s, breaker=breaker, since=now)
+    return Backend(upstream.url, limit=upstream.limit, connect_timeout_s=timeout_s, breaker=breaker, since=now, tls=tls)
 
 
 def _headers(name: str, upstream: Upstream) -> tuple[tuple[bytes, bytes], ...]:

@@ -16,12 +16,13 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from largeforge.gateway.writing import Joined
+from largeforge.tls import client_context, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,19 +34,24 @@ MOST_HEAD_BYTES = 65_536
 HIGH_WATER_BYTES = 262_144
 """Bytes of an answer that wait for a slow client before reading stops."""
 
-Why = Literal["refused", "connect-timeout", "reset", "broken"]
+TLS_REFUSAL_S = 1.0
+"""A server that closes a new connection so soon, before a byte of an answer, may not like our certificate."""
+TLS_SHUTDOWN_S = 2.0
+"""How long a server may take to agree to the end of TLS."""
+
+Why = Literal["refused", "connect-timeout", "reset", "broken", "tls"]
 
 
 class ConnectionFailed(Exception):
     """No answer, or not all of it: could not connect, the connection broke, or what came is not HTTP.
 
     `is_stale` says that an idle connection was closed by the server as it was used again: nothing was answered, and
-    another connection may well work.
+    another connection may well work. `detail` says what TLS found wrong.
     """
 
-    def __init__(self, why: Why, *, is_stale: bool = False):
+    def __init__(self, why: Why, *, is_stale: bool = False, detail: str = ""):
         super().__init__(why)
-        self.why, self.is_stale = why, is_stale
+        self.why, self.is_stale, self.detail = why, is_stale, detail
 
 
 class Answer:
@@ -130,11 +136,14 @@ class Answer:
 class Pool:
     """The connections to one server."""
 
-    def __init__(self, url: str, *, connect_timeout_s: float):
+    def __init__(self, url: str, *, connect_timeout_s: float, tls: ssl.SSLContext | None = None):
+        """Take the server's address; `tls` is for https, and without it the system's authorities are."""
         parts = urlsplit(url)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._is_https = parts.scheme == "https"
+        self.tls = tls
+        """What new connections are made with."""
         self._host = parts.hostname or ""
-        self._port = parts.port or (443 if self._tls else 80)
+        self._port = parts.port or (443 if self._is_https else 80)
         self._connect_timeout_s = connect_timeout_s
         self._idle: deque[_Connection] = deque()
         self._open: set[_Connection] = set()
@@ -187,14 +196,22 @@ class Pool:
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {}
+        if self._is_https:
+            self.tls = self.tls or client_context()
+            tls = {"ssl": self.tls, "ssl_shutdown_timeout": TLS_SHUTDOWN_S}
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self, loop), self._host, self._port, ssl=self._tls
+                    lambda: _Connection(self, loop), self._host, self._port, **tls
                 )
         except TimeoutError as error:
             raise ConnectionFailed("connect-timeout") from error
+        except ssl.SSLError as error:
+            raise ConnectionFailed("tls", detail=said(error)) from error
         except OSError as error:
+            if tls and isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
+                raise ConnectionFailed("tls", detail="closed the connection during the handshake") from error
             raise ConnectionFailed("refused") from error
         self._open.add(connection)
         return connection
@@ -214,6 +231,7 @@ class _Connection(asyncio.Protocol):
         self._head: asyncio.Future[None] | None = None
         self._head_bytes = 0
         self._was_used = False
+        self._made_at = 0.0
         self._ends_by_closing = False
 
     async def exchange(self, start: bytes, body: bytes) -> Answer:
@@ -254,6 +272,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = Joined(cast("asyncio.Transport", transport), self.loop)  # uvloop's is none by inheritance
+        self._made_at = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -277,6 +296,9 @@ class _Connection(asyncio.Protocol):
         if answer is not None and self._head is None and self._ends_by_closing and error is None:
             self._answer = None
             answer.finish()
+        if (detail := self._tls_fault(error)) and not self._was_used:
+            self._lost(ConnectionFailed("tls", detail=detail))
+            return
         self._lost(ConnectionFailed("reset", is_stale=self._was_used and not self._head_bytes))
 
     # What the parser calls.
@@ -320,6 +342,19 @@ class _Connection(asyncio.Protocol):
             self._pool.give_back(self)
         else:
             self._transport.close()
+
+    def _tls_fault(self, error: Exception | None) -> str:
+        """Return what the server had against our TLS, empty where it was something else.
+
+        In TLS 1.3 it looks at our certificate only when the connection is made on our side; servers on asyncio and
+        uvloop then close it without a word.
+        """
+        if isinstance(error, ssl.SSLError):
+            return said(error)
+        is_early = not self._head_bytes and self.loop.time() - self._made_at < TLS_REFUSAL_S
+        if not is_early or self._transport.get_extra_info("sslcontext") is None:
+            return ""
+        return "closed the connection after the handshake; does it ask for another client certificate, or for one?"
 
     def _fail(self, failed: ConnectionFailed) -> None:
         self._transport.abort()

@@ -127,7 +127,7 @@ class Dispatch:
                     return await self._hedged(attempts)
                 return await self._once(attempts)
             except UpstreamFailed as failure:
-                attempts.has_moved = failure.kind in ("refused", "reset")
+                attempts.has_moved = failure.kind in ("refused", "reset", "tls")
                 if failure.kind == "down" or not self._may_go_on(attempts, "move" if attempts.has_moved else "retry"):
                     raise
 
@@ -135,7 +135,7 @@ class Dispatch:
         """Count a failure against a server."""
         replica.backend.breaker.failed()
         if failure.is_of_connection:
-            self.health.mark_down(replica.backend, reason)
+            self.health.mark_down(replica.backend, reason, failure.kind)
 
     def is_hung(self, gives_up_at: float, *, silent_since: float) -> bool:
         """Whether a request that ends now is ended by the gateway's limit, and its server let half of that pass."""

@@ -43,6 +43,7 @@ class Gauges(Collector):
             "replica_in_use", "Whether the server gets requests: not down, not drained, its breaker not open.",
             "expert", "replica",
         )  # fmt: skip
+        down = _gauge("replica_down", "1 for the reason why the server is down.", "expert", "replica", "reason")
         breaker = _gauge("replica_breaker", "State of the server's circuit breaker.", "expert", "replica", "state")
         outstanding = _gauge(
             "server_outstanding_requests", "Requests that the server has not finished, of all its experts.", "replica"
@@ -56,12 +57,14 @@ class Gauges(Collector):
                 of = [name, server.url]
                 replica_up.add_metric(of, float(server.state == "up"))
                 in_use.add_metric(of, float(server.is_well))
+                if server.state == "down":
+                    down.add_metric([*of, server.why], 1.0)
                 for state in BREAKER_STATES:
                     breaker.add_metric([*of, state], float(server.breaker.state == state))
                 seen[server.url] = server.outstanding
         for url, count in seen.items():
             outstanding.add_metric([url], count)
-        yield from (up, waiting, replica_up, in_use, breaker, outstanding)
+        yield from (up, waiting, replica_up, in_use, down, breaker, outstanding)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Yield nothing, so that registering does not collect."""

@@ -81,10 +81,10 @@ class Health:
         self.watch(targets)
         await self._started()
 
-    def mark_down(self, backend: Backend, reason: str) -> None:
-        """Note that a request found a server dead, and probe it now."""
+    def mark_down(self, backend: Backend, reason: str, why: str) -> None:
+        """Note that a request found a server dead, and probe it now; `why` is the reason in one word."""
         if backend.state != "down":
-            self._set(backend, "down", reason)
+            self._set(backend, "down", reason, why)
             if watch := self._watched.get(backend.url):
                 watch.wake.set()
 
@@ -130,26 +130,28 @@ class Health:
             await self._probe(backend.pool)
         except UpstreamFailed as failure:
             watch.timeouts = 0
-            self._set(backend, "down", describe(failure))
+            self._set(backend, "down", describe(failure), failure.kind)
         except TimeoutError:
             watch.timeouts += 1
             if backend.state != "up" or watch.timeouts >= TIMEOUTS_UNTIL_DOWN:
-                self._set(backend, "down", "does not answer its health probe")
+                self._set(backend, "down", "does not answer its health probe", "timeout")
         else:
             watch.timeouts = 0
             self._set(backend, "up", "")
 
-    def _set(self, backend: Backend, state: State, reason: str) -> None:
+    def _set(self, backend: Backend, state: State, reason: str, why: str = "") -> None:
         if backend.state != state:
             backend.since = self._wall_clock()
         backend.state = state
-        backend.reason = reason
+        backend.reason, backend.why = reason, why
 
 
 def describe(failure: UpstreamFailed) -> str:
     """Return a failure in words that are safe to show to clients."""
     if failure.kind == "status":
         return f"answers with status {failure.status}"
+    if failure.kind == "tls":
+        return f"tls: {failure.detail}"
     words = {
         "refused": "refuses connections",
         "connect-timeout": "does not accept connections",

@@ -21,9 +21,12 @@ from largeforge.gateway.routing import Routing, routing_of
 from largeforge.gateway.services import Servers, services
 from largeforge.gateway.tasks import Tasks
 from largeforge.gateway.waiting import Waiting
+from largeforge.recipe.sections.tls import UpstreamTls
+from largeforge.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from ssl import SSLContext
     from types import TracebackType
 
     from prometheus_client import CollectorRegistry
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 DRAIN_EVERY_S = 0.2
 LOOK_FOR_ROOM_S = 0.02
-FIXED = ("host", "port", "batches", "workers", "tracing")
+FIXED = ("host", "port", "tls", "batches", "workers", "tracing")
 """Settings that only a new process takes up."""
 
 
@@ -52,6 +55,8 @@ class Generation:
     tasks: Tasks
     routing: Routing
     dispatch: Dispatch
+    tls: SSLContext | None
+    """What connections to servers are made with where these speak TLS; None where none does."""
 
 
 class Live:
@@ -85,8 +90,8 @@ class Live:
         self._letting_go: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self.now = self._generation(file, {})
-        backend.adopt(file, self.now.targets)
-        self._servers.follow(self.now.targets)
+        backend.adopt(file, self.now.targets, self.now.tls)
+        self._servers.follow(self.now.targets, self.now.tls)
         self.health.watch(self.now.targets)
         metrics.follow(served(self.now.targets))
 
@@ -122,9 +127,9 @@ class Live:
                 raise RecipeError([Problem(f"gateway.{key}", rule) for key in changed])
             new = self._generation(file, backend.backends(old.targets))
             try:
-                self._servers.follow(new.targets)
+                self._servers.follow(new.targets, new.tls)
                 await new.routing.start()
-                backend.adopt(file, new.targets)
+                backend.adopt(file, new.targets, new.tls)
                 await self.health.follow(new.targets)  # so that no request meets a server that nobody has asked yet
             except BaseException:
                 await self._return_to(old, new)
@@ -152,8 +157,8 @@ class Live:
 
     async def _return_to(self, old: Generation, new: Generation) -> None:
         """Undo what was done for a generation that could not take over."""
-        self._servers.follow(old.targets)
-        backend.adopt(old.file, old.targets)
+        self._servers.follow(old.targets, old.tls)
+        backend.adopt(old.file, old.targets, old.tls)
         self.health.watch(old.targets)
         kept = backend.backends(old.targets)
         for url, server in backend.backends(new.targets).items():
@@ -163,15 +168,16 @@ class Live:
 
     def _generation(self, file: GatewayFile, kept: Mapping[str, Backend]) -> Generation:
         topology, settings = file.topology, file.gateway
+        tls = _tls(file)
         routing = routing_of(file.router, topology, self._services)
-        targets = backend.targets(file, clock=self._clock, wall_clock=self._wall_clock, kept=kept)
+        targets = backend.targets(file, clock=self._clock, wall_clock=self._wall_clock, kept=kept, tls=tls)
         if self._place is not None:
             for server in backend.backends(targets).values():
                 self._place.count(server)
         fallbacks = {name: _in_place_of(name, topology) for name in topology.experts}
         tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
         dispatch = Dispatch(settings, self.health, self._waiting, self._metrics)
-        return Generation(file, targets, fallbacks, tasks, routing, dispatch)
+        return Generation(file, targets, fallbacks, tasks, routing, dispatch, tls)
 
     def _share_of(self, queue: Queue) -> Queue:
         """Return the part of the queue that this worker keeps."""
@@ -194,6 +200,18 @@ class Live:
         for server in gone:
             server.pool.close()
         await old.routing.stop()
+
+
+def _tls(file: GatewayFile) -> SSLContext | None:
+    """Return what connections to servers are made with, None where that is never asked: reading it all takes a while.
+
+    Raises RecipeError where a file cannot be used.
+    """
+    settings = file.gateway.upstream_tls
+    urls = (server.url for servers in file.upstreams.values() for server in servers)
+    if settings == UpstreamTls() and not any(url.startswith("https:") for url in urls):
+        return None
+    return client_context(**settings.model_dump(), section="gateway.upstream_tls")
 
 
 def _in_place_of(name: str, topology: Topology) -> tuple[str, ...]:

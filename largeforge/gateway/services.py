@@ -12,6 +12,7 @@ from largeforge.gateway.routing import ServiceFailed, Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from ssl import SSLContext
 
     from prometheus_client import CollectorRegistry
 
@@ -27,6 +28,7 @@ class Servers:
     def __init__(self, targets: Mapping[str, Target], *, connect_timeout_s: float):
         self._targets = targets
         self._connect_timeout_s = connect_timeout_s
+        self._tls: SSLContext | None = None
         self._pools: dict[str, Pool] = {}
 
     async def post_json(self, server: str, path: str, body: Mapping[str, Any]) -> Any:
@@ -52,9 +54,11 @@ class Servers:
         except orjson.JSONDecodeError:
             raise ServiceFailed("no-json") from None
 
-    def follow(self, targets: Mapping[str, Target]) -> None:
-        """Take another topology's experts for those that are asked by name."""
-        self._targets = targets
+    def follow(self, targets: Mapping[str, Target], tls: SSLContext | None) -> None:
+        """Take another topology's experts for those that are asked by name, and make connections with its TLS."""
+        self._targets, self._tls = targets, tls
+        for pool in self._pools.values():
+            pool.tls = tls
 
     def close(self) -> None:
         """Close all connections."""
@@ -68,7 +72,7 @@ class Servers:
 
     def _pool(self, url: str) -> Pool:
         if url not in self._pools:
-            self._pools[url] = Pool(url, connect_timeout_s=self._connect_timeout_s)
+            self._pools[url] = Pool(url, connect_timeout_s=self._connect_timeout_s, tls=self._tls)
         return self._pools[url]
 
 

@@ -24,22 +24,24 @@ MOST_ANSWER_BYTES = 256 * 2**20
 MOST_CHECKED_BYTES = 65_536
 """Largest answer that is parsed to see that it is whole; of larger ones the last byte has to do."""
 
-FailureKind = Literal["down", "refused", "connect-timeout", "reset", "broken", "status", "timeout", "no-json"]
+FailureKind = Literal["down", "refused", "connect-timeout", "reset", "broken", "tls", "status", "timeout", "no-json"]
 
 
 class UpstreamFailed(Exception):
     """A server gave no usable answer; nothing of it has reached the client."""
 
-    def __init__(self, kind: FailureKind, *, status: int = 0, retry_after: str = ""):
+    def __init__(self, kind: FailureKind, *, status: int = 0, retry_after: str = "", detail: str = ""):
         super().__init__(kind)
         self.kind = kind
         self.status = status
         self.retry_after = retry_after
+        self.detail = detail
+        """What TLS found wrong."""
 
     @property
     def is_of_connection(self) -> bool:
         """Whether the server could not be spoken with at all."""
-        return self.kind in ("refused", "connect-timeout", "reset", "broken")
+        return self.kind in ("refused", "connect-timeout", "reset", "broken", "tls")
 
 
 class UpstreamDied(Exception):
@@ -97,7 +99,7 @@ async def post(pool: Pool, path: bytes, head: bytes, body: bytes) -> Reply:
             answer.close()
             raise
     except ConnectionFailed as failed:
-        raise UpstreamFailed(failed.why) from failed
+        raise UpstreamFailed(failed.why, detail=failed.detail) from failed
 
 
 async def probe(pool: Pool, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
@@ -115,7 +117,7 @@ async def probe(pool: Pool, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
     except ConnectionFailed as failed:
         if failed.why == "connect-timeout":
             raise TimeoutError from failed
-        raise UpstreamFailed(failed.why) from failed
+        raise UpstreamFailed(failed.why, detail=failed.detail) from failed
     if answer.status != 200:
         raise UpstreamFailed("status", status=answer.status)
 

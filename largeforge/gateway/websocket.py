@@ -17,6 +17,7 @@ import orjson
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from largeforge.gateway.clients.sockets import ENDS
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.kinds import PATHS
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 STREAMED = ("chat", "completion")
 """Kinds whose answers come in pieces."""
+
+ENDING = b""
+"""Stands for the word of the server that the gateway ends."""
 
 _DATA = b"data:"
 _DONE = b"[DONE]"
@@ -61,13 +65,18 @@ class Socket:
 
     async def _serve(self, socket: WebSocket) -> None:
         running: asyncio.Task[None] | None = None
+        ending: asyncio.Task[None] | None = None
         gone = asyncio.Event()
         try:
             while True:
                 message = await _next_message(socket)
                 is_free = running is None or running.done()
-                if message is None:
+                if message is ENDING:
+                    ending = asyncio.create_task(self._end(socket, running))
+                elif message is None:
                     gone.set()
+                elif ending is not None:
+                    pass  # the connection closes, and says why
                 elif not is_free:
                     busy = "A request is being answered on this connection; cancel it, or open another connection."
                     await socket.send_text(_error(ApiError(409, busy, code="busy")))
@@ -76,8 +85,13 @@ class Socket:
                     running = asyncio.create_task(self._answer(socket, message, gone))
         finally:
             gone.set()
-            if running is not None:
-                await asyncio.gather(running, return_exceptions=True)
+            await asyncio.gather(*filter(None, (running, ending)), return_exceptions=True)
+
+    async def _end(self, socket: WebSocket, running: asyncio.Task[None] | None) -> None:
+        """Close the connection after its last answer, in a way that asks the client to connect again."""
+        if running is not None:
+            await asyncio.gather(running, return_exceptions=True)
+        await socket.close(1012)
 
     async def _answer(self, socket: WebSocket, message: bytes, gone: asyncio.Event) -> None:
         sink = _Messages(socket, gone)
@@ -171,6 +185,8 @@ async def _next_message(socket: WebSocket) -> bytes | None:
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005))
+    if ENDS in message:
+        return ENDING
     text = message.get("text")
     data = text.encode() if text is not None else message["bytes"]
     return None if len(data) < 100 and _is_cancel(data) else data

@@ -12,7 +12,7 @@ from largeforge.recipe import model_ref, routing_files
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
-    from largeforge.recipe.schema import Expert, Recipe
+    from largeforge.recipe.schema import Expert, Gateway, Recipe
 
 ROUTE = "route"
 """Name of the stage that judges routing, and of the input of the stage that serves."""
@@ -74,7 +74,7 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         name="serve", kind="serve", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),
         title="serve until interrupted" if recipe.serve else "serve, ask every question, stop",
         threads=found.cores, reusable=False, uses=f"vLLM and gateway for {experts}",
-        produces=f"http://{recipe.gateway.host}:{recipe.gateway.port or 'any'}/v1" if recipe.serve else "answers",
+        produces=_address(recipe.gateway) if recipe.serve else "answers",
     )  # fmt: skip
 
 
@@ -84,6 +84,11 @@ def is_deployed(recipe: Recipe) -> bool:
         not host.is_local and (host.has_role("serve") or host.has_role("gateway"))
         for host in recipe.hosts.hosts.values()
     )
+
+
+def _address(gateway: Gateway) -> str:
+    scheme = "https" if gateway.tls.certificate else "http"
+    return f"{scheme}://{gateway.host}:{gateway.port or 'any'}/v1"
 
 
 def _models(recipe: Recipe, experts: Iterable[Expert]) -> tuple[dict[str, str], list[str]]:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 import sys
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from largeforge import events
 from largeforge.serving import server, templates, vllm
 from largeforge.serving.model_servers import ModelServers
 from largeforge.serving.server import Server
+from largeforge.tls import server_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from largeforge.recipe.schema import Gateway, Router, Serving, Topology
     from largeforge.serving.placement import ServedExpert
 
-GATEWAY_GRACE_S = 6.0
-"""A little more than the gateway gives to running answers."""
+MOST_DRAIN_S = 12.0
+"""What running answers have at most here: a stage that is told to stop has 20 s, and the servers stop after this."""
+GATEWAY_SPARE_S = 2.0
+"""What the gateway may take to stop beyond the time of running answers."""
 GATEWAY_TIMEOUT_S = 60.0
 GATEWAY_LOG = "gateway.log"
 """Has a line for each request, from its id to the lock of the model that answered"""
@@ -64,7 +68,8 @@ class Deployment:
         self._limit = serving.max_num_seqs
         self._topology = topology
         self._router = router
-        self._gateway = gateway
+        drain_s = min(gateway.drain_timeout_s, MOST_DRAIN_S)
+        self._gateway = gateway.model_copy(update={"drain_timeout_s": drain_s})
         self._logs = logs
         self._report = report
         self._front: list[Server] = []
@@ -72,9 +77,12 @@ class Deployment:
     def __enter__(self) -> Self:
         """Start everything and return when the gateway answers.
 
-        Raises ServingError with the cause when a process does not come up; nothing is left then.
+        Raises ServingError with the cause when a process does not come up, and RecipeError where a certificate cannot
+        be used; nothing is left then.
         """
         server.check_port(self._gateway.host, self._gateway.port)
+        if self._gateway.tls.certificate:
+            server_context(**self._gateway.tls.model_dump())
         try:
             self._servers.__enter__()
             self._start_gateway()
@@ -108,7 +116,8 @@ class Deployment:
         for tenant in begin_state(path.with_suffix(".state.json")):
             self._report(f"tenant {tenant} is still isolated; `largeforge gateway release tenant {tenant}` lets it in")
         argv = [sys.executable, "-m", "largeforge.gateway", "--config", str(path)]
-        process = Server("gateway", argv, log=self._logs / GATEWAY_LOG, environment={}, grace_s=GATEWAY_GRACE_S)
+        grace_s = self._gateway.drain_timeout_s + GATEWAY_SPARE_S
+        process = Server("gateway", argv, log=self._logs / GATEWAY_LOG, environment={}, grace_s=grace_s)
         self._front.append(process)
         process.start()
         server.wait(
@@ -143,8 +152,10 @@ class Deployment:
         self.url = self.url or _listening_url(process.read_log())
         if not self.url:
             return False
-        host, _, port = self.url.removeprefix("http://").rpartition(":")
-        answer = server.get(int(port), "/ready", host=host.strip("[]"))
+        if self._gateway.tls.client_ca:
+            return True  # it answers nobody without a certificate
+        parts = urlsplit(self.url)
+        answer = server.get(parts.port or 0, "/ready", host=parts.hostname or "", is_tls=parts.scheme == "https")
         return answer is not None and answer[0] == 200
 
 

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -123,9 +124,12 @@ def wait(
             time.sleep(POLL_S)
 
 
-def get(port: int, path: str, *, host: str = "127.0.0.1") -> tuple[int, bytes] | None:
-    """Return status and body of a GET, or None when nobody answers. Ignores proxies on purpose."""
-    return _request("GET", port, path, host=host, timeout_s=PROBE_TIMEOUT_S)
+def get(port: int, path: str, *, host: str = "127.0.0.1", is_tls: bool = False) -> tuple[int, bytes] | None:
+    """Return status and body of a GET, or None when nobody answers. Ignores proxies on purpose.
+
+    With TLS it asks a process that we have started ourselves, whose certificate need not name this address.
+    """
+    return _request("GET", port, path, host=host, timeout_s=PROBE_TIMEOUT_S, is_tls=is_tls)
 
 
 def post(
@@ -136,9 +140,15 @@ def post(
 
 
 def _request(
-    method: str, port: int, path: str, *, host: str, timeout_s: float, body: str | None = None
+    method: str, port: int, path: str, *, host: str, timeout_s: float, body: str | None = None, is_tls: bool = False
 ) -> tuple[int, bytes] | None:
-    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    if is_tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection: http.client.HTTPConnection
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request(method, path, body, {"content-type": "application/json"} if body else {})
         response = connection.getresponse()

@@ -187,8 +187,10 @@ def _ask_router(question: Question, url: str, timeout_s: float) -> Answer:
 def _ask_openai(question: Question, url: str, timeout_s: float) -> Answer:
     import openai
 
+    from largeforge.client.trust import verification
+
     started = time.monotonic()
-    http = openai.DefaultHttpxClient(trust_env=False)
+    http = openai.DefaultHttpxClient(trust_env=False, verify=verification("", [url]))
     try:
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=timeout_s, http_client=http) as client:
             expert, text = _chat(client, question)

@@ -45,11 +45,12 @@ def _sockets(socket_enabled: None) -> None:
 class Server(uvicorn.Server):
     """uvicorn in this event loop or thread, leaving signals alone and saying when it serves."""
 
-    def __init__(self, app: Any, most: int = 1000):
+    def __init__(self, app: Any, most: int = 1000, **options: Any):
         http: Any = clients.protocol(most, app.completions) if isinstance(app, Application) else "auto"
         config = uvicorn.Config(
-            app, http=http, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=5, proxy_headers=False
-        )
+            app, http=http, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=5, proxy_headers=False,
+            **options,
+        )  # fmt: skip
         super().__init__(config)
         self.serving = threading.Event()
 
@@ -315,19 +316,38 @@ class ThreadedFake:
     def do(self, action: Callable[[], Any]) -> None:
         self.loop.call_soon_threadsafe(action)
 
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
 
 @pytest.fixture
 def threaded_fakes() -> Iterator[dict[str, ThreadedFake]]:
     fakes = {name: _start_thread(FakeVllm(f"I am {name}")) for name in ("general", "support")}
     yield fakes
     for running in fakes.values():
-        running.server.should_exit = True
-        running.thread.join()
+        running.stop()
 
 
-def _start_thread(fake: FakeVllm) -> ThreadedFake:
+@pytest.fixture
+def start_fake() -> Iterator[Callable[..., ThreadedFake]]:
+    """Start further fakes, with uvicorn's options for TLS, which are vLLM's as well."""
+    fakes: list[ThreadedFake] = []
+
+    def begin(name: str, **options: Any) -> ThreadedFake:
+        fakes.append(_start_thread(FakeVllm(f"I am {name}"), **options))
+        return fakes[-1]
+
+    yield begin
+    for running in fakes:
+        running.stop()
+
+
+def _start_thread(fake: FakeVllm, **options: Any) -> ThreadedFake:
     listener, url = listen()
-    server = Server(fake.app)
+    if options:
+        url = url.replace("http:", "https:")
+    server = Server(fake.app, **options)
     loop = asyncio.new_event_loop()
 
     def run() -> None:

@@ -1,8 +1,9 @@
-"""Gateways that are processes, as users start them."""
+"""Gateways that are processes, as users start them, or as a service manager does."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,16 +11,32 @@ import pytest
 
 from largeforge import operators
 
+HAND_OVER = """\
+import os, sys
+for number, descriptor in enumerate(sys.argv[1].split(",")):
+    os.dup2(int(descriptor), 3 + number)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""Puts descriptors where a service manager puts them, and goes on as the program."""
+
 
 class Process:
     """A running gateway."""
 
-    def __init__(self, path):
+    def __init__(self, path, *, listeners=(), **environment):
+        command = ["-m", "largeforge.gateway", "--config", str(path)]
+        descriptors = [listener.fileno() for listener in listeners]
+        if listeners:
+            command = ["-c", HAND_OVER, ",".join(map(str, descriptors)), *command]
+            environment = {"LISTEN_FDS": str(len(descriptors)), **environment}
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "largeforge.gateway", "--config", str(path)],
+            [sys.executable, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=descriptors,
+            env={**os.environ, **environment},
         )
         self.event = json.loads(self.child.stdout.readline() or "null")
         self.url = self.event["url"] if self.event else ""
@@ -39,10 +56,10 @@ def start(tmp_path, make_file, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     processes = []
 
-    def start(urls, **gateway):
+    def start(urls, *, listeners=(), environment=None, **gateway):
         path = tmp_path / f"gateway{len(processes)}.json"
         path.write_text(make_file(urls, **gateway).model_dump_json())
-        processes.append(Process(path))
+        processes.append(Process(path, listeners=listeners, **(environment or {})))
         return processes[-1]
 
     yield start

@@ -53,6 +53,7 @@ class Controls:
         self._wall_clock = wall_clock
         self._stamp: tuple[int, ...] = ()
         self._listeners: list[Callable[[Document], None]] = []
+        self._listeners_to_others: list[Callable[[], None]] = []
         self._document = self._read()
         self._note_stamp()
 
@@ -70,6 +71,10 @@ class Controls:
         """Have `obey` called now and after each change."""
         self._listeners.append(obey)
         obey(self._document)
+
+    def listen_to_others(self, look: Callable[[], None]) -> None:
+        """Have `look` called whenever another process has written, also where that changed nothing."""
+        self._listeners_to_others.append(look)
 
     def patch(self, patch: Any, check: Callable[[State], None]) -> Document:
         """Change the state by a merge patch, and return what is in force then.
@@ -114,6 +119,8 @@ class Controls:
             logger.error("what is in force stays: %s", error)
             return
         self._obey(found)
+        for look in self._listeners_to_others:
+            look()
 
     def _change(self, change: Callable[[Document], Document]) -> Document:
         with self._locked():

@@ -12,12 +12,15 @@ from pydantic import ValidationError
 from largeforge.artifacts import digest, write_json
 from largeforge.errors import LargeForgeError, RecipeError
 from largeforge.gateway import config
+from largeforge.gateway.certificates import stamp
 from largeforge.gateway.config import GatewayFile
 from largeforge.gateway.errors import ApiError
 
 if TYPE_CHECKING:
     from largeforge.gateway.admin.controls import Controls, Document
+    from largeforge.gateway.certificates import Certificates
     from largeforge.gateway.live import Live
+    from largeforge.gateway.notify import Told
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +32,20 @@ class Reloading:
     `shared` is the copy of it that workers of one gateway follow; None where there is one worker.
     """
 
-    def __init__(self, live: Live, controls: Controls, *, path: Path | None = None, shared: Path | None = None):
+    def __init__(
+        self,
+        live: Live,
+        controls: Controls,
+        *,
+        path: Path | None = None,
+        shared: Path | None = None,
+        certificates: Certificates | None = None,
+        told: Told,
+    ):
         self._live, self._controls = live, controls
         self._path, self._shared = path, shared
+        self._certificates, self._told = certificates, told
+        self._stamp = stamp(live.now.file.gateway)
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._digest = digest_of(live.now.file)
@@ -48,11 +62,14 @@ class Reloading:
         """
         if self._path is None:
             raise ApiError(409, "This gateway was not started with a file.", code="no_file")
+        self._told.reloading()
         try:
             file = config.read(self._path)
+            return await self._uninterrupted(file, keep=False)
         except RecipeError as error:
             raise _refused(error) from error
-        return await self._uninterrupted(file, keep=False)
+        finally:
+            self._told.ready()
 
     async def put(self, values: Any, *, expected: str = "") -> str:
         """Serve another file, given as plain data, and keep it; return its digest.
@@ -63,11 +80,20 @@ class Reloading:
             file = GatewayFile.model_validate(values)
         except ValidationError as error:
             raise _refused(RecipeError(config.problems(error))) from error
-        return await self._uninterrupted(file, keep=True, expected=expected)
+        self._told.reloading()
+        try:
+            return await self._uninterrupted(file, keep=True, expected=expected)
+        finally:
+            self._told.ready()
 
     def obey(self, document: Document) -> None:
         """Follow another worker to what it put in force."""
         if self._shared is not None and document.config and document.config != self._digest:
+            self._begin(self._follow(self._shared))
+
+    def look_at_certificates(self) -> None:
+        """Read certificates again where another worker has done so."""
+        if self._shared is not None and self._stamp != stamp(self._live.now.file.gateway):
             self._begin(self._follow(self._shared))
 
     def begin_reread(self) -> None:
@@ -90,8 +116,7 @@ class Reloading:
         try:
             async with self._lock:
                 file = config.read(shared)
-                await self._live.replace(file)
-                self._digest = digest_of(file)
+                await self._take(file)
         except LargeForgeError as error:
             logger.error("what is in force stays: %s", error)
 
@@ -105,10 +130,9 @@ class Reloading:
                 message = f"Meanwhile something else is in force: {self._digest[:12]}, not {expected[:12]}. Look again."
                 raise ApiError(412, message, code="changed_meanwhile")
             try:
-                await self._live.replace(file)
+                await self._take(file)
             except LargeForgeError as error:
                 raise _refused(error) from error
-            self._digest = digest_of(file)
             try:
                 for path in filter(None, (self._path if keep else None, self._shared)):
                     write_json(path, file.model_dump(mode="json"), sort_keys=False)
@@ -117,6 +141,15 @@ class Reloading:
                 message = f"It is in force, but was not kept, so a restart undoes it: {error.strerror or error}."
                 raise ApiError(507, message, code="not_kept") from error
             return self._digest
+
+    async def _take(self, file: GatewayFile) -> None:
+        """Serve a file, and show the certificates that are there now; raises RecipeError when one of both cannot be."""
+        self._stamp = stamp(file.gateway)
+        read = self._certificates.read() if self._certificates else None
+        await self._live.replace(file)
+        if self._certificates and read:
+            self._certificates.show(read)
+        self._digest = digest_of(file)
 
     def _begin(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

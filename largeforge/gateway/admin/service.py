@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from prometheus_client.core import GaugeMetricFamily
@@ -15,6 +15,7 @@ from largeforge.gateway.admin.controls import Controls
 from largeforge.gateway.admin.pages import AdminPages
 from largeforge.gateway.admin.reload import Reloading
 from largeforge.gateway.admin.state import MODES
+from largeforge.gateway.notify import Notifier
 from largeforge.gateway.running import Running
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from starlette.routing import BaseRoute
 
+    from largeforge.gateway.certificates import Certificates
     from largeforge.gateway.crew.whole import Whole
     from largeforge.gateway.live import Live
+    from largeforge.gateway.notify import Told
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,17 @@ class Admin:
     """File of what operators have set; None keeps it in memory."""
     shared: Path | None = None
     """Copy of the gateway file in force, which the workers of one gateway follow; None where there is one worker."""
+    certificates: Certificates | None = None
+    """What clients are shown; None where there is no TLS."""
+    told: Told = field(default_factory=Notifier)
+    """Who is told of a reload."""
 
     def of(self, live: Live, *, registry: CollectorRegistry, wall_clock: Callable[[], float]) -> Operated:
         """Return what operates a gateway; raises RecipeError when the state cannot be read."""
         controls = Controls(self.state, wall_clock=wall_clock)
-        reloading = Reloading(live, controls, path=self.config, shared=self.shared)
+        reloading = Reloading(
+            live, controls, path=self.config, shared=self.shared, certificates=self.certificates, told=self.told
+        )
         operated = Operated(live, controls, reloading, Access(self.token))
         registry.register(ModeCollector(controls))
         return operated
@@ -69,6 +78,7 @@ class Operated:
         controls.listen(lambda document: live.obey(document.state))
         controls.listen(self.running.obey)
         controls.listen(reloading.obey)
+        controls.listen_to_others(reloading.look_at_certificates)
 
     def routes(self, whole: Whole) -> list[BaseRoute]:
         """Return the pages of operators."""

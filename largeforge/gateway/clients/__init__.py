@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.completions import Completions
 
-__all__ = ["most_connections", "protocol"]
+__all__ = ["most_connections", "protocol", "protocol_in"]
 
 
 def protocol(most: int, completions: Completions | None = None) -> Callable[..., asyncio.Protocol]:
@@ -22,4 +22,9 @@ def protocol(most: int, completions: Completions | None = None) -> Callable[...,
 
     With `completions` those are answered without ASGI.
     """
-    return partial(Client, Room(most, completions))
+    return protocol_in(Room(most, completions))
+
+
+def protocol_in(room: Room) -> Callable[..., asyncio.Protocol]:
+    """Return what makes the protocol of each connection, all in one room."""
+    return partial(Client, room)

@@ -36,6 +36,9 @@ MOST_QUIET_BYTES = heads.MOST_BYTES
 """Most bytes that may come without ending the head, or within a body without being any of it."""
 MOST_PIPELINED = 64
 """Requests that a client may send before the first is answered."""
+LINGER_S = 1.0
+"""How long a connection stays open for one more request once the gateway ends; its answer then closes it, so that no
+client sends one to where nobody reads any more."""
 TO_THE_DISK = b"/v1/files"
 """The path whose bodies are not held in memory."""
 
@@ -45,6 +48,7 @@ class Client(Upgrading):
 
     def __init__(self, room: Room, *arguments: Any, **keywords: Any):
         super().__init__(room, *arguments, **keywords)
+        room.coming.add(self)
         self._quiet_bytes = 0
         """Bytes that have come since the head began, or since the last of its body."""
         self._body_bytes = 0
@@ -68,8 +72,11 @@ class Client(Upgrading):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         super().connection_made(cast("asyncio.Transport", Joined(cast("asyncio.Transport", transport), self.loop)))
+        self._room.coming.discard(self)
         self._room.enter(self, len(self.connections))
         self._time()
+        if self._room.is_closing:
+            self._linger()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -88,9 +95,13 @@ class Client(Upgrading):
 
     def shutdown(self) -> None:
         """Answer the last requests; one that is still coming is waited for like an answer."""
+        self._room.is_closing = True
         if self._direct is not None and self._direct.more_body:
             self._direct.begin()
-        super().shutdown()
+        if self.cycle is None or self.cycle.response_complete:
+            self._linger()
+        elif not self.cycle.response_started:  # an answer that has begun has not said that it is the last
+            self.cycle.keep_alive = False
 
     def close_if_idle(self) -> None:
         """Close a connection that has brought no request for a long time."""
@@ -143,6 +154,8 @@ class Client(Upgrading):
             self._go_by_asgi()
         else:
             self._direct = self.cycle = direct
+        if self._room.is_closing and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def _direct_way(self, given: Mapping[bytes, bytes]) -> Direct | None:
         """Return how a request is answered without ASGI, None where it is none that can be."""
@@ -207,6 +220,16 @@ class Client(Upgrading):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        elif self._room.is_closing:
+            self._linger()
+
+    def _linger(self) -> None:
+        self.loop.call_later(LINGER_S, self._end_linger)
+
+    def _end_linger(self) -> None:
+        is_over = self.cycle is None or self.cycle.response_complete
+        if is_over and not (self._part == "head" and self._quiet_bytes):
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._by_asgi = cycle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,6 +38,10 @@ class Room:
         """What is answered without ASGI; None for nothing."""
         self.holding: dict[Client, int] = {}
         """Bytes of unfinished bodies, the longest first."""
+        self.coming: WeakSet[Client] = WeakSet()
+        """Those that were accepted and are not connected yet: with TLS that takes a while, or comes to nothing."""
+        self.is_closing = False
+        """Whether the gateway ends: every answer is the last of its connection."""
         self._waiting: dict[Client, float] = {}
         """Those whose request has not come, and since when, the longest first."""
         self._num_held = 0
@@ -44,7 +49,7 @@ class Room:
 
     def enter(self, client: Client, num_clients: int) -> None:
         """Take a client in; when there are too many, the one that waits longest has to go."""
-        if num_clients > self.most and self._waiting:
+        if num_clients + len(self.coming) > self.most and self._waiting:
             next(iter(self._waiting)).transport.abort()
         self.wait(client)
 

@@ -39,11 +39,15 @@ class Upgrading(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, unless half of all carry WebSockets: those need not ask for anything, ever."""
-        if 2 * sum(not isinstance(other, Upgrading) for other in self.connections) < self._room.most:
+        if self._room.is_closing:
+            self._refuse_upgrade("The gateway ends; connect again.", code="ending")
+        elif 2 * sum(not isinstance(other, Upgrading) for other in self.connections) < self._room.most:
             super().handle_websocket_upgrade()
-            return
-        error = ApiError(503, "There are too many WebSockets.", code="overloaded", retry_after_s=1)
-        self.transport.write(refusal(error))
+        else:
+            self._refuse_upgrade("There are too many WebSockets.", code="overloaded")
+
+    def _refuse_upgrade(self, message: str, *, code: str) -> None:
+        self.transport.write(refusal(ApiError(503, message, code=code, retry_after_s=1)))
         self.transport.close()
 
     def _should_upgrade(self) -> bool:

@@ -29,6 +29,10 @@ class Place:
     """File that the gateway was started with."""
     state: Path
     """File of what operators have set."""
+    listener: int = -1
+    """Descriptor of the socket that all accept from; -1 where each has its own on the port."""
+    beat_s: float = 0.0
+    """How often the parent asks for a sign of life; 0 for never."""
     counts: Counts | None = field(default=None, compare=False)
 
     @property

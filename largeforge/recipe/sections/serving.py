@@ -9,6 +9,7 @@ from pydantic import Field
 from largeforge.recipe.base import Name, Port, Strict
 from largeforge.recipe.sections.resilience import Balance, Breaker, Queue, Retries
 from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
+from largeforge.recipe.sections.tls import ServerTls, UpstreamTls
 from largeforge.recipe.sections.tracing import Tracing
 
 Budget = Literal["", "low", "medium", "high"]
@@ -143,6 +144,9 @@ class Gateway(Strict):
     """Seconds between two health probes of each expert."""
     max_body_mib: float = Field(default=8.0, gt=0)
     """Largest request body."""
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+    """How long running answers may take to finish once the gateway is told to stop; a gateway that a run serves with
+    has no more than 12 s."""
     workers: int = Field(default=1, gt=0, le=64)
     """Processes that answer side by side on the same port; one is enough for some thousand requests a second."""
     balance: Balance = "least_outstanding"
@@ -154,6 +158,10 @@ class Gateway(Strict):
     """When a failing server is left alone."""
     queue: Queue = Queue()
     """Requests that wait for a busy expert."""
+    tls: ServerTls = ServerTls()
+    """TLS for clients."""
+    upstream_tls: UpstreamTls = UpstreamTls()
+    """TLS to servers."""
     tracing: Tracing = Tracing()
     """OpenTelemetry traces."""
     batches: Batches = Batches()

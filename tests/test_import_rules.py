@@ -158,7 +158,7 @@ RULES = {
     "deploy": Rule(own=("recipe", "serving", "registry", "cluster", "placing"), top=("pydantic", "yaml")),
     "deploy.child": Rule(own=("deploy",), top=("gevent", "pyinfra")),
     "deploy.operations": Rule(own=("deploy",), top=("pyinfra",)),
-    "deploy.agent": Rule(top=("ask",)),
+    "deploy.agent": Rule(top=("ask", "serve")),
     "inspection": Rule(own=("planning", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data", "files")),
     "placing": Rule(),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from largeforge.artifacts import digest
 from largeforge.deploy import steps
 from largeforge.deploy.history import Record
-from largeforge.deploy.service import Layout, Service, Site, loopback_of, unit_text
+from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_unit, unit_text
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.
         *_credentials(wanted, services.values()),
         *units,
         _rotation(layout),
-        steps.Reloaded(tuple(units)),
+        *_reloaded(wanted, host, layout, units),
     ]
 
 
@@ -319,6 +319,17 @@ def release_files(layout: Layout, service: Service, port: int) -> list[steps.Ste
     folder = layout.release(name, service.key)
     files = {"service.json": service.as_json(), "port": f"{port}\n", **service.files}
     return [steps.File(f"{folder}/{file}", text) for file, text in files.items()]
+
+
+def _reloaded(wanted: Wanted, host: str, layout: Layout, units: Sequence[steps.File]) -> list[steps.Step]:
+    """Return the steps after which systemd knows all units, and the gateways' socket is held."""
+    if host not in wanted.gateways:
+        return [steps.Reloaded(tuple(units))]
+    name, text = port_unit(layout, wanted.gateway.host, wanted.gateway.port)
+    file = steps.File(f"/etc/systemd/system/{name}", text)
+    return [
+        file, steps.Reloaded((*units, file)), steps.Enabled(name), steps.Running(name, file),
+    ]  # fmt: skip
 
 
 def _credentials(wanted: Wanted, services: Iterable[Service]) -> list[steps.Step]:

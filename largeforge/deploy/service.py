@@ -52,6 +52,11 @@ class Layout:
         return f"{self.logs}/{self.deployment}/{name}.log"
 
     @property
+    def port_place(self) -> str:
+        """Return where the holder of the gateways' socket is asked for it."""
+        return f"/run/largeforge/{self.deployment}/port.sock"
+
+    @property
     def gateway_file(self) -> str:
         """Return the gateway's file."""
         return f"{self.own_state('gateway')}/gateway.json"
@@ -139,15 +144,20 @@ def unit_text(service: Service, layout: Layout, *, python: str = "/usr/bin/pytho
     credentials = [
         f"LoadCredentialEncrypted={name}:/etc/largeforge/{layout.deployment}/{name}.cred" for name in service.secrets
     ]
+    holder = [
+        f"Wants=largeforge-{layout.deployment}-port.service",
+        f"After=largeforge-{layout.deployment}-port.service",
+    ]
     lines = [
         "[Unit]",
         f"Description={service.name} of {layout.deployment} (release {service.key})",
         "After=network-online.target",
         "Wants=network-online.target",
+        *(holder if service.kind == "gateway" else ()),
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
-        "Type=notify" if service.kind == "vllm" else "Type=exec",
+        "Type=notify",
         "NotifyAccess=main",
         f"ExecCondition=/bin/sh -c '{is_current}'",
         *_start(service, layout, release, python),
@@ -173,11 +183,43 @@ def unit_text(service: Service, layout: Layout, *, python: str = "/usr/bin/pytho
     return "\n".join(lines)
 
 
+def port_unit(layout: Layout, host: str, port: int, *, python: str = "/usr/bin/python3") -> tuple[str, str]:
+    """Return name and text of the unit that holds the socket of a host's gateways."""
+    name = f"largeforge-{layout.deployment}-port.service"
+    lines = [
+        "[Unit]",
+        f"Description=socket of the gateways of {layout.deployment}",
+        "After=network-online.target",
+        "Wants=network-online.target",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=notify",
+        f"ExecStart={python} {layout.agent}/port.py {host} {port} {layout.port_place} {layout.user}",
+        "Restart=always",
+        "RestartSec=1",
+        "FileDescriptorStoreMax=1",
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_CHOWN CAP_DAC_OVERRIDE",
+        "ProtectSystem=strict",
+        "ProtectHome=yes",
+        "PrivateTmp=yes",
+        f"RuntimeDirectory=largeforge/{layout.deployment}",
+        "RuntimeDirectoryPreserve=yes",
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+        "",
+    ]
+    return name, "\n".join(lines)
+
+
 def _start(service: Service, layout: Layout, release: str, python: str) -> list[str]:
     if service.kind == "vllm":
         return [f"ExecStart={python} {layout.agent}/serve.py {release}"]
     variables = [f'Environment="{name}={value}"' for name, value in sorted(service.environment.items())]
-    return [*variables, f"ExecStart={' '.join(service.argv)}", "ExecReload=/bin/kill -HUP $MAINPID"]
+    gate = f"{python} {layout.agent}/gate.py {layout.port_place}"
+    return [*variables, f"ExecStart={gate} {' '.join(service.argv)}", "ExecReload=/bin/kill -HUP $MAINPID"]
 
 
 def _limits(service: Service) -> list[str]:

@@ -194,6 +194,27 @@ class Reloaded(Step):
 
 
 @dataclass(frozen=True)
+class Running(Step):
+    """A unit of ours that is up, with its file as it is."""
+
+    unit: str
+    file: File
+
+    @property
+    def title(self) -> str:
+        return f"start {self.unit}"
+
+    def differs(self, found: Found) -> str:
+        state = found["units"].get(self.unit, {}).get("ActiveState", "new")
+        if state != "active":
+            return str(state)
+        return "its file changes" if self.file.differs(found) else ""
+
+    def command(self) -> str:
+        return f"systemctl restart {shlex.quote(self.unit)}"
+
+
+@dataclass(frozen=True)
 class Made(Step):
     """Something that a command makes under a name; what is made once does not change."""
 

@@ -1,4 +1,4 @@
-"""The pinned packages of a host's role, as `requirements/` lists them. Standard library only: `scripts/setup` reads it."""
+"""The pinned packages of a host's role, as `requirements/` lists them. Standard library only, for `scripts/setup`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from largeforge.errors import Problem, RecipeError
+from largeforge.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,11 +103,11 @@ def target(python: str = "", platform_name: str = "") -> Target:
     """
     here = this_machine()
     if python and not re.fullmatch(r"3\.1[1-4]", python):
-        raise RecipeError([Problem("--python", "is not one of 3.11, 3.12, 3.13, 3.14.", given=python)])
+        raise RecipeError(f"--python {python}: LargeForge runs on 3.11, 3.12, 3.13 and 3.14")
     if not platform_name:
         return Target(python or here.python, here.machine, here.glibc)
     match = _PLATFORM.fullmatch(platform_name)
     if match is None:
-        rule = "is no platform such as manylinux_2_28_x86_64 or manylinux_2_34_aarch64 (glibc 2.28, 2.34)."
-        raise RecipeError([Problem("--platform", rule, given=platform_name)])
+        rule = "such as manylinux_2_28_x86_64 or manylinux_2_34_aarch64, for Linux with glibc 2.28 or 2.34 and newer"
+        raise RecipeError(f"--platform {platform_name}: not a platform {rule}")
     return Target(python or here.python, match[2] or match[4], int(match[1] or 17))

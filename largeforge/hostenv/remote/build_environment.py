@@ -364,7 +364,10 @@ def show(order: dict[str, Any]) -> None:
 
 
 def remove_unused(order: dict[str, Any]) -> None:
-    """Remove every environment that is neither named in `keep`, nor being built, nor run from."""
+    """Remove every environment that is neither named in `keep`, nor being built, nor run from.
+
+    With `cache`, also what pip and uv keep of their downloads.
+    """
     root, removed, kept = Path(order["root"]), [], {}
     busy = run_from(root)
     for folder in environments(root):
@@ -383,6 +386,8 @@ def remove_unused(order: dict[str, Any]) -> None:
             kept[folder.name] = "being built"
         finally:
             os.close(descriptor)
+    if order.get("cache"):
+        shutil.rmtree(root / ".cache", ignore_errors=True)
     tell(event="done", removed=removed, kept=kept)
 
 

@@ -28,7 +28,11 @@ def test_the_list_of_the_gateway_is_what_its_packages_need() -> None:
     wrong = []
     for python in PYTHONS:
         for processor in ("x86_64", "aarch64"):
-            environment = {"python_version": python, "python_full_version": f"{python}.1", "platform_machine": processor}
+            environment = {
+                "python_version": python,
+                "python_full_version": f"{python}.1",
+                "platform_machine": processor,
+            }
             for requirement in closure(environment):
                 name = normal(requirement.name)
                 needed.add(name)

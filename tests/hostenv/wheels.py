@@ -8,7 +8,9 @@ from importlib import metadata
 from pathlib import Path
 
 
-def write(folder: Path, name: str, version: str, code: str = "", *, scripts: str = "", tag: str = "py3-none-any") -> Path:
+def write(
+    folder: Path, name: str, version: str, code: str = "", *, scripts: str = "", tag: str = "py3-none-any"
+) -> Path:
     """Write a wheel of one module; `scripts` are lines of its console scripts."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +28,15 @@ def write(
         for inner, text in files.items():
             archive.writestr(inner, text)
     return path
+
+
+def source(path: Path, files: dict[str, str]) -> None:
+    """Write a source distribution."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"{path.name.removesuffix('.tar.gz')}/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
 
 
 def installed(folder: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 """LargeForge's own wheel, made from what runs here: hosts get the very code that planned for them.
 
-The same sources make the same bytes, so that the wheel's hash can be part of an environment's identity. It is made
-once for each state of the sources and kept in the cache.
+What is in the wheel is part of an environment's identity; it is the same for a checkout and for what was installed from
+its wheel. The wheel is made once for each state of the sources and kept in the cache.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import largeforge
 from largeforge import cache
 from largeforge.artifacts import digest, file_sha256
 from largeforge.errors import BuildError
-from largeforge.hostenv import pip
-from largeforge.hostenv.spec import Wheel
+from largeforge.hostenv import pins, pip
+from largeforge.hostenv.spec import HostEnvironment, Index, Wheel
 
 _PACKAGE = Path(largeforge.__file__).resolve().parent
 _SOURCES = ("largeforge", "conf", "recipes", "hosts", "requirements", "pyproject.toml", "README.md", "LICENSE")
@@ -44,8 +44,25 @@ def wheel() -> tuple[Wheel, Path]:
     if not list(folder.glob("*.whl")):
         _make(folder, sources)
     (path,) = folder.glob("*.whl")
-    found = Wheel("largeforge", path.name.split("-")[1], path.name, file_sha256(path), path.stat().st_size)
-    return found, path
+    version = path.name.split("-")[1]
+    return Wheel("largeforge", version, path.name, file_sha256(path), path.stat().st_size, _content(path)), path
+
+
+def environment(role: str, device: str, *, python: str = "3.11", index: Index | None = None) -> HostEnvironment:
+    """Return what a host of a role gets of this LargeForge, with the packages that it pins.
+
+    Raises BuildError when its wheel cannot be made, RecipeError for a role or a device that there is not.
+    """
+    pinned = pins.requirements(role, device)
+    return HostEnvironment(role, device, pinned, wheel()[0], python, index or Index())
+
+
+def _content(path: Path) -> str:
+    """Return the digest of the files in a wheel, from its RECORD: how and when they were packed is left out."""
+    with zipfile.ZipFile(path) as archive:
+        (record,) = (name for name in archive.namelist() if name.endswith(".dist-info/RECORD"))
+        rows = csv.reader(io.StringIO(archive.read(record).decode()))
+    return digest(sorted(row for row in rows if row and row[0] != record))
 
 
 def _is_checkout() -> bool:

@@ -30,6 +30,8 @@ class Wheel:
     """Name of the file."""
     sha256: str
     size_bytes: int
+    content: str = ""
+    """Digest of what is in it, for LargeForge's own: the same for a checkout and what was installed from it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class HostEnvironment:
         Where the packages come from is left out: a host that is moved from an index to a bundle keeps what it has.
         """
         lines = sorted(f"{pin.name}=={pin.version};{pin.marker}" for pin in self.pins)
-        return digest([LAYOUT, lines, self.wheel.sha256, self.python])[:KEY_LENGTH]
+        return digest([LAYOUT, lines, self.wheel.content or self.wheel.sha256, self.python])[:KEY_LENGTH]
 
     def folder(self, root: str = ROOT) -> str:
         """Return where it is on a host."""

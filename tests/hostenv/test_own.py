@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_the_same_sources_make_the_same_wheel_and_an_installed_one_makes_another(cache: Path, tmp_path: Path) -> None:
+def test_a_checkout_and_what_was_installed_from_it_are_the_same_content(cache: Path, tmp_path: Path) -> None:
     first, path = own.wheel()
     assert own.wheel() == (first, path)
     with zipfile.ZipFile(path) as archive:
@@ -42,7 +43,7 @@ def test_the_same_sources_make_the_same_wheel_and_an_installed_one_makes_another
         str(site),
     ]
     subprocess.run([*install, str(path)], check=True)
-    code = "from largeforge.hostenv import own; w, p = own.wheel(); print(own._is_checkout(), w.sha256, p)"
+    code = "from largeforge.hostenv import own; w, p = own.wheel(); print(own._is_checkout(), w.content, p)"
     said = [
         subprocess.run(
             [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {code}"],
@@ -50,11 +51,22 @@ def test_the_same_sources_make_the_same_wheel_and_an_installed_one_makes_another
         ).stdout.split()
         for name in ("one", "two")
     ]  # fmt: skip
-    assert said[0][:2] == said[1][:2] and said[0][0] == "False"
+    assert said[0][:2] == said[1][:2] == ["False", first.content]
     again = tmp_path / "again"
     subprocess.run([*install[:-1], str(again), said[0][2]], check=True)
     assert (again / "largeforge" / "shipped" / "recipes" / "quickstart.yaml").is_file()
     assert (again / "bin" / "largeforge").is_file()
+
+
+def test_another_line_of_code_is_another_environment(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = own.environment("gateway", "cpu")
+    wheel, path = own.wheel()
+    changed = path.with_name("changed.whl")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"largeforge/cli.py,sha256=", b"largeforge/cli.py,sha256=x"))
+    monkeypatch.setattr(own, "wheel", lambda: (dataclasses.replace(wheel, content=own._content(changed)), changed))
+    assert own.environment("gateway", "cpu").key != before.key
 
 
 def test_passwords_are_no_part_of_what_pip_complains_of() -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -26,11 +25,8 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.parse
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +224,9 @@ def check_machine(order: dict[str, Any]) -> None:
 
 def check_wheels(order: dict[str, Any]) -> None:
     """Refuse wheels that are missing or whose hash is another, all of them at once."""
+    import hashlib  # here and below: most orders find everything built, and are answered without these
+    from concurrent.futures import ThreadPoolExecutor
+
     wheels = order.get("wheels", [])
     tell(event="checking", of=len(wheels))
 
@@ -250,6 +249,8 @@ def check_wheels(order: dict[str, Any]) -> None:
 
 def check_room(order: dict[str, Any]) -> None:
     """Refuse what would fill the disk, as far as it is known beforehand."""
+    import zipfile
+
     needed = 0
     for wheel in order.get("wheels", []):
         try:
@@ -442,10 +443,12 @@ def normal(name: str) -> str:
 
 def clean(text: str, order: dict[str, Any]) -> str:
     """Return text without the passwords of the order, nor those in any other address."""
+    from urllib.parse import unquote, urlsplit
+
     for url in [order.get("index_url", ""), *order.get("extra_index_urls", []), order.get("proxy", "")]:
-        parts = urllib.parse.urlsplit(url) if url else None
+        parts = urlsplit(url) if url else None
         for secret in (parts.password, parts.username) if parts else ():
-            for form in {secret, urllib.parse.unquote(secret)} if secret else set():
+            for form in {secret, unquote(secret)} if secret else set():
                 text = text.replace(form, "***") if len(form) > 3 else text
     return _IN_ADDRESS.sub(r"\1", text)
 

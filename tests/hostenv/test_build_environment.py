@@ -178,6 +178,7 @@ def test_what_pip_refuses_is_told_in_its_words(order: dict[str, Any], tmp_path: 
     order["pins"].append("lf-alien==1.0")
     message = carry_out(order)[-1]["message"]
     assert "pip ended with 1" in message and "lf_alien-1.0-cp27-cp27m-win32.whl is not a supported wheel" in message
+    assert "Processing" not in message
     assert left(order) == []
 
 

@@ -35,7 +35,10 @@ POLL_S = 0.3
 SHOWN_LINES = 12
 SPARE_BYTES = 200 * 2**20
 """Left free on the disk after an environment is unpacked: compiled files, temporary ones, the system's own."""
-_NOISE = re.compile(r"\s*(WARNING: (Location|The script|Retrying|Running pip)|DEPRECATION|\[notice\]|$)")
+_NOISE = re.compile(
+    r"\s*(WARNING: (Location|The script|Running pip)|DEPRECATION|\[notice\]|Looking in|Collecting |Processing |"
+    r"Downloading |Using cached |Installing collected |$)"
+)
 _IN_ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", re.IGNORECASE)
 _VERIFY = """
 import json, re, sys

@@ -245,7 +245,7 @@ def test_an_installed_wheel_finds_its_recipes(own, tmp_path_factory):
     """A wheel in a fresh environment, with the dependencies of this one."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for name in ("largeforge", "conf", "recipes", "hosts"):
+    for name in ("largeforge", "conf", "recipes", "hosts", "requirements"):
         shutil.copytree(shipped_root() / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(shipped_root() / name, source)

@@ -66,6 +66,8 @@ RULES = {
         )
     ),
     "environments": Rule(own=("recipe",), top=("yaml",), late=("packaging",)),
+    "hostenv": Rule(late=("packaging",)),
+    "hostenv.remote": Rule(),
     "files": Rule(late=("fsspec", "pyarrow", "huggingface_hub", "datasets")),
     "data": Rule(own=("files", "recipe"), late=("numpy", "pyarrow", "tokenizers")),
     "identity": Rule(own=("recipe",)),

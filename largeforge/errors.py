@@ -112,6 +112,10 @@ class ServingError(LargeForgeError, RuntimeError):
     """A server did not start, died, or did not answer."""
 
 
+class LoadTestError(LargeForgeError, RuntimeError):
+    """A load test could not be carried out; what was measured before it is kept in the events."""
+
+
 class RegistryError(LargeForgeError, LookupError):
     """A registered model, version or alias is not there, or does not verify."""
 

@@ -16,6 +16,7 @@ from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Met
 from largeforge.recipe.sections.datasets import Dataset, Source
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.judging import Baseline, Judging, Parity
+from largeforge.recipe.sections.load_test import LoadTest, Slo
 from largeforge.recipe.sections.machines import Environment, Hardware, Host, Hosts, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.routing import Flag, Routing, Shadow
@@ -39,6 +40,7 @@ __all__ = [
     "Job",
     "Judging",
     "Launcher",
+    "LoadTest",
     "Method",
     "Model",
     "Parity",
@@ -51,6 +53,7 @@ __all__ = [
     "Runs",
     "Serving",
     "Shadow",
+    "Slo",
     "Source",
     "Sweep",
     "Targets",
@@ -120,6 +123,8 @@ class Recipe(Strict):
     """The one address that clients talk to."""
     verify: Verify = Verify()
     """Questions asked after serving has started."""
+    load_test: LoadTest | None = None
+    """Load that what is served must bear, after the questions; null asks for none."""
     serve: bool = False
     """Keep serving in the foreground until interrupted."""
     hardware: Hardware

@@ -128,7 +128,8 @@ RULES = {
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),
     "preflight": Rule(
-        own=("plan", "recipe", "runs", "data", "environments", "files", "forecast", "stages"), late=("packaging",)
+        own=("plan", "recipe", "runs", "data", "environments", "files", "forecast", "loadtest", "stages"),
+        late=("packaging",),
     ),
     "execute": Rule(
         own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast", "progress", "tracking")

@@ -35,6 +35,8 @@ TOLD_EVERY_S = 5.0
 _BEGUN = "Starting main benchmark run"
 _DONE = re.compile(r"(\d+)/(\d+) \[")
 _LAST_WORDS = 15
+_NOISE = re.compile(r"nanobind: | - (leaked|\.\.\. skipped)|See https://nanobind")
+"""What a library of the tool says at every end."""
 
 
 def run(
@@ -143,7 +145,7 @@ class _Tool:
         return f"load test at {self._title}: the tool ended with exit code {code}{self._last_words()}"
 
     def _last_words(self) -> str:
-        lines = [line for line in self._said().replace("\r", "\n").splitlines() if line.strip()]
+        lines = [line for line in self._said().replace("\r", "\n").splitlines() if line.strip() and not _NOISE.match(line)]
         return "\n".join([":", *lines[-_LAST_WORDS:], f"Log: {self._log}"])
 
 

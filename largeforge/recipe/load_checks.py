@@ -53,5 +53,6 @@ def _lengths(test: LoadTest, limit: int) -> Iterator[Problem]:
     prompt = 0 if test.path else math.ceil(test.prompt_tokens * (1 + test.prompt_tokens_spread))
     answer = math.ceil(test.completion_tokens * (1 + test.completion_tokens_spread))
     if limit and prompt + answer > limit:
-        rule = f"prompts of up to {prompt} and answers of up to {answer} tokens are over serving.max_model_len = {limit}."
+        prompts = "" if test.path else f"prompts of up to {prompt} and "
+        rule = f"{prompts}answers of up to {answer} tokens are over serving.max_model_len = {limit}."
         yield Problem("load_test.completion_tokens" if test.path else "load_test.prompt_tokens", rule)

@@ -5,10 +5,10 @@
 ROWS is a file with a chat request on each line, empty for prompts that the tool makes up. Three things differ from the
 tool on its own:
 
-* It starts where the distribution is not called `vllm` (the CPU build); the tool's own command line looks for that name.
-* Requests may be whole conversations with tools; of its datasets only one from the hub is.
-* A stream that ends in an error is a failed request, where the tool counts what came before the error as a whole answer;
-  and the first piece of an answer, which names the role and has no text, is no token.
+* It starts where the distribution is not called `vllm` (the CPU build); the tool's own command looks for that name.
+* Requests may be whole conversations with tools; of the tool's datasets only one from the hub has them.
+* A stream that ends in an error is a failed request, where the tool counts what came before as a whole answer; and the
+  first piece of an answer, which names the role and has no text, is no token.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from largeforge.judging.verdict import Verdict, decide
-from largeforge.loadtest.result import Step
 from largeforge.recipe.evaluation import parse_condition
 
 if TYPE_CHECKING:
+    from largeforge.loadtest.result import Step
     from largeforge.recipe.schema import LoadTest
 
 TITLE = "Load test (latencies in ms)"

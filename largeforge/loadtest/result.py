@@ -38,14 +38,13 @@ class Step:
     prompt_tokens: int = 0
     """Tokens of all prompts that were answered, as the server counts them, the chat template included."""
     output_tokens: int = 0
+    lag: float = 1.0
+    """Time from the first to the last request, as a part of what it may take at the rate."""
 
     @property
     def keeps_rate(self) -> bool:
         """Whether requests were sent as fast as asked; where not, this machine was too slow, not the server."""
-        return bool(self.metrics["sent_per_s"]) and self.lag <= 1.1
-
-    lag: float = 1.0
-    """Time from the first to the last request, as a part of what it may take at the rate."""
+        return self.lag <= 1.1
 
 
 @dataclass(frozen=True)
@@ -63,26 +62,29 @@ def step(found: Mapping[str, Any], *, slo: Slo) -> Step:
 
     Raises LoadTestError when the result contradicts itself.
     """
-    failed = Counter(_reason(error) for error, is_good in zip(found["errors"], _answered(found), strict=True) if not is_good)
+    failed = Counter(
+        _reason(error) for error, is_good in zip(found["errors"], _answered(found), strict=True) if not is_good
+    )
     answers = [_answer(found, place) for place, is_good in enumerate(_answered(found)) if is_good]
-    sent = len(found["errors"])
-    if (len(answers), sent) != (found["completed"], found["completed"] + found["failed"]):
+    total = len(found["errors"])
+    if (len(answers), total) != (found["completed"], found["completed"] + found["failed"]):
         raise LoadTestError(
             f"the tool counts {found['completed']} answers and {found['failed']} failures, and tells of {len(answers)} "
-            f"among {sent} requests"
+            f"among {total} requests"
         )
-    asked, duration_s, starts = float(found["request_rate"]), float(found["duration"]), found["start_times"]
+    asked, duration_s = float(found["request_rate"]), float(found["duration"])
+    arrivals = [sent - waited for sent, waited in zip(found["start_times"], found["queue_times"], strict=True)]
     good = sum(_is_good(answer, slo) for answer in answers)
-    span_s = max(starts) - min(starts)
+    span_s = max(arrivals) - min(arrivals)
     metrics: dict[str, float | None] = {
         **_percentiles(answers),
-        "sent": float(sent),
-        "sent_per_s": (sent - 1) / span_s if span_s > 0 else None,
+        "sent": float(total),
+        "sent_per_s": (total - 1) / span_s if span_s > 0 else None,
         "completed": float(len(answers)),
         "completed_per_s": len(answers) / duration_s,
-        "failed": float(sent - len(answers)),
-        "error_share": (sent - len(answers)) / sent,
-        "goodput_share": good / sent,
+        "failed": float(total - len(answers)),
+        "error_share": (total - len(answers)) / total,
+        "goodput_share": good / total,
         "goodput_per_s": good / duration_s,
         "prompt_tokens_per_s": found["total_input_tokens"] / duration_s,
         "output_tokens_per_s": found["total_output_tokens"] / duration_s,
@@ -90,7 +92,7 @@ def step(found: Mapping[str, Any], *, slo: Slo) -> Step:
     return Step(
         asked, duration_s, metrics, dict(failed.most_common(_MOST_REASONS)),
         prompt_tokens=found["total_input_tokens"], output_tokens=found["total_output_tokens"],
-        lag=span_s * asked / sent,
+        lag=span_s * asked / total,
     )  # fmt: skip
 
 

@@ -92,7 +92,9 @@ class _Tool:
         self._log = folder / "tool.log"
         self._title = title
 
-    def run(self, progress: Callable[[int, int], None], watch: Callable[[], None], *, count: int, limit_s: float) -> None:
+    def run(
+        self, progress: Callable[[int, int], None], watch: Callable[[], None], *, count: int, limit_s: float
+    ) -> None:
         """Run to the end; the time limit begins with the first request."""
         process = self._start()
         started, begun, told = time.monotonic(), 0.0, 0.0
@@ -132,8 +134,8 @@ class _Tool:
 
     def _late(self, said: str, count: int, limit_s: float) -> str:
         return (
-            f"load test at {self._title}: {_done(said)} of {count} requests are answered {limit_s:.0f} s after the first "
-            "was sent; this is more than is borne: lower the rate, or wait longer with load_test.drain_timeout_s"
+            f"load test at {self._title}: {_done(said)} of {count} requests are answered {limit_s:.0f} s after the "
+            "first was sent; send fewer in a second, or wait longer for answers with load_test.drain_timeout_s"
         )
 
     def _fault(self, code: int) -> str:
@@ -145,7 +147,9 @@ class _Tool:
         return f"load test at {self._title}: the tool ended with exit code {code}{self._last_words()}"
 
     def _last_words(self) -> str:
-        lines = [line for line in self._said().replace("\r", "\n").splitlines() if line.strip() and not _NOISE.match(line)]
+        lines = [
+            line for line in self._said().replace("\r", "\n").splitlines() if line.strip() and not _NOISE.match(line)
+        ]
         return "\n".join([":", *lines[-_LAST_WORDS:], f"Log: {self._log}"])
 
 

@@ -12,7 +12,7 @@ from largeforge.report.html import esc, section, table
 from largeforge.report.read import mapping, sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from largeforge.report.facts import Facts, Stage
 
@@ -23,11 +23,11 @@ _ALL_PERCENTILES = (50, 90, 95, 99)
 _SUMS = {
     "sent_per_s": "sent/s", "sent": "requests", "completed": "answered", "failed": "failed",
     "prompt_tokens_per_s": "prompt tokens/s", "output_tokens_per_s": "output tokens/s", "goodput_per_s": "goodput/s",
-    "goodput_share": "goodput share",
+    "goodput_share": "goodput",
 }  # fmt: skip
-_NOTE = (
-    "Requests arrive whether or not earlier ones are answered. Latencies are those of answered requests; goodput is of all."
-)
+_NO_WORD = "–"
+_COUNTS = ("sent", "completed", "failed")
+_NOTE = "Requests arrive whether or not earlier ones are answered. Latencies are of those answered, goodput is of all."
 
 
 def load(facts: Facts) -> str:
@@ -36,18 +36,18 @@ def load(facts: Facts) -> str:
     return section("load", "Load test", f'<div class="flow">{cards}</div>' if cards else "", note=_NOTE)
 
 
-def _tests(stage: Stage) -> list[list[Mapping[str, Any]]]:
+def _tests(stage: Stage) -> list[list[dict[str, Any]]]:
     """Return the steps of each load test that a stage tells of, those without a rate left out."""
     tests = [[mapping(step) for step in sequence(event["load_test"])] for event in stage.load_tests]
     known = [[step for step in steps if finite(step.get("requests_per_second")) is not None] for steps in tests]
     return [steps for steps in known if steps]
 
 
-def _card(stage: Stage, steps: list[Mapping[str, Any]]) -> str:
+def _card(stage: Stage, steps: list[dict[str, Any]]) -> str:
     rates = [_rate(step) for step in steps]
-    sums = [[rate, *(step.get(name) for name in _SUMS)] for rate, step in zip(rates, steps, strict=True)]
+    sums = [[rate, *(_sum(step, name) for name in _SUMS)] for rate, step in zip(rates, steps, strict=True)]
     latencies = [
-        [rate, title, *(step.get(f"{name}_p{at}_ms") for at in _ALL_PERCENTILES)]
+        [rate, title, *(_sum(step, f"{name}_p{at}_ms") for at in _ALL_PERCENTILES)]
         for rate, step in zip(rates, steps, strict=True)
         for name, title in _LATENCIES.items()
     ]
@@ -75,11 +75,18 @@ def _chart(
     return f"<div><h4>{escape(title)} over requests/s</h4>{drawn}</div>" if drawn else ""
 
 
-def _rate(step: Mapping[str, Any]) -> float:
+def _sum(step: dict[str, Any], name: str) -> float | int | str:
+    known = finite(step.get(name))
+    if known is None:
+        return _NO_WORD
+    return round(known) if name in _COUNTS else percent(known) if name == "goodput_share" else known
+
+
+def _rate(step: dict[str, Any]) -> float:
     return finite(step["requests_per_second"]) or 0.0
 
 
-def _values(steps: list[Mapping[str, Any]], name: str) -> list[float | None]:
+def _values(steps: list[dict[str, Any]], name: str) -> list[float | None]:
     return [finite(step.get(name)) for step in steps]
 
 

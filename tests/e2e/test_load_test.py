@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.workspace import Workspace, environment, processes
 from tests.report.test_report import Page
 
@@ -39,12 +41,16 @@ load_test:
 """
 
 
-def test_a_load_test_measures_real_vllm_and_its_gates_refuse(workspace: Workspace) -> None:
-    made = subprocess.run(
-        [sys.executable, str(TINY_MODEL), str(workspace.path)], capture_output=True, text=True, env=environment()
-    )
-    assert made.returncode == 0, made.stderr
-    workspace.write("recipes/loaded.yaml", RECIPE.format(folder=workspace.path))
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model and an adapter with random weights, in the folders `base` and `adapter`."""
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run([sys.executable, str(TINY_MODEL), str(folder)], check=True, env=environment(), timeout=300)
+    return folder
+
+
+def test_a_load_test_measures_real_vllm_and_its_gates_refuse(workspace: Workspace, models: Path) -> None:
+    workspace.write("recipes/loaded.yaml", RECIPE.format(folder=models))
     ended = workspace.run("+recipe=loaded")
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert "load_test.ttft_p95_ms is" in ended.stdout + ended.stderr
@@ -63,11 +69,31 @@ def test_a_load_test_measures_real_vllm_and_its_gates_refuse(workspace: Workspac
     assert "load" in page.sections
     assert "Time to first token" in page.text
     assert not processes("loadtest/driver.py", str(workspace.path))
-    # Every answer has the 12 tokens that were asked for, and the random text is in no log.
     report = json.loads(next(run.rglob("load_test.json")).read_text())
-    assert [step["output_tokens"] for step in report["steps"]] == [144, 144]
+    assert [step["output_tokens"] for step in report["steps"]] == [144, 144], "12 tokens each, whatever the model says"
     assert all(step["prompt_tokens"] > 12 * 30 for step in report["steps"])
     assert not list(run.rglob("result.json"))
+
+
+def test_the_shipped_recipe_asks_its_rows_and_lets_served_models_pass(workspace: Workspace, models: Path) -> None:
+    adapter = f"path:{models}/adapter"
+    ended = workspace.run(
+        "+recipe=load_quickstart", "gateway.port=0", "load_test.steps=[]", "load_test.duration_s=5",
+        f"topology.experts.general.model=path:{models}/base",
+        *(f"topology.experts.{name}.model={adapter}" for name in ("mapper", "support")),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    metrics = workspace.manifest("load_quickstart", "serve")["metrics"]
+    assert (metrics["load_test.sent"], metrics["load_test.failed"]) == (10, 0)
+    assert metrics["load_test.goodput_share"] >= 0.9
+    report = json.loads((workspace.run_dir("load_quickstart") / "serve" / "load_test.json").read_text())
+    assert [gate["passed"] for gate in report["gates"]] == [True, True, True]
+    assert 10 < report["steps"][0]["output_tokens"] <= 10 * 32
+    rows = (Path(__file__).parents[2] / "recipes/data/quickstart/support_heldout.jsonl").read_text().splitlines()
+    asked = [json.loads(row)["messages"][0]["content"] for row in rows]
+    texts = [path.read_text(errors="replace") for path in workspace.path.rglob("*.log")]
+    assert texts
+    assert not [text for text in texts if any(prompt in text for prompt in asked)], "what is asked is in no log"
 
 
 def _events(run: Path) -> list[dict[str, object]]:

@@ -28,6 +28,8 @@ class FakeOpenai:
         self.arrived: list[float] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.most_at_once = 0
+        self._at_once = 0
         self.lock = threading.Lock()
 
     @contextmanager
@@ -52,6 +54,15 @@ class FakeOpenai:
                     fake.bodies.append(body)
                     fake.headers.append({name.lower(): value for name, value in self.headers.items()})
                     number = len(fake.arrived)
+                    fake._at_once += 1
+                    fake.most_at_once = max(fake.most_at_once, fake._at_once)
+                try:
+                    self.answer(number)
+                finally:
+                    with fake.lock:
+                        fake._at_once -= 1
+
+            def answer(self, number: int) -> None:
                 if fake.fails_every and number % fake.fails_every == 0:
                     self.send_error(503)
                     return
@@ -69,7 +80,7 @@ class FakeOpenai:
                         time.sleep(fake.gap_s)
                     self.piece({"choices": [{"index": 0, "delta": {"content": f" {place}"}, "finish_reason": None}]})
                     if broken:
-                        self.piece({"error": {"message": "secret words", "type": "InternalServerError", "code": 500}})
+                        self.piece({"error": {"message": "secret words", "type": "ServerError", "code": 500}})
                         break
                 else:
                     self.piece({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": fake.tokens}})

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Stands for an interpreter that has vLLM: `serving.python` may name this file. Standard library only.
 
-As a server it is `tests/serving/fake_vllm.py`. As the load tool it sends nothing, and the name of the tokenizer's folder
-says how it behaves: `hangs`, `dies`, `bare` (has no vLLM), `silent` (writes no result), `refused` (nobody answers);
-anything else writes the result of requests that were answered in 50 ms.
+As a server it is `tests/serving/fake_vllm.py`. As the load tool it sends nothing, and the name of the tokenizer's
+folder says how it behaves: `hangs`, `dies`, `bare` (has no vLLM), `silent` (writes no result), `refused` (nobody
+answers); anything else writes the result of requests that were answered in 50 ms.
 """
 
 import json
@@ -29,7 +29,9 @@ if behaviour == "hangs":
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
     time.sleep(1000)
 if behaviour == "dies":
-    print("\nTraceback (most recent call last):\nValueError: the tokenizer is not for this\nnanobind: leaked 4 instances!")
+    print(
+        "\nTraceback (most recent call last):\nValueError: the tokenizer is not for this\nnanobind: leaked 4 instances!"
+    )
     sys.exit(3)
 if behaviour == "bare":
     sys.exit("ModuleNotFoundError: No module named 'vllm'")

@@ -28,7 +28,11 @@ def test_the_piece_that_only_names_the_role_is_no_token():
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [({"message": "secret", "code": 500}, "500"), ({"message": "secret", "type": "Server"}, "Server"), ("secret", "unknown")],
+    [
+        ({"message": "secret", "code": 500}, "500"),
+        ({"message": "secret", "type": "Server"}, "Server"),
+        ("secret", "unknown"),
+    ],
 )
 def test_an_error_within_a_stream_is_raised_without_its_words(error, kind):
     with pytest.raises(RuntimeError, match=f"in an error: {kind}") as raised:

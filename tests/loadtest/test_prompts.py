@@ -21,7 +21,11 @@ def rows(tmp_path, *given):
 
 def test_answers_are_left_out_and_tools_are_kept(tmp_path):
     tools = [{"type": "function", "function": {"name": "look_up"}}]
-    given = [{"messages": [USER, ANSWER, USER, ANSWER]}, {"prompt": "Hi"}, {"prompt": [USER], "tools": tools, "answer": "x"}]
+    given = [
+        {"messages": [USER, ANSWER, USER, ANSWER]},
+        {"prompt": "Hi"},
+        {"prompt": [USER], "tools": tools, "answer": "x"},
+    ]
     assert prompts.requests(rows(tmp_path, *given)) == [
         {"messages": [USER, ANSWER, USER]},
         {"messages": [{"role": "user", "content": "Hi"}]},

@@ -90,6 +90,22 @@ def test_a_wait_before_sending_counts_as_latency():
     assert found.metrics["e2e_p50_ms"] == pytest.approx(1060)
 
 
+def test_a_wait_before_sending_does_not_pass_for_a_slow_machine():
+    waited = made(*[(0.05, [0.01], "")] * 10, rate=20)
+    waited["queue_times"] = [0.1 * place for place in range(10)]
+    waited["start_times"] = [place * (0.1 + 1 / 20) for place in range(10)]
+    found = step(waited, slo=Slo())
+    assert found.metrics["sent_per_s"] == pytest.approx(20)
+    assert found.keeps_rate
+
+
+def test_one_request_is_enough():
+    found = step(made((0.05, [0.01], "")), slo=Slo())
+    assert found.keeps_rate
+    assert found.metrics["sent_per_s"] is None
+    assert found.metrics["ttft_p99_ms"] == pytest.approx(50)
+
+
 def test_a_stream_that_broke_is_a_failure_with_the_last_line_of_its_traceback():
     trace = "Traceback (most recent call last):\n  File 'x.py'\nRuntimeError: the stream ended in an error: 500\n"
     found = step(made((0.05, [], ""), (0.05, [0.01], trace)), slo=Slo())

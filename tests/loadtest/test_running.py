@@ -60,7 +60,9 @@ def test_what_is_asked_is_not_kept_and_a_second_time_is_told(tmp_path):
     rows.write_text(json.dumps({"prompt": "private words"}) + "\n")
     notes: list[str] = []
     load(tmp_path / "work", notes=notes, path=str(rows))
-    assert notes[0] == "load test at 4 requests/s: 8 requests, of 1 rows, some more than once: the prefix cache has them"
+    assert (
+        notes[0] == "load test at 4 requests/s: 8 requests, of 1 rows, some more than once: the prefix cache has them"
+    )
     assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file() and "private" in path.read_text()]
 
 

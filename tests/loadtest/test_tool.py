@@ -48,7 +48,9 @@ def test_random_prompts_have_the_lengths_that_were_asked_for():
 
 
 def test_rows_take_the_place_of_random_prompts():
-    argv = tool.command(section(), 4.0, url="http://h", tokenizer="/m", folder=FOLDER, rows="/r.jsonl", python="/v/python")
+    argv = tool.command(
+        section(), 4.0, url="http://h", tokenizer="/m", folder=FOLDER, rows="/r.jsonl", python="/v/python"
+    )
     assert argv[:3] == ["/v/python", str(tool.DRIVER), "/r.jsonl"]
     found = options(section(), rows="/r.jsonl")
     assert found["dataset-name"] == ["custom"]

@@ -61,7 +61,9 @@ def test_prompts_are_made_with_the_tokenizer_of_the_base(stage: Stage, expert: s
     config = serve.Config.model_validate(stage.config)
     context = Context("serve", stage.inputs, stage.out, stage.folder, None, "lock0")  # type: ignore[arg-type]
     found = load.tokenizer(
-        LoadTest(expert=expert), Topology.model_validate(stage.config["topology"]), serve.served_experts(config, context)
+        LoadTest(expert=expert),
+        Topology.model_validate(stage.config["topology"]),
+        serve.served_experts(config, context),
     )
     assert found == str(stage.folder / folder)
 

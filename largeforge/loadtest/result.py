@@ -72,27 +72,14 @@ def step(found: Mapping[str, Any], *, slo: Slo) -> Step:
             f"the tool counts {found['completed']} answers and {found['failed']} failures, and tells of {len(answers)} "
             f"among {total} requests"
         )
-    asked, duration_s = float(found["request_rate"]), float(found["duration"])
+    asked = float(found["request_rate"])
     arrivals = [sent - waited for sent, waited in zip(found["start_times"], found["queue_times"], strict=True)]
-    good = sum(_is_good(answer, slo) for answer in answers)
     span_s = max(arrivals) - min(arrivals)
-    metrics: dict[str, float | None] = {
-        **_percentiles(answers),
-        "sent": float(total),
-        "sent_per_s": (total - 1) / span_s if span_s > 0 else None,
-        "completed": float(len(answers)),
-        "completed_per_s": len(answers) / duration_s,
-        "failed": float(total - len(answers)),
-        "error_share": (total - len(answers)) / total,
-        "goodput_share": good / total,
-        "goodput_per_s": good / duration_s,
-        "prompt_tokens_per_s": found["total_input_tokens"] / duration_s,
-        "output_tokens_per_s": found["total_output_tokens"] / duration_s,
-    }
+    metrics = {**_percentiles(answers), **_sums(found, len(answers), good=sum(_is_good(one, slo) for one in answers))}
     return Step(
-        asked, duration_s, metrics, dict(failed.most_common(_MOST_REASONS)),
-        prompt_tokens=found["total_input_tokens"], output_tokens=found["total_output_tokens"],
-        lag=span_s * asked / total,
+        asked, float(found["duration"]), {**metrics, "sent_per_s": (total - 1) / span_s if span_s > 0 else None},
+        dict(failed.most_common(_MOST_REASONS)), prompt_tokens=found["total_input_tokens"],
+        output_tokens=found["total_output_tokens"], lag=span_s * asked / total,
     )  # fmt: skip
 
 
@@ -103,6 +90,22 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     place = (len(values) - 1) * percent / 100
     below, part = math.floor(place), place % 1
     return values[below] + part * (values[min(below + 1, len(values) - 1)] - values[below])
+
+
+def _sums(found: Mapping[str, Any], completed: int, *, good: int) -> dict[str, float]:
+    """Return counts and rates of all requests, of which `good` met the objective."""
+    total, duration_s = len(found["errors"]), float(found["duration"])
+    return {
+        "sent": float(total),
+        "completed": float(completed),
+        "completed_per_s": completed / duration_s,
+        "failed": float(total - completed),
+        "error_share": (total - completed) / total,
+        "goodput_share": good / total,
+        "goodput_per_s": good / duration_s,
+        "prompt_tokens_per_s": found["total_input_tokens"] / duration_s,
+        "output_tokens_per_s": found["total_output_tokens"] / duration_s,
+    }
 
 
 def _answered(found: Mapping[str, Any]) -> list[bool]:

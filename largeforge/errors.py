@@ -122,6 +122,10 @@ class DeployError(LargeForgeError, RuntimeError):
     """Hosts could not be brought to what the recipe says; what served before serves on, unless the message says more."""
 
 
+class LoadTestError(LargeForgeError, RuntimeError):
+    """A load test could not be carried out; what was measured before it is kept in the events."""
+
+
 class RegistryError(LargeForgeError, LookupError):
     """A registered model, version or alias is not there, or does not verify."""
 

@@ -17,7 +17,8 @@ Kinds and their fields (besides `time`, seconds since the epoch, `stage` and `ki
     checkpoint step, path, best          a checkpoint that a training can continue from
     sample     step, prompt, text, reference      an answer generated during a training
     note       text                      one line for people
-    table      title, columns, rows      rows are lists of str, int or float
+    table      title, columns, rows      rows are lists of str, int or float; of a load test also load_test: what was
+               measured at each rate
     gate       metric, condition, value, passed, outcome (pass, fail, not enough data), low, high, rows, needed, note
     regression metric, baseline, row, prompt, expected, answer, before, score, score_before
     answer     client, expert, prompt, text, latency_ms, stream

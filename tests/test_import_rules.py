@@ -77,6 +77,7 @@ RULES = {
     "forecast_view": Rule(own=("forecast",), top=("rich",)),
     "plan_view": Rule(own=("plan", "recipe", "forecast", "forecast_view"), top=("rich",)),
     "serving": Rule(own=("recipe", "tls")),
+    "loadtest": Rule(own=("recipe", "data", "judging"), late=("vllm",)),
     "rollout": Rule(own=("recipe",)),
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),
@@ -104,6 +105,7 @@ RULES = {
             "training",
             "serving",
             "quantizing",
+            "loadtest",
             "registry",
             "client",
             "gateway",
@@ -130,7 +132,8 @@ RULES = {
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),
     "preflight": Rule(
-        own=("plan", "recipe", "runs", "data", "environments", "files", "forecast", "stages"), late=("packaging",)
+        own=("plan", "recipe", "runs", "data", "environments", "files", "forecast", "loadtest", "stages"),
+        late=("packaging",),
     ),
     "execute": Rule(
         own=("plan", "recipe", "runs", "runner", "console", "report", "preflight", "forecast", "progress", "tracking")

@@ -58,6 +58,8 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         "gateway": recipe.gateway.model_dump(), "verify": recipe.verify.model_dump(),
         "registry": recipe.registry.model_dump(), "device": found.device, "hold": recipe.serve,
     }  # fmt: skip
+    if recipe.load_test is not None:
+        config["load_test"] = recipe.load_test.completed(recipe.serving.targets).model_dump()
     experts = ", ".join(recipe.topology.experts)
     if is_deployed(recipe):
         config |= {
@@ -72,7 +74,7 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         )  # fmt: skip
     return Stage(
         name="serve", kind="serve", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),
-        title="serve until interrupted" if recipe.serve else "serve, ask every question, stop",
+        title=_title(recipe),
         threads=found.cores, reusable=False, uses=f"vLLM and gateway for {experts}",
         produces=_address(recipe.gateway) if recipe.serve else "answers",
     )  # fmt: skip
@@ -89,6 +91,12 @@ def is_deployed(recipe: Recipe) -> bool:
 def _address(gateway: Gateway) -> str:
     scheme = "https" if gateway.tls.certificate else "http"
     return f"{scheme}://{gateway.host}:{gateway.port or 'any'}/v1"
+
+
+def _title(recipe: Recipe) -> str:
+    """Say what the stage does, in order."""
+    loaded = ", put it under load" if recipe.load_test else ""
+    return f"serve{loaded} until interrupted" if recipe.serve else f"serve, ask every question{loaded}, stop"
 
 
 def _models(recipe: Recipe, experts: Iterable[Expert]) -> tuple[dict[str, str], list[str]]:

@@ -13,6 +13,7 @@ from largeforge.recipe import (
     further_checks,
     host_checks,
     limit_checks,
+    load_checks,
     method_checks,
     model_ref,
     quantization_checks,
@@ -44,7 +45,7 @@ def check(recipe: Recipe) -> list[Problem]:
         problems += _model(f"models.{name}", model, recipe)
     if recipe.topology:
         problems += _topology(recipe.topology, recipe)
-    return [*problems, *routing_checks.check(recipe)]
+    return [*problems, *routing_checks.check(recipe), *load_checks.check(recipe)]
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from largeforge import processor
 from largeforge.artifacts import digest
 from largeforge.errors import RecipeError
 from largeforge.files import content
-from largeforge.recipe import data_paths, evaluator_files, origin, routing_files, sources
+from largeforge.recipe import data_paths, evaluator_files, load_file, origin, routing_files, sources
 from largeforge.recipe.packs import installed
 from largeforge.secrets import without_passwords
 
@@ -157,7 +157,9 @@ def dataset_hashes(recipe: Recipe) -> dict[str, str]:
     """
     datasets = [job.dataset.model_dump() for job in recipe.training_jobs.values()]
     of_data = content.identities(path for dataset in datasets for path in data_paths.named(dataset).values())
-    return of_data | evaluator_files.identities(recipe) | routing_files.identities(recipe)
+    return (
+        of_data | evaluator_files.identities(recipe) | routing_files.identities(recipe) | load_file.identities(recipe)
+    )
 
 
 def portable(value: Any, recipe_folder: str) -> Any:

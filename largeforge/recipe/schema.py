@@ -18,6 +18,7 @@ from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.judging import Baseline, Judging, Parity
 from largeforge.recipe.sections.hosts import Host, Hosts
+from largeforge.recipe.sections.load_test import LoadTest, Slo
 from largeforge.recipe.sections.machines import Environment, Hardware, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.routing import Flag, Routing, Shadow
@@ -42,6 +43,7 @@ __all__ = [
     "Job",
     "Judging",
     "Launcher",
+    "LoadTest",
     "Method",
     "Model",
     "Parity",
@@ -54,6 +56,7 @@ __all__ = [
     "Runs",
     "Serving",
     "Shadow",
+    "Slo",
     "Source",
     "Sweep",
     "Targets",
@@ -123,6 +126,8 @@ class Recipe(Strict):
     """The one address that clients talk to."""
     verify: Verify = Verify()
     """Questions asked after serving has started."""
+    load_test: LoadTest | None = None
+    """Load that what is served must bear, after the questions; null asks for none."""
     serve: bool = False
     """Keep serving in the foreground until interrupted."""
     hardware: Hardware

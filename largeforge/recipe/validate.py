@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.files import paths
-from largeforge.recipe import data_paths, evaluator_files, routing_files, schema_files, sources
+from largeforge.recipe import data_paths, evaluator_files, load_file, routing_files, schema_files, sources
 from largeforge.recipe.base import NAME_PATTERN
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
@@ -44,7 +44,8 @@ def validate(composition: Composition) -> Recipe:
     values, schemaless = schema_files.inlined(values, composition.recipe_folder)
     values, misplaced = evaluator_files.absolute(values, composition.recipe_folder)
     values, unrouted = routing_files.absolute(values, composition.recipe_folder)
-    unread = [*_paths_outside(composition.values), *unread, *schemaless, *misplaced, *unrouted]
+    values, unloaded = load_file.absolute(values, composition.recipe_folder)
+    unread = [*_paths_outside(composition.values), *unread, *schemaless, *misplaced, *unrouted, *unloaded]
     outside = [replace(p, where=places.of_key(p.key)) for p in unread]
     try:
         recipe = Recipe.model_validate(values)

@@ -49,6 +49,8 @@ class Stage:
     """Answers during a training, one for each prompt and step, in order of steps."""
     notes: list[str] = field(default_factory=list)
     tables: list[Mapping] = field(default_factory=list)
+    load_tests: list[Mapping] = field(default_factory=list)
+    """Tables of load tests, with all that was measured."""
     gates: list[Mapping] = field(default_factory=list)
     regressions: list[Mapping] = field(default_factory=list)
     """Answers that are worse than a baseline's."""
@@ -204,7 +206,8 @@ def _stage(
         checkpoints=_steps(told, "checkpoint"),
         samples=_steps(told, "sample", by="prompt"),
         notes=[str(event.get("text") or "") for event in by_kind.get("note", [])],
-        tables=by_kind.get("table", []),
+        tables=[event for event in by_kind.get("table", []) if "load_test" not in event],
+        load_tests=[event for event in by_kind.get("table", []) if "load_test" in event],
         gates=by_kind.get("gate", []),
         regressions=by_kind.get("regression", []),
         answers=by_kind.get("answer", []),

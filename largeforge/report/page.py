@@ -14,6 +14,7 @@ from largeforge.report.facts import gather
 from largeforge.report.forecast import forecast
 from largeforge.report.html import esc
 from largeforge.report.judgement import evaluation
+from largeforge.report.load import load
 from largeforge.report.read import read
 from largeforge.report.samples import samples
 from largeforge.report.training import training
@@ -28,6 +29,7 @@ _NAVIGATION = {
     "forecast": "Plan and reality",
     "evaluation": "Evaluation",
     "answers": "Answers",
+    "load": "Load test",
     "models": "Models",
     "next": "Next",
     "tables": "Tables",
@@ -54,6 +56,7 @@ def render(run_dir: Path) -> str:
         forecast(facts, files.plan),
         evaluation(facts),
         sections.answers(facts),
+        load(facts),
         sections.models(facts),
         appendix.next_steps(facts),
         sections.other_tables(facts),

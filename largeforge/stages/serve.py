@@ -1,4 +1,4 @@
-"""Serve a topology, ask it questions, and stop; or keep it up until interrupted.
+"""Serve a topology, ask it questions, put it under load, and stop; or keep it up until interrupted.
 
 An interruption arrives as KeyboardInterrupt (`stages/__main__.py` turns SIGTERM into one) and
 stops every process, whenever it comes.
@@ -19,9 +19,10 @@ from largeforge.gateway.learning import located
 from largeforge.identity import chat_template
 from largeforge.recipe import hub, made_for, model_ref
 from largeforge.recipe.base import Strict
-from largeforge.recipe.schema import Gateway, Model, Registry, Router, Serving, Topology, Verify
+from largeforge.recipe.schema import Gateway, LoadTest, Model, Registry, Router, Serving, Topology, Verify
 from largeforge.serving.deployment import Deployment
 from largeforge.serving.placement import ServedExpert
+from largeforge.stages import load
 from largeforge.stages.context import Context, Result
 from largeforge.stages.models import ResolvedModel, resolve
 
@@ -50,6 +51,8 @@ class Config(Strict):
     serving: Serving
     gateway: Gateway
     verify: Verify = Verify()
+    load_test: LoadTest | None = None
+    """Load to bear after the questions, complete (`LoadTest.completed`)."""
     registry: Registry
     device: Literal["cpu", "cuda"]
     hold: bool = False
@@ -69,8 +72,9 @@ class Answer:
 
 
 def run(config: Config, context: Context) -> Result:
-    """Bring the topology up, ask every question, and write the answers."""
+    """Bring the topology up, ask every question, put it under load, and write what came of it."""
     experts = served_experts(config, context)
+    load.check(config.load_test)
     deployment = Deployment(
         experts,
         topology=config.topology,
@@ -85,10 +89,16 @@ def run(config: Config, context: Context) -> Result:
     with deployment:
         answers = ask_all(config, context, deployment.url, deployment.watch)
         write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
+        measured = metrics(answers)
+        if config.load_test:
+            measured |= load.measure(
+                config.load_test, deployment.url, topology=config.topology, experts=experts, context=context,
+                watch=deployment.watch, python=config.serving.python,
+            )  # fmt: skip
         if config.hold:
             _hold(deployment, context)
     served = {expert.name: expert.reference for expert in experts}
-    return Result(metrics(answers), {"url": deployment.url, "experts": served, "resolved": {"experts": served}})
+    return Result(measured, {"url": deployment.url, "experts": served, "resolved": {"experts": served}})
 
 
 def served_experts(config: Config, context: Context) -> list[ServedExpert]:

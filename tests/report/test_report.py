@@ -323,3 +323,29 @@ def test_a_reused_stage_shows_the_curve_and_the_table_of_the_run_that_it_comes_f
     curve = next(json.loads(a["data-curve"] or "") for _, a in page.elements if "data-curve" in a)
     assert len(curve["x"]) == 3
     assert "1.250" in page.text
+
+
+def test_a_load_test_is_drawn_over_its_rates(tmp_path: Path) -> None:
+    steps = [
+        {"requests_per_second": rate, "sent": 20.0, "failed": 1.0, "ttft_p50_ms": 10.0 * rate,
+         "ttft_p95_ms": 40.0 * rate, "e2e_p50_ms": None, "goodput_share": 0.95, "sent_per_s": rate}
+        for rate in (2.0, 4.0)
+    ]  # fmt: skip
+    told = event(
+        "table", stage="serve", title="Load test", columns=["requests/s"], rows=[[2.0], [4.0]], load_test=steps
+    )
+    page = page_of(tmp_path, event("started", stage="serve"), told, event("finished", 9, stage="serve"))
+    assert "load" in page.sections
+    assert "tables" not in page.sections, "it stands in its own section only"
+    labels = [attributes.get("aria-label") or "" for _, attributes in page.elements]
+    assert "Time to first token over requests per second, at the highest rate 40 ms, 160 ms" in labels
+    assert "Goodput over requests per second, at the highest rate 95%" in labels
+    assert not [label for label in labels if label.startswith("Whole answer")], "nothing is known of it"
+
+
+@pytest.mark.parametrize("steps", [None, 7, [None], [{"requests_per_second": HOSTILE}], [{"requests_per_second": 1}]])
+def test_a_broken_load_test_breaks_no_page(tmp_path: Path, steps: Any) -> None:
+    told = event("table", stage=HOSTILE, title=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE]], load_test=steps)
+    page = page_of(tmp_path, told)
+    assert "alert(1)" not in "".join(tag for tag, _ in page.elements)
+    assert [tag for tag, _ in page.elements if tag == "script"] == ["script"]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from largeforge.errors import DeployError
+from largeforge.errors import DeployError, LargeForgeError
 
 Event = dict[str, Any]
 Report = Callable[[str, str], None]
@@ -154,7 +154,7 @@ class Rollout:
                 if replacement.mode == "handover":
                     self._switch(replacement)
             verify()
-        except (DeployError, KeyboardInterrupt) as error:
+        except (LargeForgeError, KeyboardInterrupt) as error:
             self._go_back(before, live_before, error)
             raise
         leaving = [*removed, *(one.old for one in beside if one.old is not None and not standby)]
@@ -264,7 +264,7 @@ class Rollout:
                 self._undo(replacement)
             except DeployError as problem:
                 failed.append(str(problem))
-        if failed and isinstance(error, DeployError):
+        if failed and isinstance(error, LargeForgeError):
             raise DeployError(f"{error}\nGoing back did not succeed everywhere:\n" + "\n".join(failed)) from error
 
     def _undo(self, replacement: Replacement) -> None:

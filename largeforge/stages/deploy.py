@@ -15,7 +15,7 @@ from largeforge.events import Events
 from largeforge.gateway.learning import located
 from largeforge.recipe.schema import Deploy, Hosts
 from largeforge.serving import placement, templates
-from largeforge.stages import serve
+from largeforge.stages import load, serve
 from largeforge.stages.context import Context, Result
 
 if TYPE_CHECKING:
@@ -52,12 +52,18 @@ def run(config: Config, context: Context) -> Result:
         probe.stop()
     names = deployed_hosts(config.hosts)
     answers: list[serve.Answer] = []
+    measured: dict[str, float] = {}
 
     def decide(looks: Mapping[str, Mapping[str, Any]]) -> Wanted:
         return wanted_of(config, experts, places, looks, expected=expected, lock=context.lock)
 
     def verify() -> None:
         answers.extend(serve.ask_all(config, context, url_of(config), lambda: None))
+        if config.load_test:
+            measured.update(load.measure(
+                config.load_test, url_of(config), topology=config.topology, experts=experts, context=context,
+                watch=lambda: None, python=config.serving.python,
+            ))  # fmt: skip
 
     controller = Controller(
         config.hosts, names, deployment_of(config), request=lambda name: request(config, name),
@@ -70,7 +76,7 @@ def run(config: Config, context: Context) -> Result:
     write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
     write_json(context.out / DEPLOYED, _told(outcome))
     context.events.emit("note", text=f"Serving at {url_of(config)}/v1")
-    return Result(_metrics(outcome, answers), {"url": url_of(config), "experts": _references(experts)})
+    return Result({**_metrics(outcome, answers), **measured}, {"url": url_of(config), "experts": _references(experts)})
 
 
 def previewed(config: Config, lock: str) -> tuple[Preview, list[Row]]:

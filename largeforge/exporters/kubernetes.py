@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from largeforge.exporters._exporter import Exporter
 from largeforge.recipe.base import Strict
@@ -18,6 +18,11 @@ OWN_GPUS = True
 
 Label = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")]
 Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
+
+
+def _version(given: Any) -> Any:
+    """Return a version that YAML or a command line took for a number as text."""
+    return f"{given:.2f}" if isinstance(given, float) else given
 
 
 class Toleration(Strict):
@@ -37,7 +42,9 @@ class Config(Exporter):
     """Manifests with a kustomization."""
 
     name: Literal["kubernetes"] = "kubernetes"
-    kubernetes_version: Literal["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"] = "1.34"
+    kubernetes_version: Annotated[
+        Literal["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"], BeforeValidator(_version)
+    ] = "1.34"
     """Version of the cluster; the files are tested with the schemas of each of these."""
     namespace: Label = ""
     """Namespace, made for this export alone; empty is the recipe's name with dashes."""

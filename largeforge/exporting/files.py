@@ -41,21 +41,23 @@ def write(folder: Path, files: Mapping[str, str]) -> Written:
     wanted = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     strange = [
         name for name, found in sorted(there.items())
-        if found and found not in (before.get(name), wanted.get(name))
+        if found and found not in (*before.get(name, ()), wanted.get(name))
     ]  # fmt: skip
     if strange:
         rule = "was not written by this export, or was changed since; remove it, or choose another export.folder."
         raise RecipeError([Problem("export.folder", rule, given=str(folder / name)) for name in strange])
     changed = [name for name in files if there[name] != wanted[name]]
     removed = [name for name in before if name not in files and there[name]]
-    if changed or removed:
-        write_json(folder / MANIFEST, {"files": {**before, **wanted}})  # a kill in between leaves nothing unknown
+    if changed or removed:  # a kill in between leaves nothing that the next export does not know
+        either = {name: sorted({*before.get(name, ()), *([wanted[name]] if name in wanted else [])}) for name in there}
+        write_json(folder / MANIFEST, {"files": either})
     for name in changed:
         write_text(folder / name, files[name])
     for name in removed:
         (folder / name).unlink()
-    if before != wanted:
-        write_json(folder / MANIFEST, {"files": wanted})
+    after = {name: [sha256] for name, sha256 in wanted.items()}
+    if before != after:
+        write_json(folder / MANIFEST, {"files": after})
     return Written(folder, tuple(changed), tuple(name for name in files if name not in changed), tuple(removed))
 
 
@@ -66,10 +68,11 @@ def _sha256(path: Path) -> str:
     return file_sha256(path) if path.exists() else ""
 
 
-def _manifest(folder: Path) -> dict[str, str]:
+def _manifest(folder: Path) -> dict[str, list[str]]:
+    """Return what each file may be, by its sha256: one content, or two while an export is written."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return {str(name): str(sha256) for name, sha256 in files.items() if _is_inside(str(name))}
+        return {str(name): [str(one) for one in known] for name, known in files.items() if _is_inside(str(name))}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 

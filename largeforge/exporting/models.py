@@ -33,7 +33,7 @@ for repository, revision, folder in json.loads(sys.argv[1]):
     if not any(pathlib.Path(path).glob("*.safetensors")):
         sys.exit(f"{repository} has no *.safetensors")
     config = pathlib.Path(path) / "config.json"
-    if config.is_file() and json.loads(config.read_text())["model_type"] == "gpt_oss":
+    if config.is_file() and json.loads(config.read_text()).get("model_type") == "gpt_oss":
         pathlib.Path(os.environ["TIKTOKEN_RS_CACHE_DIR"]).mkdir(parents=True, exist_ok=True)
         from openai_harmony import load_harmony_encoding
         load_harmony_encoding("HarmonyGptOss")  # its vocabulary is not among the model's files

@@ -239,14 +239,14 @@ def _storage_gib(size: int, forecast: Forecast | None, fetches: bool) -> int:
 def _unknown_sizes(recipe: Recipe, forecasts: Mapping[str, Forecast]) -> list[Problem]:
     """Return which sizes must be given, since nothing tells how large a model is."""
     options: Any = recipe.export
-    keys = [key for key in ("memory_gib", "storage_gib") if getattr(options, key, 1) == 0]
     problems = []
     for name, forecast in forecasts.items():
         if forecast.memory is None:
+            needed = ["memory_gib", *(["storage_gib"] if models.reference(recipe, name).startswith("hub:") else [])]
             why = "; ".join(forecast.assumptions) or "nothing tells how large its model is"
             rule = f"is required: the memory of {name}'s server is not known ({why})."
-            problems += [Problem(f"export.{key}", rule) for key in keys]
-    return list(dict.fromkeys(problems))
+            problems += [Problem(f"export.{key}", rule) for key in needed if getattr(options, key, 1) == 0]
+    return problems
 
 
 def _notes(recipe: Recipe, places: Sequence[Placement]) -> list[str]:

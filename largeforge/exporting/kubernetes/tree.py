@@ -81,6 +81,7 @@ def _steps(context: Context) -> list[str]:
     if not context.config.secret_store:
         needed = [secrets.ADMIN_TOKEN]
         needed += [secrets.HUB_TOKEN] if any(one.fetches for one in system.servers) else []
+        steps.append("kubectl apply -f {folder}/namespace.yaml")
         steps += [
             f'optional: kubectl -n {namespace} create secret generic {one.name} --from-literal={one.variable}="${one.variable}"'
             for one in needed

@@ -74,6 +74,8 @@ RULES = {
     "forecast_view": Rule(own=("forecast",), top=("rich",)),
     "plan_view": Rule(own=("plan", "recipe", "forecast", "forecast_view"), top=("rich",)),
     "serving": Rule(own=("recipe",)),
+    "exporters": Rule(own=("recipe", "exporting"), top=("pydantic",)),
+    "exporting": Rule(own=("recipe", "serving", "forecast", "plan", "exporters"), top=("yaml",)),
     "rollout": Rule(own=("recipe",)),
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),

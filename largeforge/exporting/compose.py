@@ -1,7 +1,7 @@
 """A topology as a Compose file, which Docker Compose and Podman read.
 
-Model servers are on a network that leads nowhere; what they need from the hub is downloaded before by a service of its own.
-Each replica is a service, since the gateway calls it by a name of its own.
+Model servers are on a network that leads nowhere; what they need from the hub is downloaded before, by a service of its
+own. Each replica is a service, since the gateway calls it by a name of its own.
 """
 
 from __future__ import annotations

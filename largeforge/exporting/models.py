@@ -39,8 +39,8 @@ for repository, revision, folder in json.loads(sys.argv[1]):
         load_harmony_encoding("HarmonyGptOss")  # its vocabulary is not among the model's files
     print(f"{repository}: {path}")
 """
-"""Program that downloads models; what is there already is kept. Its argument is JSON: `[[repository, revision, folder]]`,
-where no folder is the hub's cache."""
+"""Program that downloads models; what is there already is kept. Its argument is JSON, a list of repository, revision and
+folder; no folder is the hub's cache."""
 
 
 @dataclass(frozen=True)

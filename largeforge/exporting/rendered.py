@@ -22,7 +22,7 @@ class Rendered:
     """What somebody should know before the first step."""
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Writes texts of several lines as such, and lists inside their key."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:

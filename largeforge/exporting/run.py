@@ -61,7 +61,9 @@ def rendered(plan: Plan) -> Rendered:
     found: Rendered = module.render(recipe.export, system(recipe, plan.machine, forecasts, revisions))
     for name, text in found.files.items():
         if without_passwords(text) != text:
-            rule = f"the recipe has a password, and {name} would have it, too; give secrets to the cluster by reference."
+            rule = (
+                f"the recipe has a password, and {name} would have it, too; give secrets to the cluster by reference."
+            )
             raise RecipeError([Problem("export", rule)])
     return replace(found, notes=(*found.notes, *notes))
 

@@ -110,9 +110,7 @@ class System:
         )
 
 
-def system(
-    recipe: Recipe, machine: Machine, forecasts: Mapping[str, Forecast], revisions: Mapping[str, str]
-) -> System:
+def system(recipe: Recipe, machine: Machine, forecasts: Mapping[str, Forecast], revisions: Mapping[str, str]) -> System:
     """Return what a recipe's topology consists of.
 
     `forecasts` are by the expert whose model a server loads, `revisions` commits by model reference. Raises RecipeError

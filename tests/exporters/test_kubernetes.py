@@ -86,7 +86,13 @@ def test_every_object_is_valid(found: list[Object], version: str) -> None:
 
 def test_all_kinds_of_objects_are_among_those_that_are_validated() -> None:
     kinds = {one["kind"] for words in EXPORTS.values() for one in objects(kubernetes(*words))}
-    assert {"ScaledObject", "HorizontalPodAutoscaler", "ExternalSecret", "PeerAuthentication", "AuthorizationPolicy"} < kinds
+    assert {
+        "ScaledObject",
+        "HorizontalPodAutoscaler",
+        "ExternalSecret",
+        "PeerAuthentication",
+        "AuthorizationPolicy",
+    } < kinds
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
@@ -110,7 +116,9 @@ def test_no_two_objects_have_one_name_and_all_are_in_the_namespace(found: list[O
 
 
 def test_selectors_match_the_labels_of_one_workload_each(found: list[Object]) -> None:
-    workloads = {one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"] for one in of_kind(found, *WORKLOADS)}
+    workloads = {
+        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"] for one in of_kind(found, *WORKLOADS)
+    }
 
     def matched(selector: dict[str, str]) -> set[str]:
         return {name for name, labels in workloads.items() if selector.items() <= labels.items()}
@@ -128,13 +136,17 @@ def test_selectors_match_the_labels_of_one_workload_each(found: list[Object]) ->
 
 def _pod_selectors(spec: Object) -> list[dict[str, str]]:
     text = json.dumps(spec)
-    return [json.loads(found) for found in re.findall(r'"(?:podSelector|selector)": \{"matchLabels": (\{[^}]*\})', text)]
+    return [
+        json.loads(found) for found in re.findall(r'"(?:podSelector|selector)": \{"matchLabels": (\{[^}]*\})', text)
+    ]
 
 
 def test_ports_and_probes_are_those_that_the_programs_listen_on(found: list[Object]) -> None:
     for workload in of_kind(found, *WORKLOADS):
         name, main = workload["metadata"]["name"], pod(workload)["containers"][0]
-        listens = int(option(main["command"], "--port")) if name != "gateway" else gateway_file(found)["gateway"]["port"]
+        listens = (
+            int(option(main["command"], "--port")) if name != "gateway" else gateway_file(found)["gateway"]["port"]
+        )
         ports = {port["name"]: port["containerPort"] for port in main["ports"]}
         assert ports == {"http": listens}
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -143,7 +155,10 @@ def test_ports_and_probes_are_those_that_the_programs_listen_on(found: list[Obje
         assert [ports[port["targetPort"]] for port in service["spec"]["ports"]] == [listens]
     assert gateway_file(found)["gateway"]["host"] == "0.0.0.0"
     gateway = pod(named(found, "Deployment", "gateway"))["containers"][0]
-    assert gateway["readinessProbe"]["httpGet"]["path"] == "/ready" and gateway["livenessProbe"]["httpGet"]["path"] == "/health"
+    assert (
+        gateway["readinessProbe"]["httpGet"]["path"] == "/ready"
+        and gateway["livenessProbe"]["httpGet"]["path"] == "/health"
+    )
 
 
 def test_every_mount_has_its_volume_and_every_volume_its_source(found: list[Object]) -> None:
@@ -177,7 +192,9 @@ def test_the_gateways_file_is_one_and_its_addresses_are_pods(found: list[Object]
                 modules = command[command.index("--lora-modules") + 1 :]
                 served |= {word.partition("=")[0] for word in modules if "=" in word}
             assert expert in served and upstream.served_model == expert
-        assert len(upstreams) == len({upstream.url for upstream in upstreams}) == _most_replicas(found, upstreams[0].url)
+        assert (
+            len(upstreams) == len({upstream.url for upstream in upstreams}) == _most_replicas(found, upstreams[0].url)
+        )
 
 
 def _most_replicas(found: list[Object], url: str) -> int:
@@ -228,7 +245,12 @@ def test_gpus_and_memory_of_a_server_are_those_of_the_estimate() -> None:
     server = named(found, "StatefulSet", "vllm-general")
     main = pod(server)["containers"][0]
     size = int(option(main["command"], "--tensor-parallel-size"))
-    assert main["resources"]["limits"]["nvidia.com/gpu"] == main["resources"]["requests"]["nvidia.com/gpu"] == str(size) == "2"
+    assert (
+        main["resources"]["limits"]["nvidia.com/gpu"]
+        == main["resources"]["requests"]["nvidia.com/gpu"]
+        == str(size)
+        == "2"
+    )
     assert server["spec"]["replicas"] == 2
     memory = int(main["resources"]["requests"]["memory"].removesuffix("Gi"))
     assert 61 < memory < 120  # the weights pass through the page cache, beside the processes
@@ -242,7 +264,9 @@ def test_a_server_has_its_time_to_load_and_two_minutes(recipe: str, load_s: int)
     main = pod(named(objects(kubernetes(f"+recipe={recipe}")), "StatefulSet", "vllm-general"))["containers"][0]
     probe = main["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == load_s + 120
-    other = pod(named(objects(kubernetes(f"+recipe={recipe}", "serving.targets.load_s=0")), "StatefulSet", "vllm-general"))
+    other = pod(
+        named(objects(kubernetes(f"+recipe={recipe}", "serving.targets.load_s=0")), "StatefulSet", "vllm-general")
+    )
     probe = other["containers"][0]["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == 600
 
@@ -286,7 +310,11 @@ def test_the_program_that_downloads_keeps_to_what_a_server_reads(tmp_path: Path)
     )
     (tmp_path / "openai_harmony.py").write_text("def load_harmony_encoding(name):\n    print(name)\n")
     wanted = json.dumps([["acme/model", "abc", ""], ["acme/adapter", "", "adapters/one"]])
-    environment = {"PYTHONPATH": str(tmp_path), "TIKTOKEN_RS_CACHE_DIR": str(tmp_path / "tiktoken"), "PATH": "/usr/bin:/bin"}
+    environment = {
+        "PYTHONPATH": str(tmp_path),
+        "TIKTOKEN_RS_CACHE_DIR": str(tmp_path / "tiktoken"),
+        "PATH": "/usr/bin:/bin",
+    }
     python = shutil.which("python3")
     assert python
     ended = subprocess.run(
@@ -336,7 +364,9 @@ def test_models_from_a_volume_need_no_way_out() -> None:
 
 
 def test_secrets_come_from_a_store_by_reference() -> None:
-    found = objects(kubernetes("+recipe=serve_gpt_oss_20b", "export.secret_store=vault", "export.secret_key=team/largeforge"))
+    found = objects(
+        kubernetes("+recipe=serve_gpt_oss_20b", "export.secret_store=vault", "export.secret_key=team/largeforge")
+    )
     by_name = {one["metadata"]["name"]: one["spec"] for one in of_kind(found, "ExternalSecret")}
     for workload, variable in (("gateway", "LARGEFORGE_ADMIN_TOKEN"), ("model-servers", "HF_TOKEN")):
         spec = by_name[workload]
@@ -416,7 +446,9 @@ def test_a_chat_template_of_the_recipe_is_given_to_the_server() -> None:
     assert option(main["command"], "--chat-template") == "/etc/largeforge/chat_template.jinja"
     assert GatewayFile.model_validate(gateway_file(found)).upstreams["general"][0].chat_template
     assert gateway_file(found)["gateway"]["batches"]["folder"] == "/var/lib/largeforge/batches"
-    ports = [port["port"] for rule in named(found, "NetworkPolicy", "gateway")["spec"]["egress"] for port in rule["ports"]]
+    ports = [
+        port["port"] for rule in named(found, "NetworkPolicy", "gateway")["spec"]["egress"] for port in rule["ports"]
+    ]
     assert ports == [8000, 4318]
 
 
@@ -443,7 +475,10 @@ def test_a_version_may_be_typed_as_a_number() -> None:
 
 WRONG = {
     ("export.kubernetes_version=1.2",): r"export.kubernetes_version = .*1.30, 1.31",
-    ("models.gpt_oss.architecture=null", "models.gpt_oss.ref=hub:acme/unknown"): r"export.memory_gib: is required.*\n.*export.storage_gib: is required",
+    (
+        "models.gpt_oss.architecture=null",
+        "models.gpt_oss.ref=hub:acme/unknown",
+    ): r"export.memory_gib: is required.*\n.*export.storage_gib: is required",
     ("export.namespace=My_Namespace",): r"export.namespace",
     ("models.gpt_oss.ref=path:/models/mine",): r"models.gpt_oss.ref.*nothing can download it.*export.models_claim",
     ("models.gpt_oss.ref=registry:mine@champion",): r"models.gpt_oss.ref.*put its files into the folder general",
@@ -486,8 +521,8 @@ def test_estimates_never_ask_for_more_than_a_card_has() -> None:
         for size in (1, 2):
             for seqs in (16, 256):
                 words = (
-                    "+recipe=serve_gpt_oss_20b", "export=kubernetes", f"hardware={hardware}", f"hardware.num_gpus={size}",
-                    f"serving.tensor_parallel_size={size}", f"serving.max_num_seqs={seqs}",
+                    "+recipe=serve_gpt_oss_20b", "export=kubernetes", f"hardware={hardware}",
+                    f"hardware.num_gpus={size}", f"serving.tensor_parallel_size={size}", f"serving.max_num_seqs={seqs}",
                 )  # fmt: skip
                 plan = make_plan(validate(compose(words)))
                 forecasts, shortages = _forecasts(plan, own_gpus=True)

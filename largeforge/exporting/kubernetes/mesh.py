@@ -1,6 +1,7 @@
 """Mutual TLS and calls by identity, with Istio in ambient mode.
 
-Ambient, since sidecars would start after the container that downloads models, and need more rights than these pods have.
+Ambient, since sidecars would start after the container that downloads models, and need more rights than these pods
+have.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ GATEWAY = "gateway"
 """Name of the gateway's objects and of its service account."""
 MODELS = "model-servers"
 """Service account and component of all model servers."""
-NAME, INSTANCE, COMPONENT, PART_OF = (f"app.kubernetes.io/{key}" for key in ("name", "instance", "component", "part-of"))
+NAME, INSTANCE, COMPONENT, PART_OF = (
+    f"app.kubernetes.io/{key}" for key in ("name", "instance", "component", "part-of")
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Model servers: a StatefulSet for each, with what belongs to it.
 
 A StatefulSet and not a Deployment, since the gateway calls each replica by a name of its own: it balances by what each
-has to do, keeps conversations at the replica whose KV cache has them, and drains one. And since each replica has a volume
-of its own that outlives its pod, so that models are downloaded and kernels compiled once.
+has to do, keeps conversations at the replica whose KV cache has them, and drains one. And since each replica has a
+volume of its own that outlives its pod, so that models are downloaded and kernels compiled once.
 """
 
 from __future__ import annotations

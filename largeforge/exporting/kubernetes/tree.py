@@ -83,7 +83,8 @@ def _steps(context: Context) -> list[str]:
         needed += [secrets.HUB_TOKEN] if any(one.fetches for one in system.servers) else []
         steps.append("kubectl apply -f {folder}/namespace.yaml")
         steps += [
-            f'optional: kubectl -n {namespace} create secret generic {one.name} --from-literal={one.variable}="${one.variable}"'
+            f"optional: kubectl -n {namespace} create secret generic {one.name} "
+            f'--from-literal={one.variable}="${one.variable}"'
             for one in needed
         ]
     if context.config.autoscaling == "hpa":

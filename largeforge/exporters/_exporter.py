@@ -15,7 +15,7 @@ class Exporter(Extension):
     vllm_image: str = ""
     """Image of the model servers; empty is upstream's of the vLLM that LargeForge is tested with, for the device."""
     gateway_image: str = ""
-    """Image that has `largeforge[gateway]`; empty is one that the Containerfile among the files builds."""
+    """Image that has `largeforge[gateway,client]`; empty is one that the Containerfile among the files builds."""
     server_cpus: int = Field(default=4, gt=0)
     """CPU cores that a model server asks for."""
     memory_gib: float = Field(default=0, ge=0)

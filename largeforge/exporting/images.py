@@ -18,8 +18,8 @@ CONTAINERFILE = "Containerfile"
 
 
 def containerfile(*, has_traces: bool) -> str:
-    """Return how the gateway's image is built."""
-    extras = "gateway,tracing" if has_traces else "gateway"
+    """Return how the gateway's image is built; operators call it from inside, which takes the client."""
+    extras = "gateway,client,tracing" if has_traces else "gateway,client"
     return f"""\
 # The gateway: docker build -f {CONTAINERFILE} -t {GATEWAY} .
 FROM docker.io/library/python:3.12-slim

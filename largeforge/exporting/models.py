@@ -39,7 +39,7 @@ for repository, revision, folder in json.loads(sys.argv[1]):
         load_harmony_encoding("HarmonyGptOss")  # its vocabulary is not among the model's files
     print(f"{repository}: {path}")
 """
-"""Program that downloads models; what is there already is kept. Its argument is JSON, a list of repository, revision and
+"""Program that downloads models; what is there already is kept. Its argument is JSON: lists of repository, revision and
 folder; no folder is the hub's cache."""
 
 

@@ -116,7 +116,7 @@ def system(recipe: Recipe, machine: Machine, forecasts: Mapping[str, Forecast], 
     `forecasts` are by the expert whose model a server loads, `revisions` commits by model reference. Raises RecipeError
     with everything that cannot be exported.
     """
-    if problems := [*checks.check(recipe), *_unknown_sizes(recipe, forecasts)]:
+    if problems := [*checks.check(recipe), *_other_gpus(recipe, machine), *_unknown_sizes(recipe, forecasts)]:
         raise RecipeError(problems)
     options: Any = recipe.export
     places = models.placements(recipe, revisions)
@@ -232,6 +232,18 @@ def _memory_gib(machine: Machine, size: int, forecast: Forecast | None) -> int:
 
 def _storage_gib(size: int, forecast: Forecast | None, fetches: bool) -> int:
     return math.ceil(_weights_bytes(size, forecast) / GIB if fetches else 0) + SPARE_STORAGE_GIB
+
+
+def _other_gpus(recipe: Recipe, machine: Machine) -> list[Problem]:
+    """Return why GPUs that are not NVIDIA's cannot be asked for as the options are."""
+    options: Any = recipe.export
+    is_named = bool(options.vllm_image) and "nvidia" not in getattr(options, "gpu_resource", "nvidia")
+    if machine.device == "cpu" or "AMD" not in machine.gpu or is_named:
+        return []
+    rule = (
+        "files are for NVIDIA GPUs; on Kubernetes others take export.vllm_image=… and export.gpu_resource=amd.com/gpu."
+    )
+    return [Problem("hardware", rule, given=machine.gpu)]
 
 
 def _unknown_sizes(recipe: Recipe, forecasts: Mapping[str, Forecast]) -> list[Problem]:

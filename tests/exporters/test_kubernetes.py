@@ -379,7 +379,8 @@ def test_secrets_come_from_a_store_by_reference() -> None:
             for one in container.get("env", [])
             if one["name"] == variable
         ]
-        assert users == [{"name": spec["target"]["name"], "key": variable, "optional": True}]
+        optional = workload == "model-servers"  # a gateway waits for its token, and public models need none
+        assert users == [{"name": spec["target"]["name"], "key": variable, "optional": optional}]
 
 
 def test_a_mesh_lets_only_the_gateways_identity_call_models() -> None:
@@ -499,6 +500,15 @@ def test_what_cannot_be_exported_is_said(words: tuple[str, ...]) -> None:
     with pytest.raises(RecipeError) as error:
         kubernetes("+recipe=serve_gpt_oss_20b", *words)
     assert re.search(WRONG[words], str(error.value))
+
+
+def test_other_gpus_are_asked_for_by_their_name() -> None:
+    words = ("+recipe=serve_gpt_oss_20b", "hardware=mi300x")
+    with pytest.raises(RecipeError, match="hardware = AMD Instinct MI300X: files are for NVIDIA GPUs"):
+        kubernetes(*words)
+    found = objects(kubernetes(*words, "export.vllm_image=rocm/vllm:1", "export.gpu_resource=amd.com/gpu"))
+    main = pod(named(found, "StatefulSet", "vllm-general"))["containers"][0]
+    assert main["resources"]["limits"]["amd.com/gpu"] == "1" and main["image"] == "rocm/vllm:1"
 
 
 def test_a_recipe_without_a_topology_is_refused() -> None:

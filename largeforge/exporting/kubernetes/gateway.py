@@ -103,10 +103,11 @@ def _copy(context: Context) -> Object:
 def _gateway(context: Context) -> Object:
     workers = context.system.recipe.gateway.workers
     port = {"port": "http"}
+    optional = not context.config.secret_store  # where there is a store, no gateway starts with a token of its own
     return {
         "name": "gateway", "image": context.system.gateway_image,
         "command": ["python", "-m", "largeforge.gateway", "--config", f"{STATE}/{FILE}"],
-        "env": [*variables(gateway_environment()), reference(ADMIN_TOKEN)],
+        "env": [*variables(gateway_environment()), reference(ADMIN_TOKEN, optional=optional)],
         "ports": [{"name": "http", "containerPort": GATEWAY_PORT, "protocol": "TCP"}],
         "startupProbe": {"httpGet": {"path": "/health", **port}, "periodSeconds": 2, "failureThreshold": 30},
         "readinessProbe": {"httpGet": {"path": "/ready", **port}, "periodSeconds": 5, "timeoutSeconds": 3},

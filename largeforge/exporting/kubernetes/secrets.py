@@ -25,9 +25,9 @@ ADMIN_TOKEN = Secret(GATEWAY, "LARGEFORGE_ADMIN_TOKEN")
 HUB_TOKEN = Secret(MODELS, "HF_TOKEN")
 
 
-def reference(secret: Secret) -> Object:
-    """Return the environment variable of a secret that may be missing."""
-    source = {"name": secret.name, "key": secret.variable, "optional": True}
+def reference(secret: Secret, *, optional: bool = True) -> Object:
+    """Return the environment variable of a secret; a pod waits for one that is not optional."""
+    source = {"name": secret.name, "key": secret.variable, "optional": optional}
     return {"name": secret.variable, "valueFrom": {"secretKeyRef": source}}
 
 

@@ -125,7 +125,7 @@ def _server(config: Config, system: System, one: ModelServer, gpus: list[str]) -
         "deploy": {"resources": {"reservations": {"devices": devices}}} if gpus else {},
         "healthcheck": {
             "test": ["CMD", "python3", "-c", _ASK.format(port=VLLM_PORT, path="/health")], "interval": "10s",
-            "timeout": "15s", "retries": 6, "start_period": f"{one.startup_s:.0f}s", "start_interval": "5s",
+            "timeout": "15s", "retries": 6, "start_period": f"{one.startup_s:.0f}s",
         },
     })  # fmt: skip
 
@@ -147,7 +147,7 @@ def _gateway(system: System, text: str) -> dict[str, Any]:
         "depends_on": _after("volumes") | {name: {"condition": "service_healthy"} for name in servers},
         "healthcheck": {
             "test": ["CMD", "python", "-c", _ASK.format(port=GATEWAY_PORT, path="/ready")], "interval": "10s",
-            "timeout": "15s", "retries": 3, "start_period": "30s", "start_interval": "2s",
+            "timeout": "15s", "retries": 3, "start_period": "30s",
         },
     }  # fmt: skip
 

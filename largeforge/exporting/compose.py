@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.exporting import images, models, names
+from largeforge.exporting.gateway_file import gateway_environment, gateway_file, gateway_text
 from largeforge.exporting.rendered import Rendered, without_empty, yaml_text
 from largeforge.exporting.system import (
     GATEWAY_PORT,
@@ -20,9 +21,6 @@ from largeforge.exporting.system import (
     VLLM_PORT,
     cache_environment,
     fetch_command,
-    gateway_environment,
-    gateway_file,
-    gateway_text,
 )
 
 if TYPE_CHECKING:

@@ -486,6 +486,7 @@ WRONG = {
     (f"+topology.experts.{'x' * 60}.model=gpt_oss",): r"names have at most 48 characters; give it a name of at most 43",
     ("+serving.extra.port=9000",): r"serving.extra.port: cannot be exported: servers listen on port 8000",
     ("+serving.extra.api-key=abc",): r"serving.extra.api-key: cannot be exported",
+    ("+serving.extra.collector=http://user:secret@c:1",): r"has a password, and vllm-general.yaml would have it",
     ("export.autoscaling=keda",): r"export.prometheus_url: is required with export.autoscaling=keda",
     ("export.autoscaling=hpa", "topology.experts.general.replicas=9"): r"export.max_replicas = 4.*the 9 replicas",
     ("gateway.batches.folder=/tmp/b",): r"export.gateway_storage_gib: is required with gateway.batches.folder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from largeforge.exporting.gateway_file import gateway_environment, gateway_file, gateway_text
 from largeforge.exporting.images import GATEWAY_USER
 from largeforge.exporting.kubernetes.objects import (
     CONFINED,
@@ -18,7 +19,7 @@ from largeforge.exporting.kubernetes.objects import (
 )
 from largeforge.exporting.kubernetes.secrets import ADMIN_TOKEN, reference
 from largeforge.exporting.rendered import without_empty
-from largeforge.exporting.system import GATEWAY_PORT, GIVEN, STATE, gateway_environment, gateway_file, gateway_text
+from largeforge.exporting.system import GATEWAY_PORT, GIVEN, STATE
 
 FILE = "gateway.json"
 SERVICE_PORT = 80

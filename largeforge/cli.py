@@ -105,7 +105,10 @@ def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
     from largeforge.planning import make_plan
     from largeforge.runs import statuses
 
-    plan = with_forecasts(make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs))
+    plan = make_plan(recipe, recipe_folder=composition.recipe_folder, packs=composition.packs)
+    if recipe.export.name != "none" and recipe.mode != "plan":
+        return _export(plan)
+    plan = with_forecasts(plan)
     done = statuses(plan)
     if recipe.mode == "plan":
         _show_plan(plan, done, _typed(word for word in words if not word.lstrip("+").startswith("mode=")))
@@ -126,6 +129,25 @@ def _carry_out(recipe: Any, composition: Any, words: Sequence[str]) -> int:
             if error.was_shown and sys.stdout.isatty() and sys.stderr.isatty():
                 return error.exit_code  # the terminal has it already, from the console
             raise
+    return 0
+
+
+def _export(plan: Any) -> int:
+    """Write the topology as files, and say what they are for; nothing is started."""
+    from largeforge.exporting.run import export
+
+    found = export(plan)
+    written = found.written
+    for what, names in (("wrote", written.written), ("unchanged", written.unchanged), ("removed", written.removed)):
+        for name in names:
+            print(_printable(f"{what:<9}  {written.folder / name}"))
+    for note in found.notes:
+        print(_printable(f"warning: {note}"), file=sys.stderr)
+    if not written.written and not written.removed:
+        print("All files are as this export wrote them before.")
+    print("\nNothing was started. Next:")
+    for number, step in enumerate(found.steps, start=1):
+        print(_printable(f"  {number}. {step}"))
     return 0
 
 

@@ -78,6 +78,8 @@ RULES = {
     "plan_view": Rule(own=("plan", "recipe", "forecast", "forecast_view"), top=("rich",)),
     "serving": Rule(own=("recipe", "tls")),
     "loadtest": Rule(own=("recipe", "data", "judging"), late=("vllm",)),
+    "exporters": Rule(own=("recipe", "exporting"), top=("pydantic",)),
+    "exporting": Rule(own=("recipe", "serving", "forecast", "plan", "exporters"), top=("yaml",)),
     "rollout": Rule(own=("recipe",)),
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),

@@ -24,6 +24,7 @@ KINDS = {
     "adapter": "largeforge.adapters",
     "launcher": "largeforge.launchers",
     "evaluation": "largeforge.evaluators",
+    "export": "largeforge.exporters",
     "quantization": "largeforge.quantizers",
     "reward": "largeforge.rewards",
     "router": "largeforge.gateway.routers",

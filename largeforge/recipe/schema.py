@@ -12,7 +12,16 @@ from pydantic import Field
 
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Name, Strict
-from largeforge.recipe.sections.choices import Adapter, Evaluator, Launcher, Method, Quantization, Router, Tracker
+from largeforge.recipe.sections.choices import (
+    Adapter,
+    Evaluator,
+    Exporter,
+    Launcher,
+    Method,
+    Quantization,
+    Router,
+    Tracker,
+)
 from largeforge.recipe.sections.datasets import Dataset, Source
 from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
@@ -34,6 +43,7 @@ __all__ = [
     "Environment",
     "Evaluator",
     "Expert",
+    "Exporter",
     "Flag",
     "Gates",
     "Gateway",
@@ -148,6 +158,8 @@ class Recipe(Strict):
     """Where the run is tracked besides its directory, each tracker under its name."""
     sweep: Sweep = Sweep()
     """How `-m` searches over values."""
+    export: Exporter = Field(default_factory=lambda: extensions.load("export", "none").Config())
+    """Files that the topology is written as, for others to run, instead of being carried out here."""
 
     @property
     def training_jobs(self) -> dict[str, Job]:

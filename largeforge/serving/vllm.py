@@ -39,14 +39,15 @@ def command(
     dtype: str = "",
     generates: bool = True,
     traces_url: str = "",
+    host: str = HOST,
 ) -> list[str]:
     """Return the command line of one server.
 
     `adapters` maps the name that requests use to a LoRA folder, and `adapter_rank` is the largest
     rank among them, 0 when it is not known; `chat_template` is the file of a template that takes the place of the
     model's own; `dtype` is what the model needs where the recipe leaves it open; a model that does not generate embeds
-    or scores; `traces_url` is where its spans go, empty for nowhere. Raises ServingError when that rank cannot be
-    served.
+    or scores; `traces_url` is where its spans go, empty for nowhere; `host` is the address that it listens on. Raises
+    ServingError when that rank cannot be served.
     """
     argv = [serving.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     default = precision.PLAIN if device == "cpu" else "auto"
@@ -55,7 +56,7 @@ def command(
         "revision": revision or None,
         "runner": None if generates else "pooling",
         "served-model-name": served_name,
-        "host": HOST,
+        "host": host,
         "port": port,
         "dtype": (dtype or default) if serving.dtype == "auto" else serving.dtype,
         "max-model-len": serving.max_model_len or None,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Adapter: TypeAlias = Extension
     Launcher: TypeAlias = Extension
     Evaluator: TypeAlias = Extension
+    Exporter: TypeAlias = Extension
     Quantization: TypeAlias = Extension
     Router: TypeAlias = Extension
     Tracker: TypeAlias = Extension
@@ -24,6 +25,7 @@ else:
     Adapter = extensions.union("adapter")
     Launcher = extensions.union("launcher")
     Evaluator = extensions.union("evaluation")
+    Exporter = extensions.union("export")
     Quantization = extensions.union("quantization")
     Router = extensions.union("router")
     Tracker = extensions.union("tracking")

@@ -79,6 +79,9 @@ class Targets(Strict):
     """Time to first token that 95 % of the requests must stay under."""
     tokens_per_second: float = Field(default=0, ge=0)
     """Tokens that each single answer must stream in a second."""
+    load_s: float = Field(default=0, ge=0)
+    """Time to load a model that is on the server's disk. A plan says nothing about it; an export gives a server so
+    long, and two minutes for the rest of its start, before it is started again."""
 
 
 class Serving(Strict):

@@ -1,0 +1,1 @@
+"""Where a topology can be taken: one module for each form of files."""

@@ -117,9 +117,11 @@ def test_a_worker_that_hangs_ends_the_signs_of_life_of_all(begin, manager):
     manager.until("WATCHDOG=1")
     children = Path(f"/proc/{process.child.pid}/task/{process.child.pid}/children").read_text().split()
     os.kill(int(children[1]), signal.SIGSTOP)
-    time.sleep(4)
-    assert manager.silent_for(4)
-    os.kill(int(children[1]), signal.SIGCONT)
+    try:
+        time.sleep(4)
+        assert manager.silent_for(4)
+    finally:
+        os.kill(int(children[1]), signal.SIGCONT)
     manager.until("WATCHDOG=1")
 
 

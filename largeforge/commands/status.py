@@ -63,21 +63,30 @@ def _show(rows: list[dict[str, Any]], failed: dict[str, str], deployed: Deployed
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("deployment", "service", "host", "state", "up", "restarts", "port", "release", "models"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        color = "green" if row["state"] == "active" else "red"
-        up = _duration(row["up_s"]) if row["state"] == "active" else "-"
-        table.add_row(
-            row["deployment"], row["service"], row["host"], f"[{color}]{row['state']}[/]", up, str(row["restarts"]),
-            str(row["port"]), row["release"], escape(", ".join(row["models"])),
-        )  # fmt: skip
-    console.print(table if rows else "nothing is deployed on the hosts that answer")
+    for deployment in dict.fromkeys(row["deployment"] for row in rows):
+        console.print(f"[bold]{deployment}[/]")
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("service", "host", "state", "up", "restarts", "port", "release", "models"):
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            if row["deployment"] == deployment:
+                table.add_row(*_cells(row))
+        console.print(table)
+    if not rows:
+        console.print("nothing is deployed on the hosts that answer")
     for name, error in failed.items():
         console.print(f"[bold red]✗ {name}[/]  {escape(error)}")
     for record in reversed(deployed.records if deployed else []):
         console.print(f"[dim]{record.id}  {record.recipe}  by {escape(record.by)}  {escape(record.note)}[/]".rstrip())
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    from rich.markup import escape
+
+    is_up = row["state"] == "active"
+    state = f"[{'green' if is_up else 'red'}]{row['state']}[/]"
+    up, models = _duration(row["up_s"]) if is_up else "-", escape("\n".join(row["models"]))
+    return [row["service"], row["host"], state, up, str(row["restarts"]), str(row["port"]), row["release"], models]
 
 
 def _duration(seconds: float) -> str:

@@ -97,8 +97,14 @@ class Controller:
         self._inventory, self._names, self._deployment = inventory, list(names), deployment
         self._request, self._report, self._parallel = request, report, parallel
 
-    def deploy(self, decide: Decide, verify: Callable[[], None]) -> Outcome:
-        """Bring the hosts to what is wanted.
+    def deploy(
+        self,
+        decide: Decide,
+        verify: Callable[[], None],
+        *,
+        complete: Callable[[Wanted], Wanted] = lambda wanted: wanted,
+    ) -> Outcome:
+        """Bring the hosts to what is wanted; `complete` adds what only new servers are asked, which takes time to find.
 
         Raises DeployError with what is in the way; what served before serves then, unless the message says more.
         """
@@ -112,6 +118,8 @@ class Controller:
             wanted = decide(looks)
             outcome = Outcome(changed=self._prepare(fleet, reached, wanted, found))
             locks.check()
+            if any(one.new.service != GATEWAY for one in present.replacements(wanted, found)):
+                wanted = complete(wanted)
             self._roll_out(wanted, reached, locks, found, outcome, verify)
             self._record(wanted, reached, found)
             self._clean(wanted, reached, found)

@@ -56,7 +56,6 @@ def wanted_of(
     places: Sequence[Placement],
     looks: Mapping[str, Mapping[str, Any]],
     *,
-    expected: Mapping[str, Mapping[str, Any]],
     lock: str,
 ) -> Wanted:
     """Return what hosts should have.
@@ -73,7 +72,7 @@ def wanted_of(
         hosts={name: given.hosts.hosts[name] for name in names}, gateways=gateway_hosts(given.hosts),
         placements=places, seats={label_of(seat.server, seat.replica): seat for seat in placing.seats},
         models={expert.name: files_of(Path(expert.location)) for expert in experts if expert.is_local},
-        pythons={name: given.hosts.hosts[name].python for name in names}, expected=expected, lock=lock,
+        pythons={name: given.hosts.hosts[name].python for name in names}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +45,20 @@ def run(config: Config, context: Context) -> Result:
     router = located(config.router, context.inputs[serve.ROUTE]) if serve.ROUTE in context.inputs else config.router
     config = config.model_copy(update={"router": router})
     places = placement.place(experts)
-    probe = templates.Probe([place for place in places if place.base.task == "generate" and place.replica == 1])
-    try:
-        expected = probe.results()
-    finally:
-        probe.stop()
     names = deployed_hosts(config.hosts)
     answers: list[serve.Answer] = []
     measured: dict[str, float] = {}
 
     def decide(looks: Mapping[str, Mapping[str, Any]]) -> Wanted:
-        return wanted_of(config, experts, places, looks, expected=expected, lock=context.lock)
+        return wanted_of(config, experts, places, looks, lock=context.lock)
+
+    def complete(wanted: Wanted) -> Wanted:
+        context.events.emit("note", text="writing a conversation as the training did, to compare")
+        probe = templates.Probe([place for place in places if place.base.task == "generate" and place.replica == 1])
+        try:
+            return replace(wanted, expected=probe.results())
+        finally:
+            probe.stop()
 
     def verify() -> None:
         answers.extend(serve.ask_all(config, context, url_of(config), lambda: None))
@@ -70,7 +73,7 @@ def run(config: Config, context: Context) -> Result:
         report=lambda host, text: context.events.emit("note", text=f"{host}: {text}" if host else text),
         parallel=config.deploy.parallel,
     )  # fmt: skip
-    outcome = controller.deploy(decide, verify)
+    outcome = controller.deploy(decide, verify, complete=complete)
     if outcome.is_nothing:
         context.events.emit("note", text="nothing to change: all hosts are as the recipe says")
     write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
@@ -91,7 +94,7 @@ def previewed(config: Config, lock: str) -> tuple[Preview, list[Row]]:
 
     def decide(looks: Mapping[str, Mapping[str, Any]]) -> Wanted:
         rows.extend(placed(config, places, looks).rows())
-        return wanted_of(config, experts, places, looks, expected={}, lock=lock)
+        return wanted_of(config, experts, places, looks, lock=lock)
 
     found = preview(
         config.hosts, deployed_hosts(config.hosts), decide, lambda name: request(config, name),

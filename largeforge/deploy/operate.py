@@ -211,6 +211,8 @@ def take_away(inventory: Hosts, wanted: str, *, report: Report, keep_models: boo
                 paths += [f"{layout.root}/{part}" for part in ("models", "environments", "incoming", "agent")]
             shell.run(reached[host], ["rm", "-rf", "--", *paths], timeout_s=600)
             shell.run(reached[host], ["systemctl", "daemon-reload"])
+            left = [f"{layout.root}/deployments", layout.root, layout.state, layout.logs, "/etc/largeforge"]
+            shell.run(reached[host], ["sh", "-c", 'rmdir -- "$@" 2>/dev/null || true', "sh", *left])
             report(host, "taken away" if not others else f"taken away; {', '.join(others)} stays")
 
 

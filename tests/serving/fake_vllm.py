@@ -4,7 +4,8 @@
 Takes vLLM's command line and speaks its protocol. The name of the model's folder says how it
 behaves: `dies`, `hangs`, `killed`, `stubborn` (ignores SIGTERM, with a child that does, too),
 `mute` (empty answers), `forgetful` (does not list its adapters); anything else answers properly.
-A file `die` in the model's folder ends it later; a file `tokens.json` is what `/tokenize` answers.
+A file `behaviour` in the folder takes the place of its name. A file `die` ends it later, `dies_after` after the seconds in
+it; a file `tokens.json` is what `/tokenize` answers.
 """
 
 import argparse
@@ -23,10 +24,12 @@ parser = argparse.ArgumentParser()
 parser.add_argument("-m")
 parser.add_argument("--model")
 parser.add_argument("--served-model-name")
+parser.add_argument("--host", default="127.0.0.1")
 parser.add_argument("--port", type=int)
 parser.add_argument("--lora-modules", nargs="+", default=[])
 arguments, _ = parser.parse_known_args()
-behaviour = Path(arguments.model).name
+folder = Path(arguments.model)
+behaviour = (folder / "behaviour").read_text().strip() if (folder / "behaviour").exists() else folder.name
 names = [arguments.served_model_name]
 if behaviour != "forgetful":
     names += [module.partition("=")[0] for module in arguments.lora_modules]
@@ -47,6 +50,9 @@ class Handler(BaseHTTPRequestHandler):
             )
             return
         text = "" if behaviour == "mute" else f"{body['model']}: {body['messages'][-1]['content']}"
+        if (folder / "version").exists():
+            text += f" ({(folder / 'version').read_text().strip()})"
+        time.sleep(float((folder / "takes_s").read_text()) if (folder / "takes_s").exists() else 0)
         if body.get("stream"):
             pieces = [
                 {"index": 0, "delta": {"content": word}, "finish_reason": None} for word in re.findall(r"\S+\s*", text)
@@ -75,7 +81,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def die_later():
-    while not (Path(arguments.model) / "die").exists():
+    after = folder / "dies_after"
+    until = time.monotonic() + float(after.read_text()) if after.exists() else float("inf")
+    while not (folder / "die").exists() and time.monotonic() < until:
         time.sleep(0.02)
     print("RuntimeError: the engine met its end", flush=True)
     os._exit(1)
@@ -93,4 +101,4 @@ if behaviour == "stubborn":
 if behaviour == "hangs":
     time.sleep(1000)
 threading.Thread(target=die_later, daemon=True).start()
-ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler).serve_forever()
+ThreadingHTTPServer((arguments.host, arguments.port), Handler).serve_forever()

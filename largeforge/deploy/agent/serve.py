@@ -1,7 +1,7 @@
 """Be the main process of a model server's unit: `serve.py RELEASE`.
 
 Starts the server, tells systemd when it serves its models, and afterwards as long as it is healthy, so that one that hangs is
-killed and started again. Ends when the server ends, with its exit code.
+killed and started again. Ends when the server ends: well when that was asked for, and with an error when it was not.
 """
 
 from __future__ import annotations
@@ -30,14 +30,20 @@ def main(release):
     watchdog_s = int(os.environ.pop("WATCHDOG_USEC", "0")) / 1e6
     argv = [word.replace("{port}", str(port)).replace("{release}", release) for word in service["argv"]]
     server = subprocess.Popen(argv, env={**os.environ, **service["environment"], **credentials()})
+    told = []
+
+    def stop(number, frame):
+        told.append(number)
+        server.send_signal(signal.SIGTERM)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.send_signal(signal.SIGTERM))
+        signal.signal(number, stop)
     place = {**service["place"], "port": port}
     if wait_until_ready(server, place, service["serves"]):
         notify("READY=1\nSTATUS=serves %s" % ", ".join(service["serves"]), address)
         watch(server, place, address, watchdog_s)
     code = server.wait()
-    return code if code >= 0 else 128 - code
+    return 0 if told else code if code > 0 else 128 - code if code else 1
 
 
 def credentials():

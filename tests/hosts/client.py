@@ -1,0 +1,59 @@
+"""Ask a gateway without a pause until SIGTERM, and write down what was not answered: `client.py URL MODEL REPORT`.
+
+Half of the connections stream. The report is JSON: how many were answered, by which version, and every failure.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+CONNECTIONS = 4
+
+
+def main(url: str, model: str, report: str) -> None:
+    """Ask until told to stop."""
+    over, lock = threading.Event(), threading.Lock()
+    answered: Counter[str] = Counter()
+    failures: list[dict[str, Any]] = []
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+
+    def ask(number: int) -> None:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "stream": bool(number % 2)}
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            while not over.is_set():
+                failure = ""
+                try:
+                    answer = client.post(f"{url}/v1/chat/completions", json=body)
+                    if answer.status_code != 200:
+                        failure = f"{answer.status_code} {answer.text[:200]}"
+                    elif body["stream"] and not answer.text.rstrip().endswith("data: [DONE]"):
+                        failure = f"a stream broke off: {answer.text[-100:]}"
+                except httpx.HTTPError as error:
+                    failure = f"{type(error).__name__}: {error}"
+                with lock:
+                    if failure:
+                        failures.append({"at": round(time.time(), 2), "failure": failure})
+                    else:
+                        answered[answer.headers["x-largeforge-model"]] += 1
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    print("asking", flush=True)
+    for thread in threads:
+        thread.join()
+    Path(report).write_text(json.dumps({"answered": answered, "failures": failures}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,113 @@
+"""Deployments to real hosts: first, again, after drift, updates with and without room, going back, and commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hosts.lab import LENT, Lab, unit
+from tests.hosts.machines import machines
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three hosts with the first version deployed."""
+    with machines(3, bind=LENT) as hosts:
+        made = Lab(tmp_path_factory.mktemp("lab"), hosts)
+        made.prepare()
+        made.deploy()
+        yield made
+
+
+def test_a_first_deployment_serves_and_a_second_changes_nothing_and_says_so(lab: Lab) -> None:
+    assert lab.versions() == {"v1"}
+    assert lab.states() == {"gateway": "active", "general": "active", "general-2": "active"}
+    again = lab.deploy()
+    assert "nothing to change" in again.output and lab.deployed()["changed"] == {"h1": 0, "h2": 0, "h3": 0}
+    plan = lab.run("+recipe=shop", "mode=plan")
+    assert plan.output.count("nothing to change") == 3, plan.output
+
+
+def test_services_run_as_their_own_user_with_few_rights(lab: Lab) -> None:
+    host = lab.hosts["h2"]
+    name = unit(host, lab.hosts, "general")
+    shown = lab.hosts.run(
+        host, "systemctl", "show", name, "--property=User,NoNewPrivileges,ProtectSystem,LimitCORE"
+    ).stdout
+    assert {"User=largeforge", "NoNewPrivileges=yes", "ProtectSystem=strict", "LimitCORE=0"} <= set(shown.split())
+    score = lab.hosts.run(host, "systemd-analyze", "security", "--no-pager", name).stdout.splitlines()[-1]
+    assert "OK" in score or "MEDIUM" in score, score
+
+
+def test_what_was_changed_by_hand_is_shown_by_the_plan_and_mended_by_the_run(lab: Lab) -> None:
+    host, hosts = lab.hosts["h2"], lab.hosts
+    name = unit(host, hosts, "general")
+    hosts.run(host, "sed", "-i", "s/LimitCORE=0/LimitCORE=infinity/", f"/etc/systemd/system/{name}")
+    other = unit(hosts["h3"], hosts, "general")
+    hosts.run(hosts["h3"], "systemctl", "stop", other)
+    plan = lab.run("+recipe=shop", "mode=plan").output
+    assert f"~ file /etc/systemd/system/{name}  (content differs)" in plan and "+LimitCORE=0" in plan.replace(
+        " ", ""
+    ), plan
+    assert "started, it is inactive" in plan and "restarted, its files were changed" in plan, plan
+    lab.deploy()
+    assert "LimitCORE=0" in hosts.run(host, "cat", f"/etc/systemd/system/{name}").stdout
+    assert lab.states() == {"gateway": "active", "general": "active", "general-2": "active"}
+    assert "nothing to change" in lab.deploy().output
+
+
+@pytest.mark.parametrize(("strategy", "version"), [("fixed", "v2"), ("blue_green", "v3")])
+def test_an_update_takes_no_request_with_it(lab: Lab, strategy: str, version: str) -> None:
+    change = lab.model(version)
+    with lab.asked() as asked:
+        lab.deploy(change, f"deploy.rollout.strategy={strategy}")
+    assert not asked["failures"] and len(asked["answered"]) == 2, asked
+    assert lab.versions() == {version}
+    modes = {entry["service"]: (entry["mode"], entry["down_s"]) for entry in lab.deployed()["replaced"]}
+    assert all(mode == strategy for mode, _ in modes.values()) and len(modes) == 2
+    assert all((down_s > 0) is (strategy == "fixed") for _, down_s in modes.values())
+
+
+def test_going_back_takes_no_request_with_it_and_needs_no_recipe(lab: Lab) -> None:
+    lab.deploy(lab.model("v1"))
+    lab.deploy(lab.model("v2"), "deploy.rollout.strategy=blue_green", "deploy.rollout.standby=true")
+    with lab.asked() as asked:
+        back = lab.run("rollback", "lab", "shop")
+    assert back.code == 0, back.output
+    assert lab.versions() == {"v1"} and not asked["failures"], asked
+    assert "back to" in lab.run("status", "lab", "shop").output
+    assert "nothing to change" not in lab.deploy(lab.model("v2")).output
+    assert lab.versions() == {"v2"}
+
+
+def test_servers_are_restarted_one_after_the_other(lab: Lab) -> None:
+    with lab.asked() as asked:
+        ended = lab.run("restart", "lab", "shop")
+    assert ended.code == 0 and not asked["failures"], (ended.output, asked)
+
+
+def test_logs_and_commands_reach_all_hosts(lab: Lab) -> None:
+    logs = lab.run("logs", "lab", "shop", "general")
+    assert logs.code == 0 and "fake vLLM" in logs.output
+    ran = lab.run("exec", "lab", "--", "id", "-un")
+    assert ran.code == 0 and sorted(ran.output.split("\n")[:3]) == ["h1  root", "h2  root", "h3  root"], ran.output
+    assert lab.run("exec", "lab", "--host", "h2", "--", "false").code == 1
+
+
+def test_stopped_services_start_again_and_destroyed_ones_leave_nothing(lab: Lab) -> None:
+    assert lab.run("stop", "lab", "shop").code == 0
+    assert set(lab.states().values()) == {"inactive"}
+    assert lab.run("restart", "lab", "shop").code == 0
+    assert set(lab.states().values()) == {"active"}
+    assert lab.run("destroy", "lab", "shop", "--yes").code == 0
+    for host in lab.hosts:
+        left = lab.hosts.run(
+            host,
+            "sh",
+            "-c",
+            "ls -d /opt/largeforge/* /etc/systemd/system/largeforge* /var/log/largeforge/* 2>/dev/null",
+        )
+        assert left.stdout == "", left.stdout
+        assert "largeforge" not in lab.hosts.run(host, "systemctl", "list-units", "--no-legend", "largeforge-*").stdout
+    assert "nothing is deployed" in lab.run("status", "lab").output

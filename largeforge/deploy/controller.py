@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import desired, history, models, present, shell, steps
+from largeforge.deploy import desired, environments, history, present, shell, steps, transfer
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
@@ -149,7 +149,7 @@ class Controller:
     ) -> dict[str, int]:
         """Put everything in place that does not touch what runs; return how much was changed by host."""
         with ThreadPoolExecutor(max_workers=self._parallel) as pool:
-            list(pool.map(lambda name: self._bring_models(reached[name], wanted, found[name]), self._names))
+            list(pool.map(lambda name: self._bring(reached[name], wanted, found[name]), self._names))
 
         def on_event(event: dict[str, Any]) -> None:
             if event["kind"] == "begins" and not event["title"].startswith(("file ", "folder ")):
@@ -162,13 +162,18 @@ class Controller:
             raise DeployError(_all_failed(fleet.failed))
         return {name: len(changes) for name, changes in planned.items()}
 
-    def _bring_models(self, reach: Reach, wanted: Wanted, found: Mapping[str, Any]) -> None:
+    def _bring(self, reach: Reach, wanted: Wanted, found: Mapping[str, Any]) -> None:
+        """Bring what is large, with progress: the environment, and models."""
+
+        def report(text: str) -> None:
+            self._report(reach.name, text)
+
+        environments.bring(wanted.pythons[reach.name], reach, found, report)
         for model in desired.needed_models(wanted, reach.name, found):
+            report(f"bringing {model.folder.name} ({model.num_bytes / 2**20:.0f} MiB)")
             incoming = f"{reach.host.paths.root}/incoming/{model.key}"
-            self._report(reach.name, f"bringing {model.folder.name} ({model.num_bytes / 2**20:.0f} MiB)")
-            make = f'mkdir -p {incoming} && chown "${{SUDO_UID:-0}}" {incoming}'
-            shell.run(reach, ["sh", "-c", make])
-            models.push(model, reach, report=lambda text: self._report(reach.name, text))
+            transfer.make_folder(reach, incoming)
+            transfer.push(model.folder, incoming, reach, report=report)
 
     def _roll_out(
         self, wanted: Wanted, reached: Mapping[str, Reach], locks: Locks, found: Mapping[str, Any], outcome: Outcome,

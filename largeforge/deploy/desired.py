@@ -17,6 +17,7 @@ from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_u
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
+    from largeforge.deploy.environments import HostPython
     from largeforge.deploy.models import ModelFiles
     from largeforge.placing import Seat
     from largeforge.recipe.schema import Deploy, Gateway, Router, Serving, Topology
@@ -49,8 +50,8 @@ class Wanted:
     """By the label of a server."""
     models: Mapping[str, ModelFiles]
     """By expert; those that hosts fetch themselves are not there."""
-    pythons: Mapping[str, str]
-    """By host, the interpreter with LargeForge and what its role needs."""
+    pythons: Mapping[str, HostPython]
+    """By host, what its services run with."""
     expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By expert, a conversation and its tokens, as the training wrote them."""
     lock: str = ""
@@ -72,6 +73,7 @@ class Wanted:
         return Site(
             self.deployment, layouts, self.gateways, self.gateway.host, self.gateway.port,
             watch_s=rollout.watch_s, drain_timeout_s=rollout.drain_timeout_s,
+            unreachable_s=rollout.unreachable_s,
         )  # fmt: skip
 
     def record(self, *, who: str) -> Record:
@@ -83,7 +85,9 @@ class Wanted:
         return Record(
             stamp, self.recipe, self.lock, who, services, sections, list(self.gateways), self.gateway.host,
             self.gateway.port, self.deploy.user,
-            settings={"watch_s": rollout.watch_s, "drain_timeout_s": rollout.drain_timeout_s},
+            settings={
+                name: getattr(rollout, name) for name in ("watch_s", "drain_timeout_s", "unreachable_s")
+            },
         )  # fmt: skip
 
     @property
@@ -129,6 +133,7 @@ def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.
     keys = {key for service in services.values() for key in service.models}
     return [
         *_base(wanted, layout, list(services)),
+        *wanted.pythons[host].steps(),
         *(_model(wanted, layout, key) for key in sorted(keys)),
         *(step for name, service in services.items() for step in release_files(layout, service, ports[name])),
         *_credentials(wanted, services.values()),
@@ -197,7 +202,7 @@ def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:
     models = {expert.name: wanted.models.get(expert.name) for expert in place.experts}
     where = {name: f"{root}/models/{model.key}" if model else "" for name, model in models.items()}
     template = templates.chosen(place)
-    serving = wanted.serving.model_copy(update={"python": wanted.pythons[seat.host], **_share(seat)})
+    serving = wanted.serving.model_copy(update={"python": wanted.pythons[seat.host].interpreter, **_share(seat)})
     argv = vllm.command(
         serving,
         model=where[place.base.name] or place.base.location,
@@ -259,7 +264,7 @@ def _gateway_service(wanted: Wanted, host: str) -> Service:
     return Service(
         name=GATEWAY,
         kind="gateway",
-        argv=(wanted.pythons[host], "-m", "largeforge.gateway", "--config", layout.gateway_file),
+        argv=(wanted.pythons[host].interpreter, "-m", "largeforge.gateway", "--config", layout.gateway_file),
         environment={
             "HOME": state, "XDG_CACHE_HOME": f"{state}/cache", "XDG_RUNTIME_DIR": state, "PYTHONUNBUFFERED": "1",
         },

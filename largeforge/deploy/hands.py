@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 ENDINGS = ("committed", "restored", "refused", "lost")
 FOLLOW_AGAIN_S = 3.0
-FOLLOW_TIMEOUT_S = 180.0
-"""How long a host may be unreachable while it switches; it goes on by itself."""
 
 
 class HostHands:
@@ -116,7 +114,7 @@ class HostHands:
                     on_event(event)
                 if event["kind"] in ENDINGS:
                     return event
-            until = until or time.monotonic() + FOLLOW_TIMEOUT_S
+            until = until or time.monotonic() + self._site.unreachable_s
             if time.monotonic() > until:
                 raise DeployError(
                     f"{host}: the connection is lost while {order['service']} is switched; the host finishes that"

@@ -18,10 +18,15 @@ def source(name: str) -> str:
     return (REMOTE / f"{name}.py").read_text(encoding="utf-8")
 
 
-def argv(name: str, *arguments: str, python: str = "python3") -> list[str]:
+def argv(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a program there with these arguments."""
-    packed = base64.b64encode(zlib.compress(source(name).encode(), 9)).decode()
-    return [python, "-c", _RUN.format(name=f"{name}.py"), packed, *arguments]
+    return packed(name, source(name), *arguments)
+
+
+def packed(name: str, text: str, *arguments: str) -> list[str]:
+    """Return the command that runs a program, given as its text, with these arguments."""
+    small = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return ["python3", "-c", _RUN.format(name=f"{name}.py"), small, *arguments]
 
 
 def line(name: str, *arguments: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from largeforge.deploy import present
 from largeforge.deploy.desired import Wanted
+from largeforge.deploy.environments import HostPython, of_host
 from largeforge.deploy.models import files_of
 from largeforge.deploy.secret_refs import fetch
 from largeforge.deploy.service import Layout
@@ -72,7 +73,7 @@ def wanted_of(
         hosts={name: given.hosts.hosts[name] for name in names}, gateways=gateway_hosts(given.hosts),
         placements=places, seats={label_of(seat.server, seat.replica): seat for seat in placing.seats},
         models={expert.name: files_of(Path(expert.location)) for expert in experts if expert.is_local},
-        pythons={name: given.hosts.hosts[name].python for name in names}, lock=lock,
+        pythons={name: _python(given, name, look, placing.seats) for name, look in looks.items()}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
     )  # fmt: skip
 
@@ -88,6 +89,13 @@ def placed(given: Given, places: Sequence[Placement], looks: Mapping[str, Mappin
             yield str(other["override"]), _demand(given, bases[demand.name], other)
 
     return place_servers(demands, hosts, keep=_keep(given, bases, looks), alternatives=alternatives)
+
+
+def _python(given: Given, name: str, look: Mapping[str, Any], seats: Sequence[Seat]) -> HostPython:
+    """Return what a host's services run with; one without any model server needs no vLLM."""
+    role = "serve" if any(seat.host == name for seat in seats) else "gateway"
+    device = "cpu" if given.device == "cpu" else "cuda"
+    return of_host(given.hosts.hosts[name], role, device, look["machine"])
 
 
 def label_of(server: str, replica: int) -> str:

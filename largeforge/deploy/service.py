@@ -84,6 +84,7 @@ class Site:
     gateway_port: int
     watch_s: float = 30.0
     drain_timeout_s: float = 60.0
+    unreachable_s: float = 120.0
 
     @property
     def gateway_url(self) -> str:

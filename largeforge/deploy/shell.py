@@ -50,10 +50,10 @@ def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", ti
     return ended.stdout
 
 
-def lines(reach: Reach, argv: list[str], *, root: bool = True) -> Iterator[str]:
+def lines(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", check: bool = True) -> Iterator[str]:
     """Yield the lines that a command on a host prints, as they come.
 
-    Raises ConnectionLost when the connection breaks, and DeployError when the command fails.
+    Raises ConnectionLost when the connection breaks, and with `check` DeployError when the command fails.
     """
     process = subprocess.Popen(
         reaper.command(reach.command(argv, root=root), grace_s=2), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -61,12 +61,15 @@ def lines(reach: Reach, argv: list[str], *, root: bool = True) -> Iterator[str]:
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:
-        process.stdin.write(_opening(reach, root))
+        process.stdin.write(_opening(reach, root) + stdin)
         process.stdin.close()
         yield from (line.rstrip("\n") for line in process.stdout)
         if code := process.wait():
             said = _said(process.stderr.read(), code)
-            raise ConnectionLost(f"{reach.name}: {said}") if code == LOST else DeployError(f"{reach.name}: {said}")
+            if code == LOST:
+                raise ConnectionLost(f"{reach.name}: {said}")
+            if check:
+                raise DeployError(f"{reach.name}: {said}")
     except BrokenPipeError:
         raise ConnectionLost(f"{reach.name}: the connection is lost") from None
     finally:

@@ -31,6 +31,8 @@ class Rollout(Strict):
     """How long a new server is watched after it is ready; if it ends in that time, the old one comes back."""
     drain_timeout_s: float = Field(default=60.0, ge=0)
     """How long a server may take to finish what it is answering before it is stopped."""
+    unreachable_s: float = Field(default=120.0, ge=0)
+    """How long a host may be unreachable while it switches by itself before the rollout is given up."""
     standby: bool = False
     """Whether servers that new ones were started beside stay up until the next deployment, so that going back is instant."""
     keep_releases: int = Field(default=3, gt=0)

@@ -119,7 +119,7 @@ class SecretError(LargeForgeError, LookupError):
 
 
 class DeployError(LargeForgeError, RuntimeError):
-    """Hosts could not be brought to what the recipe says; what served before serves on, unless the message says more."""
+    """Hosts could not be brought to what the recipe says; what served before serves, unless the message says more."""
 
 
 class LoadTestError(LargeForgeError, RuntimeError):

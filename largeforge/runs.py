@@ -45,7 +45,7 @@ class Run:
         return self.path / name
 
     def finished(self, stage: Stage, *, hashes: bool = True) -> Manifest | None:
-        """Return the manifest of a stage that is finished here and intact; None for one that is carried out each time."""
+        """Return the manifest of a stage that is finished here and intact; None for one that is done each time."""
         if stage.is_repeated:
             return None
         folder = self.stage_dir(stage.name)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
-
-if TYPE_CHECKING:
-    import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", DO_NOT_TRACK="1", VLLM_NO_USAGE_STATS="1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would starve the tests beside this one
@@ -22,6 +19,8 @@ for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):  # the loopback must no
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # a busy machine is no failure
 
+THOROUGH = "LARGEFORGE_THOROUGH"
+"""Variable that has all tests run; without it, of some that take minutes and are alike, one runs for the others."""
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 FOLDER_TIERS = ("recipes", "golden", "hosts", "gpu")
 """Folders of tests/ whose tests form a tier of `scripts/test`; the other tiers are marks."""
@@ -44,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
         if folder in FOLDER_TIERS:
             item.add_marker(folder)
+        if item.get_closest_marker("thorough") and not os.environ.get(THOROUGH):
+            item.add_marker(pytest.mark.skip(reason=f"thorough tests run with {THOROUGH}=1"))
     longest = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: longest.get(item.path.stem, len(longest)))
 

@@ -51,7 +51,8 @@ def _rows(deployed: Deployed) -> list[dict[str, Any]]:
         models = sorted({str(answer["model"]) for answer in release.answers.values()})
         rows.append({
             "deployment": deployed.name, "service": release.service, "host": release.host, "release": release.key,
-            "state": unit.get("ActiveState", "not there"), "up_s": round(up_s), "restarts": int(unit.get("NRestarts", 0)),
+            "state": unit.get("ActiveState", "not there"), "up_s": round(up_s),
+            "restarts": int(unit.get("NRestarts", 0)),
             "port": release.port, "models": models, "experts": list(release.answers),
         })  # fmt: skip
     return rows

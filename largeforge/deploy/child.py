@@ -1,12 +1,13 @@
-"""pyinfra in a process of its own: `python -m largeforge.deploy.child`, orders as JSON lines in, events as JSON lines out.
+"""pyinfra in a process of its own: `python -m largeforge.deploy.child`, orders in and events out as JSON lines.
 
 The first line says which hosts there are and how they are reached. Then come orders, one at a time:
 
     {"do": "look", "request": {host: …}}     describe hosts (`remote/look.py`)
     {"do": "apply", "steps": {host: […]}, "dry": false}     bring hosts to what steps say, once
 
-Everything about one host is told as it happens; each order ends with a `done` event. pyinfra works on hosts side by side
-only when gevent has replaced the standard library's blocking calls, which is why this is not the caller's process.
+Everything about one host is told as it happens; each order ends with a `done` event. pyinfra works on hosts side by
+side only when gevent has replaced the standard library's blocking calls, which is why this is not the caller's
+process.
 """
 
 from gevent import monkey
@@ -63,7 +64,7 @@ class Child:
         self._side_by_side([host for host in self._hosts() if name_of(host) in requests], self._look, requests)
 
     def apply(self, steps: dict[str, list[dict[str, Any]]], *, dry: bool) -> None:
-        """Prepare the steps of each host as pyinfra's operations; unless `dry`, carry out those that change something."""
+        """Prepare the steps of each host as pyinfra's operations; unless `dry`, carry out those that change it."""
         self._state.set_stage(StateStage.Prepare)
         wanted = {name: wire.decoded(given) for name, given in steps.items()}
         hosts = [host for host in self._hosts() if name_of(host) in wanted and name_of(host) in self._found]

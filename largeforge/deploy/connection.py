@@ -1,4 +1,4 @@
-"""How each host of an inventory is reached: a configuration for ssh that OpenSSH and pyinfra both read, and command lines.
+"""How each host of an inventory is reached: command lines, and a configuration of ssh that OpenSSH and pyinfra read.
 
 No secret is in the configuration. A host that is reached through another names it as its jump host.
 """

@@ -1,4 +1,7 @@
-"""One deployment from beginning to end: lock, look, place, prepare, roll out, clean up. Or only what it would change."""
+"""One deployment from beginning to end.
+
+Lock, look, place, prepare, roll out, clean up. Or only what it would change.
+"""
 
 from __future__ import annotations
 
@@ -111,8 +114,10 @@ class Controller:
         started = time.monotonic()
         with ExitStack() as stack:
             reached = stack.enter_context(reaches(self._inventory, self._names))
-            locks = stack.enter_context(Locks(reached, self._deployment))
             fleet = stack.enter_context(Fleet(reached, parallel=self._parallel))
+            if fleet.failed:
+                raise DeployError(_all_failed(fleet.failed))
+            locks = stack.enter_context(Locks(reached, self._deployment))
             looks = self._look(fleet, reached)
             found = {name: look["state"] for name, look in looks.items()}
             wanted = decide(looks)

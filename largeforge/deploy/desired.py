@@ -1,4 +1,4 @@
-"""What hosts should have of a deployment: services from experts and their seats, and the steps that put them there. Pure."""
+"""What hosts should have of a deployment: services of experts with a seat, and steps that put them there. Pure."""
 
 from __future__ import annotations
 
@@ -296,8 +296,8 @@ def _listening(argv: Sequence[str], host: str) -> list[str]:
 
 def _base(wanted: Wanted, layout: Layout, services: Sequence[str]) -> list[steps.Step]:
     """Return what all services of a host need."""
-    shared = [layout.root, f"{layout.root}/models", f"{layout.root}/environments", f"{layout.root}/incoming", layout.state,
-              layout.logs, f"{layout.state}/{layout.deployment}"]  # fmt: skip
+    parts = [f"{layout.root}/{part}" for part in ("models", "environments", "incoming")]
+    shared = [layout.root, *parts, layout.state, layout.logs, f"{layout.state}/{layout.deployment}"]
     about = {"deployment": wanted.deployment, "recipe": wanted.recipe, "lock": wanted.lock}
     return [
         steps.Account(layout.user, layout.state),

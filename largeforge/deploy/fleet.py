@@ -95,7 +95,7 @@ class Fleet:
         return {name: found[name] for name in requests if name in found}
 
     def plan(self, wanted: Mapping[str, Sequence[Step]]) -> dict[str, list[Change]]:
-        """Return what would change on each host, from pyinfra's dry run; nothing is changed, and nothing can be after."""
+        """Return what would change on each host, from pyinfra's dry run; nothing is changed."""
         return self._apply(wanted, dry=True, on_event=lambda event: None)
 
     def apply(

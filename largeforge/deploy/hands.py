@@ -14,8 +14,8 @@ from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
-    from largeforge.deploy.service import Site
     from largeforge.deploy.rollout import Event, Release, Replacement
+    from largeforge.deploy.service import Site
     from largeforge.deploy.shell import Locks
 
 ENDINGS = ("committed", "restored", "refused", "lost")
@@ -81,15 +81,16 @@ class HostHands:
             left += int(self._gateway(host, timeout_s=rest, do="wait", server=url)["left"])
         return left
 
-    def undrain(self, url: str) -> None:
-        """Have the gateways send a server requests again."""
+    def undrain(self, *urls: str) -> None:
+        """Have the gateways send servers requests again."""
         for host in self._gateways:
-            self._gateway(host, do="undrain", servers={url: ""})
+            self._gateway(host, do="undrain", servers=dict.fromkeys(urls, ""))
 
     def _gateway(self, host: str, *, timeout_s: float = 30.0, **order: Any) -> dict[str, Any]:
         layout = self._site.layouts[host]
         whole = {
-            "url": self._site.gateway_url, "token": layout.gateway_token(self._site.gateway_port), "timeout_s": timeout_s, **order,
+            "url": self._site.gateway_url, "token": layout.gateway_token(self._site.gateway_port),
+            "timeout_s": timeout_s, **order,
         }  # fmt: skip
         try:
             said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60)
@@ -123,7 +124,7 @@ class HostHands:
 
 
 def _events(reach: Reach, argv: list[str]) -> Iterator[Event]:
-    """Yield what a host tells until it ends or the connection is lost; raises DeployError when the program there fails."""
+    """Yield what a host tells until the connection is lost; raises DeployError when the program there fails."""
     lines = shell.lines(reach, argv)
     while True:
         try:

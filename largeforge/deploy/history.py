@@ -1,7 +1,7 @@
 """What was deployed when: one file for each rollout that succeeded, on every host of the deployment. Pure.
 
-A record holds the release of each service and the gateways' file without its servers: enough to go back to it without the
-recipe, as long as the releases are kept.
+A record holds the release of each service and the gateways' file without its servers: enough to go back to it without
+the recipe, as long as the releases are kept.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import steps
-from largeforge.deploy.service import Layout
+
+if TYPE_CHECKING:
+    from largeforge.deploy.service import Layout
 
 KEPT = 20
 

@@ -1,4 +1,7 @@
-"""Operate what is deployed, without the recipe: what serves, logs, commands, stop and start, going back, taking away."""
+"""Operate what is deployed, without the recipe.
+
+What serves, logs, commands, stop and start, going back, taking away.
+"""
 
 from __future__ import annotations
 
@@ -96,8 +99,8 @@ def find(inventory: Hosts, fleet: Fleet, wanted: str, *, user: str = "largeforge
     agents = {host: replace(layouts[host], agent=_agent(layouts[host], look["state"])) for host, look in there.items()}
     known_records = [history.records(agents[host], look["state"]) for host, look in there.items()]
     return Deployed(
-        name, {host: look["state"] for host, look in there.items()}, {host: look["machine"] for host, look in there.items()},
-        agents, max(known_records, key=lambda found: found[-1].id if found else ""),
+        name, {host: look["state"] for host, look in there.items()}, {host: look["machine"] for host, look in
+        there.items()}, agents, max(known_records, key=lambda found: found[-1].id if found else ""),
     )  # fmt: skip
 
 
@@ -162,7 +165,7 @@ def go_back(
 
 
 def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, report: Report) -> int:
-    """Stop or (re)start the current releases of one service or all; return how many. Restarts go one after the other."""
+    """Stop or (re)start the current releases of one service, or of all one after the other; return how many."""
     with ExitStack() as stack:
         reached, fleet = stack.enter_context(connected(inventory))
         deployed = find(inventory, fleet, wanted)

@@ -65,7 +65,7 @@ def is_active(state: Mapping[str, Any], release: Release) -> bool:
 
 
 def replacements(wanted: Wanted, found: States) -> list[Replacement]:
-    """Return what has to be replaced, or started, on hosts that were looked at: model servers first, in a fixed order."""
+    """Return what has to be replaced or started on hosts that were looked at, model servers first."""
     places = {place.label: place for place in wanted.placements}
     listed: list[Replacement] = []
     for host, state in found.items():
@@ -120,7 +120,7 @@ def all_of(layout: Layout, host: str, state: Mapping[str, Any]) -> Iterator[Rele
 
 
 def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return service and key of releases beyond those that are kept: the wanted and current ones and the newest of the others."""
+    """Return service and key of releases beyond those that are kept: the wanted, the current, and the newest others."""
     layout = wanted.layout(host)
     top = f"{layout.home}/services/"
     now = {(release.service, release.key) for release in current(layout, host, state)}

@@ -1,8 +1,8 @@
 """Bring new releases into service one after the other, so that what served before serves on whatever happens.
 
 Decides the order and what follows from what; `hands.py` does things on hosts. New servers start first. Then servers are
-replaced one at a time: the next only when the last is healthy and the gateways send it requests. The gateways get the new
-topology last. When anything fails, what was already replaced goes back in reverse order.
+replaced one at a time: the next only when the last is healthy and the gateways send it requests. The gateways get the
+new topology last. When anything fails, what was already replaced goes back in reverse order.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Hands(Protocol):
     """What a rollout does on hosts; every method raises DeployError when that fails."""
 
     def switch(self, replacement: Replacement, on_event: Callable[[Event], None]) -> Event:
-        """Carry out a replacement on its host and return the last event: `committed`, `restored`, `refused` or `lost`."""
+        """Carry out a replacement on its host; return the last event: `committed`, `restored`, `refused` or `lost`."""
 
     def retire(self, release: Release, *, idle_timeout_s: float) -> None:
         """Stop a server that is not asked any more, once it has nothing to answer."""
@@ -94,8 +94,8 @@ class Hands(Protocol):
     def drain(self, url: str, *, timeout_s: float) -> int:
         """Have the gateways send a server nothing new; return how many requests it still answers after the time."""
 
-    def undrain(self, url: str) -> None:
-        """Have the gateways send a server requests again."""
+    def undrain(self, *urls: str) -> None:
+        """Have the gateways send servers requests again."""
 
     def check(self) -> None:
         """Raise DeployError when this is not the only controller any more."""
@@ -140,6 +140,7 @@ class Rollout:
         before, live_before = dict(self._sections), dict(self._live)
         beside = [one for one in replacements if one.mode == "blue_green"]
         try:
+            self._mend()
             self._start(beside)
             for replacement in replacements:
                 if replacement.mode == "fixed":
@@ -159,6 +160,12 @@ class Rollout:
             raise
         leaving = [*removed, *(one.old for one in beside if one.old is not None and not standby)]
         self._retire(leaving)
+
+    def _mend(self) -> None:
+        """Let the gateways ask all that is up, whatever a rollout that was killed has left them with."""
+        self._tell_gateways()
+        if self._sections:
+            self._hands.undrain(*(release.url for release in self._live.values()))
 
     def _start(self, replacements: Sequence[Replacement]) -> None:
         """Start servers that take nothing away from others, those of different hosts side by side."""
@@ -228,15 +235,14 @@ class Rollout:
         """Let the gateways ask a release, and not the other one of its service."""
         self._live[release.place] = release
         self._tell_gateways()
-        for url in {release.url, instead_of.url}:
-            self._hands.undrain(url)
+        self._hands.undrain(*{release.url, instead_of.url})
 
     def _tell_gateways(self) -> None:
         if self._sections:
             self._hands.put_gateway_file(gateway_file(self._sections, list(self._live.values())))
 
     def _retire(self, releases: Sequence[Release]) -> None:
-        """Stop what serves no more, once it has nothing to answer; that one host cannot be reached stops nothing else."""
+        """Stop what serves no more, once it has nothing to answer; a host that cannot be reached is told and left."""
         for release in releases:
             try:
                 self._hands.retire(release, idle_timeout_s=self._drain_timeout_s)

@@ -1,4 +1,7 @@
-"""From a recipe and what hosts say of themselves to what they should have: seats by the estimate, interpreters, models."""
+"""From a recipe and what hosts say of themselves to what they should have.
+
+Seats by the estimate, interpreters, models.
+"""
 
 from __future__ import annotations
 

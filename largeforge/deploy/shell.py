@@ -40,8 +40,8 @@ def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", ti
     command = reaper.command(reach.command(argv, root=root), grace_s=2)
     try:
         ended = subprocess.run(
-            command, input=_opening(reach, root) + stdin, capture_output=True, text=True, timeout=timeout_s, check=False,
-            start_new_session=True,
+            command, input=_opening(reach, root) + stdin, capture_output=True, text=True, timeout=timeout_s,
+            check=False, start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise DeployError(f"{reach.name}: no end after {timeout_s:g} s: {_short(argv)}") from None
@@ -146,7 +146,7 @@ class Locks:
             raise DeployError(f"{name}: {said['held_by']} is changing this deployment; wait until that has ended")
         if not said.get("held"):
             process.terminate()
-            raise DeployError(f"{name}: {_said(process.stderr.read(), process.wait())}")
+            raise DeployError(f"nothing was changed: {name}: {_said(process.stderr.read(), process.wait())}")
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_S):

@@ -112,7 +112,7 @@ class File(Step):
 
 @dataclass(frozen=True)
 class Credential(Step):
-    """A secret, encrypted by the host's own systemd for its units alone; what is written can be read on no other host."""
+    """A secret, encrypted by the host's own systemd for its units; what is written can be read on no other host."""
 
     path: str
     name: str

@@ -24,9 +24,9 @@ from largeforge.recipe.sections.choices import (
 )
 from largeforge.recipe.sections.datasets import Dataset, Source
 from largeforge.recipe.sections.deploying import Deploy
+from largeforge.recipe.sections.hosts import Host, Hosts
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.judging import Baseline, Judging, Parity
-from largeforge.recipe.sections.hosts import Host, Hosts
 from largeforge.recipe.sections.load_test import LoadTest, Slo
 from largeforge.recipe.sections.machines import Environment, Hardware, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture

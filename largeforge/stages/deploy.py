@@ -19,10 +19,10 @@ from largeforge.stages import load, serve
 from largeforge.stages.context import Context, Result
 
 if TYPE_CHECKING:
-    from largeforge.deploy.desired import Wanted
-    from largeforge.serving.placement import ServedExpert
     from largeforge.deploy.controller import Preview
+    from largeforge.deploy.desired import Wanted
     from largeforge.placing import Row
+    from largeforge.serving.placement import ServedExpert
 
 DEPLOYED = "deployed.json"
 ANSWERS = "answers.json"
@@ -106,7 +106,8 @@ def previewed(config: Config, lock: str) -> tuple[Preview, list[Row]]:
 def _told(outcome: Outcome) -> dict[str, Any]:
     done = [
         {
-            "host": one.replacement.new.host, "service": one.replacement.new.service, "release": one.replacement.new.key,
+            "host": one.replacement.new.host, "service": one.replacement.new.service,
+            "release": one.replacement.new.key,
             "instead_of": one.replacement.old.key if one.replacement.old else "", "mode": one.replacement.mode,
             "seconds": one.seconds, "down_s": one.down_s,
         }

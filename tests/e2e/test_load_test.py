@@ -75,6 +75,7 @@ def test_a_load_test_measures_real_vllm_and_its_gates_refuse(workspace: Workspac
     assert not list(run.rglob("result.json"))
 
 
+@pytest.mark.thorough
 def test_the_shipped_recipe_asks_its_rows_and_lets_served_models_pass(workspace: Workspace, models: Path) -> None:
     adapter = f"path:{models}/adapter"
     ended = workspace.run(

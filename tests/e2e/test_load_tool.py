@@ -70,6 +70,7 @@ def test_known_latencies_and_errors_come_back(tmp_path: Path, tokenizer: str, mo
     assert statistics.stdev(gaps) / statistics.mean(gaps) > 0.5, "a Poisson process, not a clock"
 
 
+@pytest.mark.thorough
 def test_a_slow_server_lowers_goodput_and_not_arrivals(tmp_path: Path, tokenizer: str) -> None:
     rows = tmp_path / "rows.jsonl"
     tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]

@@ -1,6 +1,7 @@
 """Ask a gateway without a pause until SIGTERM, and write down what was not answered: `client.py URL MODEL REPORT`.
 
-Half of the connections stream. The report is JSON: how many were answered, by which version, and every failure.
+Half of the connections stream. The report is JSON: how many were answered by which model, since when, and every
+failure.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main(url: str, model: str, report: str) -> None:
     """Ask until told to stop."""
     over, lock = threading.Event(), threading.Lock()
     answered: Counter[str] = Counter()
+    first: dict[str, float] = {}
     failures: list[dict[str, Any]] = []
     signal.signal(signal.SIGTERM, lambda *_: over.set())
 
@@ -43,7 +45,9 @@ def main(url: str, model: str, report: str) -> None:
                     if failure:
                         failures.append({"at": round(time.time(), 2), "failure": failure})
                     else:
-                        answered[answer.headers["x-largeforge-model"]] += 1
+                        model_asked = answer.headers["x-largeforge-model"]
+                        answered[model_asked] += 1
+                        first.setdefault(model_asked, time.time())
                 time.sleep(0.02)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(CONNECTIONS)]
@@ -52,7 +56,7 @@ def main(url: str, model: str, report: str) -> None:
     print("asking", flush=True)
     for thread in threads:
         thread.join()
-    Path(report).write_text(json.dumps({"answered": answered, "failures": failures}))
+    Path(report).write_text(json.dumps({"answered": answered, "failures": failures, "first": first}))
 
 
 if __name__ == "__main__":

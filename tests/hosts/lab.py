@@ -1,7 +1,7 @@
-"""A folder from which servers are deployed to the test hosts, as a user would: an inventory, a recipe, models, commands.
+"""A folder from which servers are deployed to the test hosts: an inventory, a recipe, models, commands.
 
-The gateway is on `h1` with this environment's packages; `h2` and `h3` serve with the stand-in for vLLM, which starts at once
-and behaves as its model's folder says.
+The gateway is on `h1`; the others serve with the stand-in for vLLM, which starts at once and behaves as its model's
+folder says. Everything else runs with this environment's packages.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.e2e.workspace import wait_for
-from tests.hosts.machine import Machine
 from tests.hosts.machines import ROOT, Machines
+
+if TYPE_CHECKING:
+    from tests.hosts.machine import Machine
 
 PYTHON = "/opt/lent/bin/python"
 """Interpreter on the hosts with this environment's packages."""
-STAND_IN = "/opt/stand-in/vllm"
+STAND_IN = "/opt/stand-in/python"
+"""The same, but for vLLM, which is a stand-in."""
 SITE = Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
 LENT = {str(Path(sys.base_prefix).resolve()): "/opt/python", str(SITE): "/opt/packages", str(ROOT): "/opt/checkout"}
 """What the hosts are lent, at places that a service without rights may read."""
@@ -36,7 +39,12 @@ set -e
 echo /opt/python/lib > /etc/ld.so.conf.d/lent.conf; ldconfig
 /opt/python/bin/python3 -m venv --without-pip /opt/lent
 printf '/opt/checkout\\n/opt/packages\\n' > /opt/lent/lib/python3.{sys.version_info.minor}/site-packages/lent.pth
-mkdir -p /opt/stand-in; cp /opt/checkout/tests/serving/fake_vllm.py {STAND_IN}; chmod 755 {STAND_IN}
+mkdir -p /opt/stand-in
+cat > {STAND_IN} <<'END'
+#!/bin/sh
+case "$2" in vllm.*) exec /usr/bin/python3 /opt/checkout/tests/serving/fake_vllm.py "$@";; *) exec {PYTHON} "$@";; esac
+END
+chmod 755 {STAND_IN}
 """
 RECIPE = """\
 # @package _global_
@@ -51,7 +59,7 @@ defaults:
 name: shop
 topology:
   experts:
-    general: {model: "path:models/v1", replicas: 2}
+    general: {model: "path:models/v1", replicas: REPLICAS}
 gateway: {host: 0.0.0.0, health_interval_s: 0.5}
 serving: {startup_timeout_s: 60}
 deploy: {rollout: {watch_s: 1, drain_timeout_s: 10, unreachable_s: 15, strategy: fixed}}
@@ -72,19 +80,23 @@ class Lab:
 
     def __init__(self, folder: Path, hosts: Machines):
         self.folder, self.hosts = folder, hosts
+        names = [host.name for host in hosts]
+        servers = names[1:] or names
         self.inventory: dict[str, Any] = {
             "name": "lab", "known_hosts": str(hosts.known_hosts), "host_key_checking": "yes",
-            "common": {"user": "deploy", "key": str(hosts.key)},
+            "common": {"user": "deploy", "key": str(hosts.key), "python": STAND_IN},
             "hosts": {
-                "h1": {"address": hosts["h1"].address, "roles": ["gateway"], "python": PYTHON},
-                "h2": {"address": hosts["h2"].address, "roles": ["serve"], "python": STAND_IN},
-                "h3": {"address": hosts["h3"].address, "roles": ["serve"], "python": STAND_IN},
+                name: {
+                    "address": hosts[name].address,
+                    "roles": [*(["gateway"] if name == names[0] else []), *(["serve"] if name in servers else [])],
+                }
+                for name in names
             },
         }  # fmt: skip
         for name in ("hosts", "recipes", "models"):
             (folder / name).mkdir(parents=True)
         self.write_inventory()
-        (folder / "recipes" / "shop.yaml").write_text(RECIPE)
+        (folder / "recipes" / "shop.yaml").write_text(RECIPE.replace("REPLICAS", str(len(servers))))
         for name in ("v1", "v2", "v3"):
             self.model(name)
 

@@ -81,12 +81,14 @@ def test_going_back_takes_no_request_with_it_and_needs_no_recipe(lab: Lab) -> No
     assert lab.versions() == {"v2"}
 
 
+@pytest.mark.thorough
 def test_servers_are_restarted_one_after_the_other(lab: Lab) -> None:
     with lab.asked() as asked:
         ended = lab.run("restart", "lab", "shop")
     assert ended.code == 0 and not asked["failures"], (ended.output, asked)
 
 
+@pytest.mark.thorough
 def test_logs_and_commands_reach_all_hosts(lab: Lab) -> None:
     logs = lab.run("logs", "lab", "shop", "general")
     assert logs.code == 0 and "fake vLLM" in logs.output

@@ -49,6 +49,7 @@ def test_deploy_may_use_sudo_and_asks_must_give_a_password(hosts: Machines) -> N
         assert ended.stdout == output, ended.stderr
 
 
+@pytest.mark.thorough
 def test_hosts_reach_each_other_and_nobody_else(hosts: Machines) -> None:
     first, second = hosts["h1"], hosts["h2"]
     (first.disk / "root/id").write_bytes(hosts.key.read_bytes())
@@ -69,6 +70,7 @@ def test_a_host_runs_this_python_on_this_checkout_and_cannot_change_it(hosts: Ma
     assert hosts.run(hosts["h1"], "python3", "--version").stdout.startswith("Python 3.11")
 
 
+@pytest.mark.thorough
 def test_a_cable_that_is_out_cuts_ssh_off_until_it_is_in_again(hosts: Machines) -> None:
     first, second = hosts["h1"], hosts["h2"]
     faults.link(first, "down")
@@ -80,6 +82,7 @@ def test_a_cable_that_is_out_cuts_ssh_off_until_it_is_in_again(hosts: Machines) 
     assert _connects(hosts, "h1").returncode == 0
 
 
+@pytest.mark.thorough
 def test_a_slow_link_is_slow_and_a_lossy_one_loses(hosts: Machines) -> None:
     first = hosts["h1"]
     argv = hosts.ssh(first, "wc", "-c")
@@ -94,6 +97,7 @@ def test_a_slow_link_is_slow_and_a_lossy_one_loses(hosts: Machines) -> None:
     assert _connects(hosts, "h1").returncode == 0
 
 
+@pytest.mark.thorough
 def test_power_that_is_cut_ends_everything_and_keeps_files(hosts: Machines) -> None:
     first = hosts["h1"]
     hosts.run(first, "sh", "-c", "echo kept > /var/lib/kept; systemd-run --unit=work sleep 600")
@@ -106,6 +110,7 @@ def test_power_that_is_cut_ends_everything_and_keeps_files(hosts: Machines) -> N
     assert "Started" in hosts.journal(first, "work"), "the journal outlives the boot"
 
 
+@pytest.mark.thorough
 def test_a_host_shuts_down_and_reboots(hosts: Machines) -> None:
     second, third = hosts["h2"], hosts["h3"]
     boot = hosts.run(second, "cat", "/proc/1/stat").stdout.split()[21]
@@ -117,6 +122,7 @@ def test_a_host_shuts_down_and_reboots(hosts: Machines) -> None:
     assert "Stopped" in hosts.journal(third, "ssh.service"), "it had time to stop its services"
 
 
+@pytest.mark.thorough
 def test_limits_of_units_hold(hosts: Machines) -> None:
     second = hosts["h2"]
     grow = ("systemd-run", "--wait", "--pipe", "-p", "MemoryMax=64M", "python3", "-c")
@@ -129,6 +135,7 @@ def test_limits_of_units_hold(hosts: Machines) -> None:
     assert float(half.stdout) < 1.0, "of 2 s"
 
 
+@pytest.mark.thorough
 def test_a_host_has_no_more_than_its_memory_and_processors(booted: Machines) -> None:
     with machines(1, memory_mib=200, cpus=0.2) as made:
         grown = made.run(made["h1"], "python3", "-c", "len(bytearray(300 << 20)); print('grown')")
@@ -138,6 +145,7 @@ def test_a_host_has_no_more_than_its_memory_and_processors(booted: Machines) -> 
         assert booted.run(booted["h1"], "true").returncode == 0, "they do not share a network"
 
 
+@pytest.mark.thorough
 def test_a_full_disk_says_so(hosts: Machines) -> None:
     first = hosts["h1"]
     write = ("dd", "if=/dev/zero", f"of={SMALL}/more", "bs=1M", "count=4")
@@ -149,6 +157,7 @@ def test_a_full_disk_says_so(hosts: Machines) -> None:
     assert hosts.run(first, *write, user="deploy").returncode == 0
 
 
+@pytest.mark.thorough
 def test_another_host_key_is_noticed(hosts: Machines) -> None:
     first = hosts["h1"]
     faults.change_host_key(first)
@@ -159,6 +168,7 @@ def test_another_host_key_is_noticed(hosts: Machines) -> None:
     assert hosts.run(first, "true").returncode == 0
 
 
+@pytest.mark.thorough
 def test_without_its_server_a_host_refuses(hosts: Machines) -> None:
     faults.stop_sshd(hosts["h1"])
     assert "Connection refused" in hosts.run(hosts["h1"], "true").stderr
@@ -192,7 +202,14 @@ def holder(cache: Path) -> Iterator[subprocess.Popen[str]]:
     leftovers.sweep(cache / "running")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGINT, marks=pytest.mark.thorough),
+    ],
+)
 def test_nothing_is_left_of_hosts_whose_process_ended(
     cache: Path, holder: subprocess.Popen[str], number: signal.Signals
 ) -> None:

@@ -4,8 +4,8 @@
 Takes vLLM's command line and speaks its protocol. The name of the model's folder says how it
 behaves: `dies`, `hangs`, `killed`, `stubborn` (ignores SIGTERM, with a child that does, too),
 `mute` (empty answers), `forgetful` (does not list its adapters); anything else answers properly.
-A file `behaviour` in the folder takes the place of its name. A file `die` ends it later, `dies_after` after the seconds in
-it; a file `tokens.json` is what `/tokenize` answers.
+A file `behaviour` in the folder takes the place of its name. A file `die` ends it later, `dies_after` after the
+seconds in it; a file `tokens.json` is what `/tokenize` answers.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Take a model that was brought into `models/`: `adopt.py INCOMING MODELS DIGEST`, the manifest on standard input.
 
-The manifest lists each file with its size and sha256. Every file is read and compared; only then is the folder renamed to
-its digest, so that a model is there whole or not at all.
+The manifest lists each file with its size and sha256. Every file is read and compared; only then is the folder renamed
+to its digest, so that a model is there whole or not at all.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import ssl
 def ask(place, method, path, value=None, *, timeout_s=5.0, headers=None, most=500):
     """Return status and parsed body, or (0, reason) when nobody answers.
 
-    What is no JSON is cut after `most` characters. `place` is {"host", "port"} and for TLS {"ca", "certificate", "key"}.
+    What is no JSON is cut after `most` characters. `place` is {"host", "port"}, for TLS {"ca", "certificate", "key"}.
     """
     body = None if value is None else json.dumps(value)
     connection = connect(place, timeout_s)

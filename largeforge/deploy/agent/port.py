@@ -1,7 +1,8 @@
 """Hold the socket that clients connect to, and hand it to the gateways of this host: `port.py HOST PORT PLACE USER`.
 
-The socket outlives every gateway: while one finishes, the next accepts from it. It is kept in systemd's store of descriptors,
-so that this process may be restarted, too. Who connects to PLACE as root or USER is given a copy (SCM_RIGHTS).
+The socket outlives every gateway: while one finishes, the next accepts from it. It is kept in systemd's store of
+descriptors, so that this process may be restarted, too. Who connects to PLACE as root or USER is given a copy
+(SCM_RIGHTS).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(host, port, place, user):
         os.unlink(place)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
         door.bind(place)
-        os.chmod(place, 0o666)  # noqa: S103 - who asks is looked at below
+        os.chmod(place, 0o666)  # who asks is looked at below
         door.listen(16)
         notify("READY=1\nSTATUS=holds %s:%s" % (host, port), address)
         while True:
@@ -59,7 +60,7 @@ def bind(host, port):
 
 
 def stored(host, port):
-    """Return the socket that systemd has kept for this unit; None at its first start, and when the address is another."""
+    """Return the socket that systemd has kept for this unit; None at its first start, or for another address."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return None
     found = None

@@ -1,7 +1,8 @@
 """Be the main process of a model server's unit: `serve.py RELEASE`.
 
-Starts the server, tells systemd when it serves its models, and afterwards as long as it is healthy, so that one that hangs is
-killed and started again. Ends when the server ends: well when that was asked for, and with an error when it was not.
+Starts the server, tells systemd when it serves its models, and afterwards as long as it is healthy, so that one that
+hangs is killed and started again. Ends when the server ends: well when that was asked for, and with an error when it
+was not.
 """
 
 from __future__ import annotations

@@ -6,14 +6,15 @@
     switch.py mend FILE        put right what a work that was killed has left (what the unit runs at its end)
     switch.py retire ORDER     stop a release that is asked no more
 
-The work is done by this host alone: whoever ordered it may lose the connection or die. A release is current when the link
-`current` of its service points to it; the units of releases refuse to start unless they are current or on trial, and the mark
-of a trial is in /run, so that a host that loses power comes up again with what was current. The link changes only after the new
-release has answered and stayed up for a while. An order is a JSON object: `id`, `deployment`, `service`, `root` (of the
-deployment), `from` and `to` (digests; `from` may be empty), `units` (digest to name), `mode`, `watch_s`, `log`.
+The work is done by this host alone: whoever ordered it may lose the connection or die. A release is current when the
+link `current` of its service points to it; the units of releases refuse to start unless they are current or on trial,
+and the mark of a trial is in /run, so that a host that loses power comes up again with what was current. The link
+changes only after the new release has answered and stayed up for a while. An order is a JSON object: `id`,
+`deployment`, `service`, `root` (of the deployment), `from` and `to` (digests; `from` may be empty), `units` (digest to
+name), `mode`, `watch_s`, `log`.
 
-Modes: `fixed` stops the old release before the new one starts; `blue_green` leaves it running, to be retired later; `handover`
-leaves it running while the new one starts and stops it at the end (both have the same socket).
+Modes: `fixed` stops the old release before the new one starts; `blue_green` leaves it running, to be retired later;
+`handover` leaves it running while the new one starts and stops it at the end (both have the same socket).
 """
 
 from __future__ import annotations
@@ -219,13 +220,12 @@ def follow(order):
 
 
 def mend(order):
-    """Finish what a work has left unfinished, in the direction that is right; nothing after one that came to its end."""
+    """Finish what a work has left unfinished, in the direction that is right; nothing after one that ended itself."""
     if any(entry["kind"] in ENDINGS for entry in reported(order)):
         return 0
     work = Work(order)
-    work.was_active = (
-        bool(work.old) and any(entry["kind"] == "stopping" for entry in reported(order)) or work.was_active
-    )
+    was_stopped = bool(work.old) and any(entry["kind"] == "stopping" for entry in reported(order))
+    work.was_active = work.was_active or was_stopped
     if current(work.folder) == work.new and work.old != work.new:
         work.commit()
         return 0

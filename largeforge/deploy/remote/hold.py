@@ -2,9 +2,9 @@
 
     hold.py DEPLOYMENT WHO SILENCE_S
 
-Prints {"held": true} and keeps the lock while lines come in; ends, and the lock with it, when the input ends or is silent for
-too long, so that neither a controller that died nor a link that broke leaves it behind. Prints {"held_by": …} and ends when
-another has it.
+Prints {"held": true} and keeps the lock while lines come in; ends, and the lock with it, when the input ends or is
+silent for too long, so that neither a controller that died nor a link that broke leaves it behind. Prints
+{"held_by": …} and ends when another has it.
 """
 
 from __future__ import annotations

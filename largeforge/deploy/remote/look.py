@@ -1,7 +1,7 @@
 """Say what a host is and what of a deployment is on it, as one line of JSON; changes nothing.
 
-The request is JSON on the command line: `root`, `state` and `logs` (folders), `deployment`, `user`. Without a deployment
-only the machine is described.
+The request is JSON on the command line: `root`, `state` and `logs` (folders), `deployment`, `user`. Without a
+deployment only the machine is described.
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ from pydantic import Field
 from largeforge.recipe.base import NAME_PATTERN, Strict
 from largeforge.recipe.sections.hosts import Label, SecretRef
 
+LabelRule = Annotated[str, Field(pattern=r"^!?[A-Za-z0-9][A-Za-z0-9_./-]*$")]
+
 
 class Placing(Strict):
     """Which hosts an expert's servers may be on."""
 
-    labels: dict[Label, Label | list[Label]] = {}
+    labels: dict[Label, LabelRule | list[LabelRule]] = {}
     """Labels that the host must have, each with one of these values; one that begins with `!` it must not have."""
     spread: Literal["prefer", "require", "none"] = "prefer"
     """Whether replicas are on different hosts: where possible, always, or as it comes."""
@@ -34,7 +36,7 @@ class Rollout(Strict):
     unreachable_s: float = Field(default=120.0, ge=0)
     """How long a host may be unreachable while it switches by itself before the rollout is given up."""
     standby: bool = False
-    """Whether servers that new ones were started beside stay up until the next deployment, so that going back is instant."""
+    """Whether servers that new ones were started beside stay up until the next deployment: going back is instant."""
     keep_releases: int = Field(default=3, gt=0)
     """Releases of a server that are kept to go back to, with their models."""
 
@@ -55,9 +57,5 @@ class Deploy(Strict):
     parallel: int = Field(default=10, gt=0)
     """Hosts that are worked on at once."""
     secrets: dict[Annotated[str, Field(pattern="^[A-Z_][A-Z0-9_]*$")], SecretRef] = {}
-    """Variables of the servers' environment that are secrets, such as HF_TOKEN, and where they are. They are encrypted for
-    each host by its own systemd (`systemd-creds`) and stand in no file."""
-    firewall: bool = False
-    """Whether each host gets rules (nftables) that let only the gateways' hosts reach the model servers."""
-    tls: bool = False
-    """Whether gateways and model servers talk over TLS with certificates that the hosts make, each side showing its own."""
+    """Variables of the servers' environment that are secrets, such as HF_TOKEN, and where they are. Each host's own
+    systemd encrypts them (`systemd-creds`), and they stand in no file."""

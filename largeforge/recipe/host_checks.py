@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from largeforge.errors import Problem
+from largeforge.errors import Problem, listed, nearest
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import Recipe
@@ -16,6 +16,8 @@ _LOOPBACK = ("localhost", "127.", "[::1]", "::1")
 def check(recipe: Recipe) -> Iterator[Problem]:
     """Return what is wrong with the inventory for what the recipe does."""
     hosts = recipe.hosts.hosts
+    if recipe.topology and any(not host.is_local for host in hosts.values()):
+        yield from _deployment(recipe)
     if recipe.launcher.name == "multi_node" and recipe.training_jobs:
         yield from _training_hosts(recipe)
         return
@@ -23,6 +25,19 @@ def check(recipe: Recipe) -> Iterator[Problem]:
         if not host.is_local and recipe.mode == "run" and recipe.training_jobs and host.has_role("train"):
             rule = "training on other hosts takes launcher=multi_node; otherwise use hosts=local, or mode=plan."
             yield Problem(f"hosts.hosts.{name}.address", rule, given=repr(host.address))
+
+
+def _deployment(recipe: Recipe) -> Iterator[Problem]:
+    """Yield what keeps a deployment from being asked what the recipe asks, and rules for experts that there are not."""
+    asks = bool(recipe.verify.questions) or recipe.load_test is not None
+    if asks and recipe.gateway.host.startswith(_LOOPBACK):
+        rule = "the gateway is asked from this machine, which does not reach a host's loopback: 0.0.0.0, or its address."
+        yield Problem("gateway.host", rule, given=repr(recipe.gateway.host))
+    assert recipe.topology is not None
+    for name in recipe.deploy.placing.keys() - recipe.topology.experts.keys():
+        near = nearest(name, recipe.topology.experts)
+        rule = f"no such expert; there is: {listed(recipe.topology.experts)}."
+        yield Problem(f"deploy.placing.{name}", rule, nearest=near)
 
 
 def _training_hosts(recipe: Recipe) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from largeforge.cluster import ray_worker
 if TYPE_CHECKING:
     from largeforge.cluster.spec import RaySpec
 
+CONNECT_S = 15.0
 PLACE_S = 0.5
+TELL_AFTER_S = 5.0
+"""How long Ray may take to give room that is free."""
 _MISMATCH = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 
 
@@ -52,9 +56,18 @@ def join(address: str) -> None:
     import ray
 
     try:
+        _require_answer(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # ConnectionError, RuntimeError, ValueError and grpc's own, by the way of joining
         raise Unavailable(_refused(address, str(error), type(error).__name__)) from error
+
+
+def _require_answer(address: str) -> None:
+    """Raise OSError where nobody listens at the address: Ray itself would try for minutes."""
+    given = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, colon, port = given.split("://")[-1].split("?")[0].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def _refused(address: str, said: str, kind: str) -> str:
@@ -80,12 +93,13 @@ def reserve(spec: RaySpec, *, is_stopped: Callable[[], bool], waiting: Callable[
     while not is_stopped():
         if group.wait(PLACE_S):
             return group
-        text = shortage(spec, ray.nodes(), _free())
-        if not told:
+        waited_s = time.monotonic() - began
+        if waited_s > spec.queue_timeout_s:
+            lack = shortage(spec, ray.nodes(), _free())
+            raise Unavailable(f"no room within {spec.queue_timeout_s:g} s (launcher.queue_timeout_s) on {lack}")
+        if waited_s > TELL_AFTER_S and not told:
             told = True
-            waiting(f"waiting for room on {text}")
-        if time.monotonic() - began > spec.queue_timeout_s:
-            raise Unavailable(f"no room within {spec.queue_timeout_s:g} s (launcher.queue_timeout_s) on {text}")
+            waiting(f"waiting for room on {shortage(spec, ray.nodes(), _free())}")
     return None
 
 
@@ -93,7 +107,10 @@ def _free() -> dict[str, dict[str, float]]:
     """Return what is free on each node, by its id."""
     from ray._private.state import available_resources_per_node
 
-    return dict(available_resources_per_node())
+    try:
+        return dict(available_resources_per_node())
+    except Exception:  # a client from outside (ray://) is not told
+        return {}
 
 
 def shortage(spec: RaySpec, nodes: Sequence[Mapping[str, Any]], free: Mapping[str, Mapping[str, float]]) -> str:
@@ -102,15 +119,17 @@ def shortage(spec: RaySpec, nodes: Sequence[Mapping[str, Any]], free: Mapping[st
     alive = [node for node in nodes if node["Alive"]]
     has = [
         f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}): "
-        + ", ".join(
-            f"{free.get(node['NodeID'], {}).get(name, 0):g} of {node['Resources'].get(name, 0):g} {name} free"
-            for name in spec.bundle
-        )
+        + ", ".join(_amount(name, node["Resources"], free.get(node["NodeID"])) for name in spec.bundle)
         for node in alive
     ]
     each = f"{spec.nodes} node{'s' if spec.nodes > 1 else ''} with {asked}{' each' if spec.nodes > 1 else ''}"
     there = f"it has {len(alive)} node{'' if len(alive) == 1 else 's'}"
     return f"the Ray cluster: {each} asked for ({spec.placement}), {there}: {'; '.join(has)}"
+
+
+def _amount(name: str, total: Mapping[str, float], free: Mapping[str, float] | None) -> str:
+    there = f"{total.get(name, 0):g} {name}"
+    return there if free is None else f"{free.get(name, 0):g} of {there} free"
 
 
 def seats(spec: RaySpec, group: Any) -> list[Seat]:

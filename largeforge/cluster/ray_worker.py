@@ -95,6 +95,7 @@ class Worker:
         data = os.read(stream.fileno(), _MOST_BYTES)
         if not data:
             self._selector.unregister(stream)
+            stream.close()
             rest = self._buffers.pop(name)
             return [rest.decode("utf-8", "replace")] if rest else []
         *lines, self._buffers[name] = (self._buffers[name] + data).split(b"\n")

@@ -206,7 +206,7 @@ class Training:
         try:
             lines, code = ray.get(link.asked)
         except RayError as error:
-            link.lost, link.is_over = first_line(error), True
+            link.lost, link.is_over = loss(error), True
             return
         link.asked, link.is_over = None, code is not None
         for line in lines:
@@ -264,9 +264,19 @@ def _versions(link: Link) -> dict[str, str]:
     return {**link.seat.versions, **(link.versions or {})}
 
 
+def loss(error: Exception) -> str:
+    """Say how an actor was lost, by what Ray raises."""
+    said = str(error)
+    if type(error).__name__ == "ActorUnavailableError" or "connection error code" in said:
+        return "the connection to it was lost"
+    if "node has died" in said or "node died" in said:
+        return "Ray has lost the node"
+    return f"Ray's process for it ended ({first_line(error)})"
+
+
 def first_line(error: Exception) -> str:
     """Return the line of one of Ray's messages that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "died" in line), lines[0] if lines else type(error).__name__)
 
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_had_is_said_with_what_there_is(cluster: Cluster) -> None
         "train: no room within 2 s (launcher.queue_timeout_s) on the Ray cluster: 3 nodes with 1 CPU each asked for "
         f"(STRICT_SPREAD), it has 2 nodes: h1 ({first.address}): 1 of 1 CPU free; h2 ({second.address}): 1 of 1 CPU free"
     )
-    assert cluster.run(*PAIR, "method.seed=2", f"launcher.address={first.address}:6380") == 1
+    assert cluster.run(*PAIR, "method.max_steps=59", f"launcher.address={first.address}:6380") == 1
     assert cluster.error.endswith("cannot be joined: [Errno 111] Connection refused")
 
 
@@ -157,4 +157,5 @@ def test_host_that_loses_its_power_ends_the_training_and_is_named(cluster: Clust
     second.power_off(hard=True)
     assert process.wait(timeout=100) == 1, cluster.workspace.output
     assert cluster.error.startswith(f"train: host h2 ({second.address}): rank ")
+    assert cluster.error.endswith(" is gone: the connection to it was lost. The processes on all other hosts were ended.")
     wait_for(cluster.is_free, timeout_s=60)

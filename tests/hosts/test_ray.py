@@ -157,5 +157,7 @@ def test_host_that_loses_its_power_ends_the_training_and_is_named(cluster: Clust
     second.power_off(hard=True)
     assert process.wait(timeout=100) == 1, cluster.workspace.output
     assert cluster.error.startswith(f"train: host h2 ({second.address}): rank ")
-    assert cluster.error.endswith(" is gone: the connection to it was lost. The processes on all other hosts were ended.")
+    assert cluster.error.endswith(
+        " is gone: the connection to it was lost. The processes on all other hosts were ended."
+    )
     wait_for(cluster.is_free, timeout_s=60)

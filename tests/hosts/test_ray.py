@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.test_training import rows
 from tests.e2e.workspace import Workspace, wait_for
-from tests.hosts.machine import Machine
 from tests.hosts.machines import ROOT, Machines, machines, this_python
 from tests.system.test_multi_node import SMALL
+
+if TYPE_CHECKING:
+    from tests.hosts.machine import Machine
 
 pytest.importorskip("ray", reason="Ray is an extra")
 pytestmark = pytest.mark.system
@@ -130,7 +132,8 @@ def test_what_cannot_be_had_is_said_with_what_there_is(cluster: Cluster) -> None
     first, second = cluster.hosts
     assert cluster.error == (
         "train: no room within 2 s (launcher.queue_timeout_s) on the Ray cluster: 3 nodes with 1 CPU each asked for "
-        f"(STRICT_SPREAD), it has 2 nodes: h1 ({first.address}): 1 of 1 CPU free; h2 ({second.address}): 1 of 1 CPU free"
+        f"(STRICT_SPREAD), it has 2 nodes: h1 ({first.address}): 1 of 1 CPU free; "
+        f"h2 ({second.address}): 1 of 1 CPU free"
     )
     assert cluster.run(*PAIR, "method.max_steps=59", f"launcher.address={first.address}:6380") == 1
     assert cluster.error.endswith("cannot be joined: [Errno 111] Connection refused")

@@ -47,7 +47,7 @@ RULES = {
     "methods": _EXTENSION,
     "adapters": _EXTENSION,
     "launchers": Rule(own=("recipe", "cluster.spec"), top=("pydantic",), late=TRAINING),
-    "cluster": Rule(own=("autopsy",), late=("submitit",)),
+    "cluster": Rule(own=("autopsy",), late=("submitit", "ray")),
     "evaluators": Rule(own=("recipe", "judging", "rewards"), top=("pydantic",), late=(*TRAINING, "lm_eval")),
     "judging": Rule(own=("recipe",), late=("numpy",)),
     "rewards": Rule(own=("recipe",), top=("pydantic",), late=(*TRAINING, "jsonschema", "referencing", "regex")),
@@ -196,6 +196,7 @@ HEAVY = (
     "pandas",
     "numpy",
     "pyinfra",
+    "ray",
 )
 
 PACKAGE = Path(largeforge.__file__).parent

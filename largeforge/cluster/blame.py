@@ -6,7 +6,7 @@ import re
 import signal
 from dataclasses import dataclass, field, replace
 
-from largeforge.autopsy import killed_worker
+from largeforge.autopsy import Worker, killed_worker
 
 _CONSEQUENCE = re.compile(
     r"connection (reset|closed|refused)|broken pipe|by peer|\bgloo\b|\bnccl\b|c10d|tcpstore|rendezvous|DistBackendError"
@@ -39,6 +39,10 @@ class Ending:
     """The worker's reason in one word, such as `out_of_memory`."""
     words: list[str] = field(default_factory=list)
     """The last lines of its log."""
+    worker: Worker | None = None
+    """Which of its processes was killed, where that is known without its log."""
+    loss: str = "the connection was lost"
+    """What being lost means."""
 
     @property
     def name(self) -> str:
@@ -53,7 +57,7 @@ class Ending:
     @property
     def killed(self) -> str:
         """Say which of its processes was killed, by its log; empty when none was, or the launcher itself ended it."""
-        worker = killed_worker("\n".join(self.words))
+        worker = self.worker or killed_worker("\n".join(self.words))
         return "" if worker is None or worker.killer == "SIGTERM" else str(replace(worker, host=""))
 
     @property
@@ -77,7 +81,7 @@ class Ending:
         if self.lost:
             said = next((line for line in reversed(self.words) if _SSH.match(line)), "")
             last = f" ({said})" if said else ""
-            return f"host {self.name}: the connection was lost{last}. {_ENDED}"
+            return f"host {self.name}: {self.loss}{last}. {_ENDED}"
         if self.killed:
             return f"host {self.name}: {self.killed}. {_ENDED}"
         if self.error:

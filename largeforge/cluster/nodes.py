@@ -118,10 +118,10 @@ class Training:
     def _stop(self, *_: object) -> None:
         self._stopped = True
 
-    def _shared_token(self) -> _Token:
-        return _Token(Path(self._spec.folder) / "work" / TOKEN)
+    def _shared_token(self) -> Token:
+        return Token(Path(self._spec.folder) / "work" / TOKEN)
 
-    def _gather(self, token: _Token) -> str:
+    def _gather(self, token: Token) -> str:
         """Start all agents and wait until each is ready; return what is in the way."""
         for node in self._spec.nodes:
             self._connect(node, token)
@@ -139,11 +139,11 @@ class Training:
                 return f"host {waiting[0]}: no answer within {limit}"
         return _different_versions(self._links)
 
-    def _connect(self, node: Node, token: _Token) -> None:
+    def _connect(self, node: Node, token: Token) -> None:
         order = {
             "argv": node.argv, "address": node.reached_at, "gpus": node.gpus, "workdir": node.workdir,
             "token": token.text, "token_path": str(token.path), "lost_after_s": self._spec.lost_after_s,
-            "environment": _environment(),
+            "environment": handed_on(),
         }  # fmt: skip
         target = ssh.Target(node.address, node.user, node.port, self._spec.ssh_config)
         argv = ["env", *(f"{name}={os.environ[name]}" for name in _PYTHON if name in os.environ)]
@@ -254,13 +254,13 @@ class Training:
         self._selector.close()
 
 
-class _Token:
+class Token:
     """A file that each host must find with the same content: then the folder is on shared storage."""
 
     def __init__(self, path: Path):
         self.path, self.text = path, secrets.token_hex(16)
 
-    def __enter__(self) -> _Token:
+    def __enter__(self) -> Token:
         artifacts.write_text(self.path, self.text)
         return self
 
@@ -268,7 +268,8 @@ class _Token:
         self.path.unlink(missing_ok=True)
 
 
-def _environment() -> dict[str, str]:
+def handed_on() -> dict[str, str]:
+    """Return the variables of this process that those of other hosts are given."""
     return {name: value for name, value in os.environ.items() if name in _HANDED_ON or name.startswith(PASSED_ON)}
 
 

@@ -74,3 +74,43 @@ class JobSpec:
         """Read what `encode` wrote."""
         found = json.loads(text)
         return cls(**{**found, "module": tuple(found["module"])})
+
+
+@dataclass(frozen=True)
+class RaySpec:
+    """A training on the nodes of a Ray cluster."""
+
+    folder: str
+    """Folder of the stage, the same on all nodes."""
+    address: str
+    module: tuple[str, ...]
+    """What each process runs, after `python -m`."""
+    nodes: int
+    processes: int
+    """Processes on each node."""
+    cpus: float
+    """CPUs that each process reserves."""
+    gpus: int
+    """GPUs that each process reserves."""
+    placement: str
+    queue_timeout_s: float
+    lost_after_s: float
+    workdir: str = ""
+    meets: bool = True
+    """Whether the processes form a group, even of one; False for one process that knows of no others."""
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What the processes of one node reserve together, in Ray's words."""
+        needs = {"CPU": self.cpus * self.processes, "GPU": float(self.gpus * self.processes)}
+        return {name: amount for name, amount in needs.items() if amount}
+
+    def encode(self) -> str:
+        """Return it as one word of a command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> RaySpec:
+        """Read what `encode` wrote."""
+        found = json.loads(text)
+        return cls(**{**found, "module": tuple(found["module"])})

@@ -1,7 +1,7 @@
 """What all launchers share: the place where a training runs, and what its worker processes are told.
 
 A *strategy* (single, ddp, fsdp2, deepspeed) says how a model is spread over processes; it is also the launcher
-for one machine. Other launchers (multi_node, slurm) start the processes of a strategy elsewhere. The worker is
+for one machine. Other launchers (multi_node, slurm, ray) start the processes of a strategy elsewhere. The worker is
 given the strategy alone, so that where a training runs is no part of its identity.
 """
 

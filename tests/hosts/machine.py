@@ -31,6 +31,8 @@ class Hardware:
 
     bind: Mapping[str, str] = field(default_factory=dict)
     """Folders and files of this machine, to where the host sees them, read-only."""
+    share: Mapping[str, str] = field(default_factory=dict)
+    """The same, and the host may write there: what stands for shared storage."""
     small: Mapping[str, int] = field(default_factory=dict)
     """Folders of the host that are file systems of their own, to their size in MiB."""
     memory_mib: int | None = None
@@ -175,6 +177,7 @@ class Machine:
         """Return the command that boots the host, with the shared file system's own programs and libraries."""
         libraries = self.rootfs / "usr/lib/x86_64-linux-gnu"
         binds = [f"--bind-ro={source}:{target}" for source, target in self.hardware.bind.items()]
+        binds += [f"--bind={source}:{target}" for source, target in self.hardware.share.items()]
         binds += [f"--bind={self.small(path)}:{path}" for path in self.hardware.small]
         return [
             str(self.rootfs / "lib64/ld-linux-x86-64.so.2"), "--argv0", "systemd-nspawn",

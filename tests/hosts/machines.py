@@ -83,6 +83,7 @@ def machines(
     number: int,
     *,
     bind: Mapping[str, str] | None = None,
+    share: Mapping[str, str] | None = None,
     small: Mapping[str, int] | None = None,
     memory_mib: int | None = None,
     cpus: float | None = None,
@@ -94,7 +95,7 @@ def machines(
     base = rootfs.cache() / "running"
     if reason := requirements.lacking():
         pytest.skip(reason)
-    hardware = Hardware(bind or {}, small or {}, memory_mib, cpus)
+    hardware = Hardware(bind or {}, share or {}, small or {}, memory_mib, cpus)
     with leftovers.claimed(base) as folder:
         if reason := requirements.lacking_overlay(folder / "overlay"):
             pytest.skip(reason)

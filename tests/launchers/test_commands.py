@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from largeforge.cluster.spec import JobSpec, Spec
+from largeforge.cluster.spec import JobSpec, RaySpec, Spec
 from largeforge.errors import RecipeError
 from largeforge.planning import make_plan
 from largeforge.recipe import extensions
@@ -44,6 +44,9 @@ def launcher(name: str, **fields: Any) -> tuple[Any, Any]:
         ("multi_node", {"strategy": {"name": "fsdp2", "num_processes": 2}}, 4, 4),
         ("slurm", {"nodes": 3, "gpus_per_node": 8}, 24, 3),
         ("slurm", {"nodes": 2, "strategy": {"name": "ddp", "num_processes": 2}}, 4, 4),
+        ("ray", {"nodes": 3, "gpus_per_node": 8}, 24, 3),
+        ("ray", {"nodes": 2, "strategy": {"name": "fsdp2", "num_processes": 2}}, 4, 4),
+        ("ray", {"strategy": {"name": "single"}}, 1, 1),
     ],
 )
 def test_processes(name: str, fields: dict[str, Any], on_gpus: int, on_cpu: int) -> None:
@@ -60,6 +63,8 @@ def test_processes(name: str, fields: dict[str, Any], on_gpus: int, on_cpu: int)
         ("deepspeed", {"zero_stage": 3, "offload": "optimizer"}, "zero3", "optimizer"),
         ("multi_node", {"strategy": {"name": "deepspeed", "zero_stage": 1}}, "zero1", "none"),
         ("slurm", {"strategy": {"name": "fsdp2"}}, "fsdp2", "none"),
+        ("ray", {"strategy": {"name": "fsdp2"}}, "fsdp2", "none"),
+        ("ray", {"strategy": {"name": "single"}}, "none", "none"),
     ],
 )
 def test_plans_know_how_the_model_is_spread(name: str, fields: dict[str, Any], strategy: str, offload: str) -> None:
@@ -96,9 +101,10 @@ def test_where_a_training_runs_is_no_part_of_what_its_worker_is_told() -> None:
             launcher("fsdp2", num_processes=8, reshard_after_forward=False),
             launcher("multi_node", strategy={**fields, "num_processes": 4}),
             launcher("slurm", nodes=2, partition="gpu", strategy=fields),
+            launcher("ray", nodes=2, address="ray://head:10001", strategy={**fields, "num_processes": 4}),
         )
     ]
-    assert told[0] == told[1] == told[2]
+    assert told[0] == told[1] == told[2] == told[3]
     assert told[0].name == "fsdp2"
 
 
@@ -144,6 +150,23 @@ def test_a_job_asks_for_what_was_given_and_leaves_the_rest_to_the_cluster() -> N
         "slurm_signal_delay_s": 120, "slurm_partition": "gpu", "slurm_additional_parameters": {"mail-user": "me"},
         "slurm_srun_args": ["--kill-on-bad-exit=1"],
     }  # fmt: skip
+
+
+def test_ray_is_asked_for_a_part_on_each_node_with_what_its_processes_need() -> None:
+    module, config = launcher("ray", nodes=2, cpus_per_process=4, address="head:6379", queue_timeout_s=5)
+    words = module.command(config, MODULE, GPUS)
+    assert words[:3] == ["/usr/bin/python", "-m", "largeforge.cluster.ray_training"]
+    assert RaySpec.decode(words[3]) == RaySpec(
+        str(FOLDER), "head:6379", tuple(MODULE), nodes=2, processes=4, cpus=4, gpus=1, placement="STRICT_SPREAD",
+        queue_timeout_s=5, lost_after_s=30, workdir="/home/me",
+    )  # fmt: skip
+    assert RaySpec.decode(words[3]).bundle == {"CPU": 16, "GPU": 4}
+    assert RaySpec.decode(module.command(config, MODULE, CPU)[3]).bundle == {"CPU": 4}
+
+
+def test_one_process_is_on_one_node() -> None:
+    with pytest.raises(ValueError, match="takes a strategy of several processes"):
+        launcher("ray", nodes=2, strategy={"name": "single"})
 
 
 def test_fsdp2_tells_accelerate_all_that_the_plan_says() -> None:

@@ -37,8 +37,8 @@ def check(context: Context) -> Iterator[Finding]:
     for (group, name), extra in CHOICES.items():
         if any(stage.config.get(group, {}).get("name") == name for stage in context.pending):
             extras[extra] = None
-    if any((stage.launcher or {}).get("name") == "slurm" for stage in context.pending):
-        extras["slurm"] = None
+    launchers = [(stage.launcher or {}).get("name") for stage in context.pending]
+    extras |= dict.fromkeys(name for name in ("slurm", "ray") if name in launchers)
     if any(stage.config.get("gateway", {}).get("tracing", {}).get("endpoint") for stage in context.pending):
         extras["tracing"] = None
     if context.plan is None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from largeforge import reaper
 from largeforge.artifacts import digest
 from largeforge.deploy import secret_refs, shell
-from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -70,11 +70,18 @@ class Bundle:
                 return f"path:{self.by_path[self.references[text]].at(home)}"
             return self.by_path[text].at(home) if text in self.by_path else text
 
-        return {
-            **spec, "config": _mapped(spec["config"], there),
-            "inputs": {name: there(path) for name, path in spec["inputs"].items()},
-            "out": f"{folder}/out", "work": f"{folder}/work",
-        }  # fmt: skip
+        config = _mapped(spec["config"], there)
+        read = {name: f"{folder}/inputs/{index}/out" for index, name in enumerate(spec["inputs"])}
+        return {**spec, "config": config, "inputs": read, "out": f"{folder}/stage/out", "work": f"{folder}/stage/work"}
+
+    def around(self, spec: Mapping[str, Any], home: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Return what lies around a stage as in a run directory: small files with their text, and links to inputs."""
+        run = Path(spec["out"]).parents[1]
+        files, links = {"lock.json": run / "lock.json"}, {}
+        for index, path in enumerate(spec["inputs"].values()):
+            files[f"inputs/{index}/manifest.json"] = Path(path).parent / "manifest.json"
+            links[f"inputs/{index}/out"] = self.by_path[path].at(home)
+        return {name: path.read_text(encoding="utf-8") for name, path in files.items() if path.is_file()}, links
 
     def at_home(self, text: str, home: str) -> str:
         """Return what a host said with the paths and references of this machine."""

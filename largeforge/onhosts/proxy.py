@@ -185,18 +185,21 @@ class Proxy:
                 raise DeployError(f"{host.name}: {one.path} did not arrive as it was sent: {', '.join(said['wrong'])}")
 
     def _order(self, bundle: Bundle, home: str, folder: str, interpreter: str, mark: str) -> dict[str, Any]:
-        module = ["largeforge.stages", f"{folder}/stage.json"]
+        module = ["largeforge.stages", f"{folder}/stage/stage.json"]
         argv = [interpreter, "-m", *module]
         if self.task.launcher is not None:
             launcher = extensions.load("launcher", self.task.launcher["name"])
-            there = launching.Place(self.task.device, self.task.gpus, {}, interpreter, Path(folder), folder)
+            there = launching.Place(self.task.device, self.task.gpus, {}, interpreter, Path(folder) / "stage", folder)
             argv = launcher.command(launcher.Config(**self.task.launcher), module, there)
         handed = {n: v for n, v in os.environ.items() if n in _PYTHON or n.startswith(_PASSED_ON)}
         hidden = {n: v for n, v in handed.items() if any(word in n for word in _SECRET)}
         if WITHHELD in os.environ:
             hidden[WITHHELD] = os.environ[WITHHELD]
+        files, links = bundle.around(self.spec, home)
         return {
-            "mark": mark, "argv": argv, "stage": bundle.stage(self.spec, home, folder),
+            "mark": mark,
+            "files": files,
+            "links": links, "argv": argv, "stage": bundle.stage(self.spec, home, folder),
             "environment": {n: v for n, v in handed.items() if n not in hidden}, "secrets": hidden,
         }  # fmt: skip
 
@@ -223,7 +226,7 @@ class Proxy:
         """
         out = Path(self.spec["out"])
         began = time.monotonic()
-        transfer.fetch(host.reach, f"{folder}/out", out, report=self._note)
+        transfer.fetch(host.reach, f"{folder}/stage/out", out, report=self._note)
         found = artifacts.hash_folder(out)
         wrong = sorted(name for name in {*found, *files} if found.get(name) != files.get(name))
         if wrong:

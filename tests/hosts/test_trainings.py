@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,64 +17,117 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_training import SMALL, rows
-from tests.e2e.workspace import environment, processes, wait_for
+from tests.e2e.workspace import environment, wait_for
 from tests.hosts import faults
 from tests.hosts.machines import ROOT, Machine, Machines
 
 PYTHON = "/usr/local/bin/largeforge-python"
-STEPS = 30
+STEPS = 150
 SIZE = ("hardware.cores=1", "hardware.memory_gib=2")
+JOBS = "var/lib/largeforge/trainings/deploy/jobs"
+
+
+@dataclass
+class Controller:
+    """One command of a person, with what it has said."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def step(self) -> int:
+        return max((int(step) for step in re.findall(r"step (\d+)/", self.said)), default=0)
+
+    def wait_for(self, text: str) -> None:
+        wait_for(lambda: text in self.said or self.process.poll() is not None)
+        assert text in self.said, self.said
+
+    def reach(self, step: int) -> None:
+        wait_for(lambda: self.step >= step or self.process.poll() is not None)
+        assert self.step >= step, self.said
+
+    def ended(self, code: int = 0) -> str:
+        assert self.process.wait(300) == code, self.said
+        return self.said
+
+    def stop(self, number: signal.Signals) -> None:
+        os.kill(self.process.pid, number)
+        self.process.wait(60)
 
 
 @dataclass
 class Lab:
-    """A person's working directory with an inventory of test hosts."""
+    """A person's working directory with inventories of test hosts."""
 
     path: Path
     hosts: Machines
+    count: int = 0
 
-    def command(self, *words: str) -> list[str]:
-        return self.hosts.inside(sys.executable, "-m", "largeforge", *words)
-
-    def train(self, *words: str) -> list[str]:
-        return self.command("+recipe=small", "hosts=lab", *SIZE, *words)
-
-    def start(self, command: list[str], log: str = "output.log") -> subprocess.Popen[str]:
-        with (self.path / log).open("w") as stream:
-            return subprocess.Popen(
-                command, cwd=self.path, env=environment(), stdout=stream, stderr=subprocess.STDOUT, text=True,
-                start_new_session=True,
+    def start(self, *words: str) -> Controller:
+        self.count += 1
+        log = self.path / f"output-{self.count}.log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                self.hosts.inside(sys.executable, "-m", "largeforge", *words), cwd=self.path, env=environment(),
+                stdout=stream, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             )  # fmt: skip
+        return Controller(process, log)
 
-    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=self.path, env=environment(), capture_output=True, text=True, timeout=300)
+    def train(self, inventory: str, *words: str) -> Controller:
+        return self.start("+recipe=small", f"hosts={inventory}", *SIZE, *words)
 
-    def said(self, log: str = "output.log") -> str:
-        return (self.path / log).read_text()
+    def run_dir(self, controller: Controller) -> Path:
+        (found,) = set(re.findall(r"runs/small/\S+-[0-9a-f]{8}(?:-\d+)?", controller.said))
+        return self.path / found
 
-    def await_text(self, text: str, process: subprocess.Popen[str], log: str = "output.log") -> None:
-        wait_for(lambda: text in self.said(log) or process.poll() is not None)
-        assert text in self.said(log), self.said(log)
-
-    @property
-    def run_dir(self) -> Path:
-        return max((self.path / "runs" / "small").iterdir())
-
-    def manifest(self, stage: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.run_dir / stage / "manifest.json").read_text())
+    def manifest(self, run: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((run / "train" / "manifest.json").read_text())
         return found
 
-    def steps(self) -> list[int]:
-        events = [json.loads(line) for line in (self.run_dir / "events.jsonl").read_text().splitlines()]
+    def steps(self, run: Path) -> list[int]:
+        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
         return [event["step"] for event in events if event["stage"] == "train" and event["kind"] == "progress"]
+
+    def forget(self, run: Path) -> None:
+        """Let no other run reuse what a run has trained."""
+        (self.path / "runs" / ".finished" / self.manifest(run)["fingerprint"]).unlink()
+
+
+@pytest.fixture(scope="module")
+def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A working directory, and hosts that this checkout is lent to."""
+    path = tmp_path_factory.mktemp("lab")
+    for machine in booted:
+        lend_python(machine)
+    recipe = SMALL.replace("  - /evaluation: loss\n", "").replace('gates:\n  vs_base.loss: "< -1"\n', "")
+    for folder in ("recipes", "hosts"):
+        (path / folder).mkdir()
+    (path / "recipes/small.yaml").write_text(recipe.replace("max_steps: 60", f"max_steps: {STEPS}"))
+    (path / "words.jsonl").write_text(rows(60))
+    for name, members in {"one": ["h1"], "two": ["h1", "h2"], "third": ["h3"]}.items():
+        hosts = {member: {"address": member, "roles": ["train"], "python": PYTHON} for member in members}
+        reached = {"ssh_config": str(booted.ssh_config), "host_key_checking": "yes"}
+        (path / f"hosts/{name}.yaml").write_text(json.dumps({"name": name, **reached, "hosts": hosts}))
+    return Lab(path, booted)
+
+
+@pytest.fixture(scope="module")
+def straight(made: Lab) -> dict[str, Any]:
+    """The manifest of the training on this machine, without a host."""
+    controller = made.start("+recipe=small", *SIZE, "runs.root=here")
+    controller.ended()
+    (found,) = made.path.glob("here/small/*/train/manifest.json")
+    manifest: dict[str, Any] = json.loads(found.read_text())
+    return manifest
 
 
 @pytest.fixture
-def lab(hosts: Machines, tmp_path: Path) -> Iterator[Lab]:
-    for machine in hosts:
-        lend_python(machine)
-    made = Lab(tmp_path, hosts)
-    write(made, "h1")
+def lab(made: Lab, hosts: Machines) -> Iterator[Lab]:
+    """The same; nothing trains on the hosts before and after a test."""
     yield made
     for machine in hosts:
         if machine.pid:
@@ -86,23 +141,90 @@ def lend_python(machine: Machine) -> None:
     path.chmod(0o755)
 
 
-def write(lab: Lab, *names: str, steps: int = STEPS) -> None:
-    """Write recipe, data and an inventory of some hosts."""
-    (lab.path / "recipes").mkdir(exist_ok=True)
-    (lab.path / "hosts").mkdir(exist_ok=True)
-    recipe = SMALL.replace("  - /evaluation: loss\n", "").replace('gates:\n  vs_base.loss: "< -1"\n', "")
-    (lab.path / "recipes/small.yaml").write_text(recipe.replace("max_steps: 60", f"max_steps: {steps}"))
-    (lab.path / "words.jsonl").write_text(rows(60))
-    machines = "".join(f"  {name}: {{address: {name}, roles: [train]}}\n" for name in names)
-    text = f"name: lab\nssh_config: {lab.hosts.ssh_config}\nhost_key_checking: 'yes'\ncommon: {{python: {PYTHON}}}\nhosts:\n{machines}"
-    (lab.path / "hosts/lab.yaml").write_text(text)
+def units(machine: Machine) -> list[str]:
+    listed = machine.enter("systemctl", "list-units", "--plain", "--no-legend", "largeforge-training-*").stdout
+    return [line.split()[0] for line in listed.splitlines()]
 
 
-def test_a_training_on_a_host_brings_home_what_one_here_makes(lab: Lab) -> None:
-    ended = lab.run(lab.train())
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "runs on h1 as largeforge-training-small-train-" in ended.stdout
-    there, steps = lab.manifest("train"), lab.steps()
-    assert steps == list(range(1, STEPS + 1))
-    here = lab.run(lab.command("+recipe=small", *SIZE, "runs.root=here"))
-    assert here.returncode == 0, here.stdout + here.stderr
+def weights(manifest: dict[str, Any]) -> str:
+    return str(manifest["files"]["model.safetensors"]["sha256"])
+
+
+def test_a_training_on_a_host_makes_what_one_here_makes(lab: Lab, straight: dict[str, Any]) -> None:
+    controller = lab.train("one")
+    said = controller.ended()
+    assert "runs on h1 as largeforge-training-small-train-" in said
+    assert "came home from h1 and verify" in said
+    run = lab.run_dir(controller)
+    found = lab.manifest(run)
+    assert weights(found) == weights(straight)
+    assert found["files"].keys() == straight["files"].keys()
+    assert lab.steps(run) == list(range(1, STEPS + 1))
+    card = (run / "train/out/README.md").read_text()
+    assert "words.jsonl" in card and "53 train, 7 held out" in card
+    assert "/var/lib/largeforge" not in card + (run / "events.jsonl").read_text()
+    assert os.listdir(lab.hosts["h1"].disk / JOBS) == [], "what has come home is not kept there"
+    lab.forget(run)
+
+
+def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) -> None:
+    first, second, third = (lab.train("two", f"method.learning_rate={rate}") for rate in ("1e-4", "2e-4", "3e-4"))
+    three = (first, second, third)
+    wait_for(lambda: sum("train     runs on h" in one.said for one in three) == 2)
+    (last,) = (one for one in three if "runs on h" not in one.said)
+    last.wait_for("waiting for a host: ")
+    shown = lab.start("queue", "two").ended()
+    ran = [one for one in three if one is not last]
+    assert sorted(re.search(r"runs on (h\d)", one.said)[1] for one in ran) == ["h1", "h2"]  # type: ignore[index]
+    person = f"{os.environ.get('USER', 'root')}@{os.uname().nodename}"
+    for text in (last.said, shown):
+        assert f"{person}" in text and "small, train" in text
+    assert "place 1 in line" in last.said
+    assert re.search(r"h1 +in line, 1 ", shown) and re.search(r"h2 +processors", shown)
+    ran[0].reach(20)
+    run = os.path.relpath(lab.run_dir(ran[0]), lab.path)
+    cancelled = lab.start("cancel", run).ended()
+    assert re.search(r"train  ended on h\d, checkpoint-\d+ is kept there", cancelled)
+    assert "python -m largeforge cancel" in ran[0].ended(1)
+    last.wait_for("runs on h")
+    for one in (ran[1], last):
+        one.stop(signal.SIGINT)
+        assert "Follow it: python -m largeforge attach runs/small/" in one.said
+    assert [len(units(lab.hosts[name])) for name in ("h1", "h2")] == [1, 1], "Ctrl-C lets go, and ends nothing"
+
+
+def test_a_controller_that_was_killed_is_replaced_by_attach_over_a_link_that_breaks(
+    lab: Lab, straight: dict[str, Any]
+) -> None:
+    host = lab.hosts["h1"]
+    controller = lab.train("one", "hosts.queue.patience_s=120")
+    controller.reach(10)
+    controller.stop(signal.SIGKILL)
+    run = lab.run_dir(controller)
+    (unit,) = units(host)
+    follower = lab.start("attach", os.path.relpath(run, lab.path))
+    follower.wait_for("h1 has this stage: following it")
+    faults.link(host, "down")
+    time.sleep(3)
+    host.enter("pkill", "-u", "deploy", "sshd")
+    faults.link(host, "up")
+    follower.ended()
+    assert weights(lab.manifest(run)) == weights(straight)
+    assert lab.steps(run) == list(range(1, STEPS + 1)), "each step is told once, whoever listened"
+    assert units(host) == [] and unit.startswith("largeforge-training-small-train-")
+    lab.forget(run)
+
+
+def test_a_host_that_lost_power_continues_from_its_checkpoint(lab: Lab, straight: dict[str, Any]) -> None:
+    host = lab.hosts["h3"]
+    controller = lab.train("third")
+    controller.reach(25)
+    host.power_off(hard=True)
+    controller.wait_for("the connection to h3 is lost")
+    host.power_on()
+    said = controller.ended(1)
+    assert "h3 was restarted while the stage ran there; checkpoint-" in said
+    assert "is kept on h3: the same command continues from it" in said
+    again = lab.train("third")
+    assert re.search(r"continuing from checkpoint-[2-9]\d", again.ended())
+    assert weights(lab.manifest(lab.run_dir(again))) == weights(straight)

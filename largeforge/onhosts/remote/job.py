@@ -12,8 +12,8 @@
 
 A place to compute is one GPU, or the processors. It is taken while the unit holds a lock on its file (`queue/NAME.lock`), so
 that no lease outlives its training, whatever dies. Those who wait hold a lock on a ticket; the first in line has its turn.
-A job's folder has `job.json` (what it is), `stage.json`, `work/` (kept from attempt to attempt), `out/`, and of each attempt
-`events-N.jsonl`, `log-N.txt` and `ended-N.json`.
+A job's folder has `job.json` (what it is), `stage/` with `stage.json`, `work/` (kept from attempt to attempt) and `out/`, around
+it what a run directory has, and of the present attempt `events-N.jsonl`, `log-N.txt` and `ended-N.json`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def status(folder):
 
 def checkpoints(folder):
     """Return the steps of the checkpoints that are whole, the last one first."""
-    sealed = glob.glob(os.path.join(folder, "work", "checkpoints", "checkpoint-*", "largeforge-checkpoint.json"))
+    sealed = glob.glob(
+        os.path.join(folder, "stage", "work", "checkpoints", "checkpoint-*", "largeforge-checkpoint.json")
+    )
     steps = (re.search(r"checkpoint-(\d+)/", path) for path in sealed)
     return sorted((int(step.group(1)) for step in steps if step), reverse=True)
 
@@ -251,10 +253,17 @@ def prepared(folder, request, order, *, places, user):
     account = pwd.getpwnam(user)
     before = loaded(os.path.join(folder, "job.json")) or {}
     if before and before["mark"] != order["mark"]:
-        shutil.rmtree(os.path.join(folder, "work"), ignore_errors=True)
-    shutil.rmtree(os.path.join(folder, "out"), ignore_errors=True)
-    for name in ("", "work", "out"):
+        shutil.rmtree(os.path.join(folder, "stage", "work"), ignore_errors=True)
+    for name in ("stage/out", "inputs"):
+        shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    for name in ("", "stage", "stage/work", "stage/out", "inputs"):
         os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
+    for name, text in order["files"].items():
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), mode=0o700, exist_ok=True)
+        write(os.path.join(folder, name), text)
+    for name, target in order["links"].items():
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), mode=0o700, exist_ok=True)
+        os.symlink(target, os.path.join(folder, name))
     visible = {"CUDA_VISIBLE_DEVICES": ",".join(places)} if request["gpus"] else {}
     job = {
         "id": request["id"],
@@ -273,10 +282,9 @@ def prepared(folder, request, order, *, places, user):
     }
     for old in glob.glob(os.path.join(folder, "*-*.*")):
         os.unlink(old)
-    write(os.path.join(folder, "stage.json"), json.dumps(order["stage"], indent=2, ensure_ascii=False))
+    write(os.path.join(folder, "stage", "stage.json"), json.dumps(order["stage"], indent=2, ensure_ascii=False))
     write(os.path.join(folder, "job.json"), json.dumps(job))
-    for top in (folder, *(os.path.join(folder, name) for name in os.listdir(folder))):
-        os.chown(top, account.pw_uid, account.pw_gid)
+    own(folder, account)
     if order.get("secrets"):
         os.makedirs(SECRETS, mode=0o711, exist_ok=True)
         path = secret_file(job)
@@ -286,6 +294,15 @@ def prepared(folder, request, order, *, places, user):
             os.fchown(stream.fileno(), account.pw_uid, account.pw_gid)
             json.dump(order["secrets"], stream)
     return job
+
+
+def own(folder, account):
+    """Give what was written to its user; checkpoints are theirs already."""
+    for top, folders, names in os.walk(folder):
+        if os.path.basename(top) == "work":
+            folders.clear()
+        for path in (top, *(os.path.join(top, name) for name in (*folders, *names))):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 def unit_command(job, folder):
@@ -371,7 +388,7 @@ def work(folder):
     if code == -signal.SIGKILL and memory_kills() > kills:
         ended["memory"] = True
     if code == 0:
-        ended["files"] = hashes(os.path.join(folder, "out"))
+        ended["files"] = hashes(os.path.join(folder, "stage", "out"))
     write(attempt_file(folder, job, "ended", "json"), json.dumps(ended))
     return 0 if code == 0 else 1
 

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from largeforge.deploy.shell import who
 from tests.e2e.test_training import SMALL, rows
 from tests.e2e.workspace import environment, wait_for
 from tests.hosts import faults
@@ -43,15 +44,15 @@ class Controller:
         return max((int(step) for step in re.findall(r"step (\d+)/", self.said)), default=0)
 
     def wait_for(self, text: str) -> None:
-        wait_for(lambda: text in self.said or self.process.poll() is not None)
+        wait_for(lambda: text in self.said or self.process.poll() is not None, timeout_s=120)
         assert text in self.said, self.said
 
     def reach(self, step: int) -> None:
-        wait_for(lambda: self.step >= step or self.process.poll() is not None)
+        wait_for(lambda: self.step >= step or self.process.poll() is not None, timeout_s=120)
         assert self.step >= step, self.said
 
     def ended(self, code: int = 0) -> str:
-        assert self.process.wait(300) == code, self.said
+        assert self.process.wait(120) == code, self.said
         return self.said
 
     def stop(self, number: signal.Signals) -> None:
@@ -65,17 +66,17 @@ class Lab:
 
     path: Path
     hosts: Machines
-    count: int = 0
+    controllers: list[Controller] = field(default_factory=list)
 
     def start(self, *words: str) -> Controller:
-        self.count += 1
-        log = self.path / f"output-{self.count}.log"
+        log = self.path / f"output-{len(self.controllers)}.log"
         with log.open("w") as stream:
             process = subprocess.Popen(
                 self.hosts.inside(sys.executable, "-m", "largeforge", *words), cwd=self.path, env=environment(),
                 stdout=stream, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             )  # fmt: skip
-        return Controller(process, log)
+        self.controllers.append(Controller(process, log))
+        return self.controllers[-1]
 
     def train(self, inventory: str, *words: str) -> Controller:
         return self.start("+recipe=small", f"hosts={inventory}", *SIZE, *words)
@@ -108,27 +109,47 @@ def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Lab:
         (path / folder).mkdir()
     (path / "recipes/small.yaml").write_text(recipe.replace("max_steps: 60", f"max_steps: {STEPS}"))
     (path / "words.jsonl").write_text(rows(60))
-    for name, members in {"one": ["h1"], "two": ["h1", "h2"], "third": ["h3"]}.items():
-        hosts = {member: {"address": member, "roles": ["train"], "python": PYTHON} for member in members}
+    for name, members in {
+        "one": ["h1"],
+        "two": ["h1", "h2"],
+        "third": ["h3"],
+        "unlike": ["h1"],
+        "away": ["h9"],
+    }.items():
+        python = "/usr/bin/python3" if name == "unlike" else PYTHON
+        hosts = {member: {"address": member, "roles": ["train"], "python": python} for member in members}
         reached = {"ssh_config": str(booted.ssh_config), "host_key_checking": "yes"}
         (path / f"hosts/{name}.yaml").write_text(json.dumps({"name": name, **reached, "hosts": hosts}))
     return Lab(path, booted)
 
 
+@dataclass
+class Trained:
+    """One training on a host, and the same on this machine."""
+
+    there: Controller
+    straight: dict[str, Any]
+    """Manifest of the one on this machine."""
+
+
 @pytest.fixture(scope="module")
-def straight(made: Lab) -> dict[str, Any]:
-    """The manifest of the training on this machine, without a host."""
-    controller = made.start("+recipe=small", *SIZE, "runs.root=here")
-    controller.ended()
+def trained(made: Lab) -> Trained:
+    """Both, side by side; what comes before the training is reused by the other tests."""
+    here, there = made.start("+recipe=small", *SIZE, "runs.root=here"), made.train("one")
+    here.ended()
+    there.ended()
     (found,) = made.path.glob("here/small/*/train/manifest.json")
-    manifest: dict[str, Any] = json.loads(found.read_text())
-    return manifest
+    made.forget(made.run_dir(there))
+    return Trained(there, json.loads(found.read_text()))
 
 
 @pytest.fixture
-def lab(made: Lab, hosts: Machines) -> Iterator[Lab]:
+def lab(made: Lab, trained: Trained, hosts: Machines) -> Iterator[Lab]:
     """The same; nothing trains on the hosts before and after a test."""
     yield made
+    for controller in made.controllers:
+        if controller.process.poll() is None:
+            controller.stop(signal.SIGKILL)
     for machine in hosts:
         if machine.pid:
             machine.enter("systemctl", "stop", "largeforge-training-*")
@@ -150,35 +171,32 @@ def weights(manifest: dict[str, Any]) -> str:
     return str(manifest["files"]["model.safetensors"]["sha256"])
 
 
-def test_a_training_on_a_host_makes_what_one_here_makes(lab: Lab, straight: dict[str, Any]) -> None:
-    controller = lab.train("one")
-    said = controller.ended()
+def test_a_training_on_a_host_makes_what_one_here_makes(lab: Lab, trained: Trained) -> None:
+    said = trained.there.said
     assert "runs on h1 as largeforge-training-small-train-" in said
     assert "came home from h1 and verify" in said
-    run = lab.run_dir(controller)
+    run = lab.run_dir(trained.there)
     found = lab.manifest(run)
-    assert weights(found) == weights(straight)
-    assert found["files"].keys() == straight["files"].keys()
+    assert weights(found) == weights(trained.straight)
+    assert found["files"].keys() == trained.straight["files"].keys()
     assert lab.steps(run) == list(range(1, STEPS + 1))
     card = (run / "train/out/README.md").read_text()
     assert "words.jsonl" in card and "53 train, 7 held out" in card
     assert "/var/lib/largeforge" not in card + (run / "events.jsonl").read_text()
-    assert os.listdir(lab.hosts["h1"].disk / JOBS) == [], "what has come home is not kept there"
-    lab.forget(run)
+    assert not list((lab.hosts["h1"].disk / JOBS).iterdir()), "what has come home is not kept there"
 
 
 def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) -> None:
     first, second, third = (lab.train("two", f"method.learning_rate={rate}") for rate in ("1e-4", "2e-4", "3e-4"))
     three = (first, second, third)
-    wait_for(lambda: sum("train     runs on h" in one.said for one in three) == 2)
+    wait_for(lambda: sum("runs on h" in one.said for one in three) == 2, timeout_s=100)
     (last,) = (one for one in three if "runs on h" not in one.said)
     last.wait_for("waiting for a host: ")
     shown = lab.start("queue", "two").ended()
     ran = [one for one in three if one is not last]
     assert sorted(re.search(r"runs on (h\d)", one.said)[1] for one in ran) == ["h1", "h2"]  # type: ignore[index]
-    person = f"{os.environ.get('USER', 'root')}@{os.uname().nodename}"
     for text in (last.said, shown):
-        assert f"{person}" in text and "small, train" in text
+        assert who() in text and "small, train" in text
     assert "place 1 in line" in last.said
     assert re.search(r"h1 +in line, 1 ", shown) and re.search(r"h2 +processors", shown)
     ran[0].reach(20)
@@ -186,6 +204,8 @@ def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) 
     cancelled = lab.start("cancel", run).ended()
     assert re.search(r"train  ended on h\d, checkpoint-\d+ is kept there", cancelled)
     assert "python -m largeforge cancel" in ran[0].ended(1)
+    refused = lab.train("two", "method.learning_rate=4e-4", "hosts.queue.when_busy=refuse").ended(1)
+    assert "all hosts are taken (hosts.queue.when_busy=refuse): waiting for a host: h1: place " in refused
     last.wait_for("runs on h")
     for one in (ran[1], last):
         one.stop(signal.SIGINT)
@@ -193,9 +213,7 @@ def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) 
     assert [len(units(lab.hosts[name])) for name in ("h1", "h2")] == [1, 1], "Ctrl-C lets go, and ends nothing"
 
 
-def test_a_controller_that_was_killed_is_replaced_by_attach_over_a_link_that_breaks(
-    lab: Lab, straight: dict[str, Any]
-) -> None:
+def test_a_controller_that_was_killed_is_replaced_by_attach_over_a_link_that_breaks(lab: Lab, trained: Trained) -> None:
     host = lab.hosts["h1"]
     controller = lab.train("one", "hosts.queue.patience_s=120")
     controller.reach(10)
@@ -209,13 +227,13 @@ def test_a_controller_that_was_killed_is_replaced_by_attach_over_a_link_that_bre
     host.enter("pkill", "-u", "deploy", "sshd")
     faults.link(host, "up")
     follower.ended()
-    assert weights(lab.manifest(run)) == weights(straight)
+    assert weights(lab.manifest(run)) == weights(trained.straight)
     assert lab.steps(run) == list(range(1, STEPS + 1)), "each step is told once, whoever listened"
     assert units(host) == [] and unit.startswith("largeforge-training-small-train-")
     lab.forget(run)
 
 
-def test_a_host_that_lost_power_continues_from_its_checkpoint(lab: Lab, straight: dict[str, Any]) -> None:
+def test_a_host_that_lost_power_continues_from_its_checkpoint(lab: Lab, trained: Trained) -> None:
     host = lab.hosts["h3"]
     controller = lab.train("third")
     controller.reach(25)
@@ -227,4 +245,12 @@ def test_a_host_that_lost_power_continues_from_its_checkpoint(lab: Lab, straight
     assert "is kept on h3: the same command continues from it" in said
     again = lab.train("third")
     assert re.search(r"continuing from checkpoint-[2-9]\d", again.ended())
-    assert weights(lab.manifest(lab.run_dir(again))) == weights(straight)
+    assert weights(lab.manifest(lab.run_dir(again))) == weights(trained.straight)
+
+
+def test_hosts_that_cannot_take_a_training_say_why(lab: Lab) -> None:
+    unlike, away, small = lab.train("unlike"), lab.train("away"), lab.train("one", "hardware.memory_gib=4000")
+    assert "h1: /usr/bin/python3 has other packages: largeforge is not there, and " in unlike.ended(1)
+    assert "no host can take it: h9: " in away.ended(1)
+    assert "GiB of memory, and 4000 are planned with" in small.ended(1)
+    assert units(lab.hosts["h1"]) == []

@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     locked = json.loads((folder / LOCK).read_text(encoding="utf-8"))
     if plan.digest != locked["digest"] or folder not in existing(plan)[:1]:
         raise StageError(
-            f"{folder} was begun with: python -m largeforge {shlex.join(words)}\nToday that means another run: its recipe, "
-            "its data, a package or the working directory is not what it was, or there is a newer run of it. "
-            f"python -m largeforge diff {folder} shows what; python -m largeforge cancel {folder} ends what is on hosts."
+            f"{folder} was begun with: python -m largeforge {shlex.join(words)}\nToday that means another run: its "
+            "recipe, its data, a package or the working directory is not what it was, or there is a newer run of it. "
+            f"python -m largeforge cancel {folder} ends what it has on hosts."
         )
     return cli.main(words)
 

@@ -1,7 +1,7 @@
-"""What a stage reads from this machine: folders and files by the digest of their content, and the stage as the host sees it.
+"""What a stage reads from this machine, by the digest of its content, and the stage as the host sees it.
 
-A value of the stage's config is taken for something to bring when it is an absolute path that exists here, or a reference to
-a model that this machine resolves (`path:`, `run:`, `registry:`). References to the hub are left to the host.
+A value of the stage's config is taken for something to bring when it is an absolute path that exists here, or a
+reference to a model that this machine resolves (`path:`, `run:`, `registry:`). Those to the hub are left to the host.
 """
 
 from __future__ import annotations

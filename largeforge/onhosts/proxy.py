@@ -1,7 +1,7 @@
 """Run one stage on a host in the place of its process here: `python -m largeforge.onhosts.proxy STAGE_FOLDER`.
 
-Told to end, it lets go of the stage, which goes on; started again, it finds it and follows. It ends with success only when
-the artifact lies here and every file has the hash that it had there.
+Told to end, it lets go of the stage, which goes on; started again, it finds it and follows. It ends with success only
+when the artifact lies here and every file has the hash that it had there.
 """
 
 from __future__ import annotations

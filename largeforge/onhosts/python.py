@@ -1,4 +1,4 @@
-"""The interpreter of stages on a host: the inventory's own, compared with this one, or an environment that is built there."""
+"""The interpreter of stages on a host: the inventory's own, compared with this one, or one that is built there."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def task_of(plan: Plan, stage: Stage) -> Task:
     )  # fmt: skip
 
 
-def command(plan: Plan, stage: Stage, folder: Path) -> list[str]:
+def command_on_hosts(plan: Plan, stage: Stage, folder: Path) -> list[str]:
     """Return the argv of the process that takes a stage's place."""
     task_of(plan, stage).write(folder)
     return [sys.executable, "-m", "largeforge.onhosts.proxy", str(folder)]

@@ -10,10 +10,11 @@
     job.py work FOLDER       carry a job out (what the unit runs, as the user's own account)
     job.py mend FOLDER       write down how a job ended that was killed (what the unit runs at its end)
 
-A place to compute is one GPU, or the processors. It is taken while the unit holds a lock on its file (`queue/NAME.lock`), so
-that no lease outlives its training, whatever dies. Those who wait hold a lock on a ticket; the first in line has its turn.
-A job's folder has `job.json` (what it is), `stage/` with `stage.json`, `work/` (kept from attempt to attempt) and `out/`, around
-it what a run directory has, and of the present attempt `events-N.jsonl`, `log-N.txt` and `ended-N.json`.
+A place to compute is one GPU, or the processors. It is taken while the unit holds a lock on its file
+(`queue/NAME.lock`), so that no lease outlives its training, whatever dies. Those who wait hold a lock on a ticket; the
+first in line has its turn. A job's folder has `job.json` (what it is), `stage/` with `stage.json`, `work/` (kept from
+attempt to attempt) and `out/`, around it what a run directory has, and of the present attempt `events-N.jsonl`,
+`log-N.txt` and `ended-N.json`.
 """
 
 from __future__ import annotations
@@ -461,7 +462,7 @@ def follow(request):
 def grown(path, place, *, to_the_end):
     """Yield what a file has got since a place in it, in whole lines, with the place after each part."""
     try:
-        stream = open(path, "rb")
+        stream = open(path, "rb")  # noqa: SIM115 - closed below
     except OSError:
         return
     with stream:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PAUSE_S = 2.0
 OVERLAP_BYTES = 1 << 18
 """Events before the last known place that are looked at again: what the process before was killed with is not lost."""
+MOST_FAILURES = 5
+"""Failures in a row that are none of the connection."""
 FINAL = ("result", "failed")
 _RECORDED = "events.jsonl"
 
@@ -67,19 +69,20 @@ class Follower:
         self._replay_until = known
         self.seat = self.seat.at(events=max(0, known - OVERLAP_BYTES))
         self._in_a_line = self.seat.events > 0
-        lost_at, told = 0.0, False
+        lost_at, told, failures = 0.0, False, 0
         while True:
             try:
                 for said in self.host.follow(self.folder, events=self.seat.events, log=self.seat.log):
                     if told:
                         self.note(f"{self.host.name} is reached again")
-                    lost_at, told = 0.0, False
+                    lost_at, told, failures = 0.0, False, 0
                     if said["kind"] == "ended":
                         self._take_rest()
                         return Ending(said["ended"], said.get("checkpoints", []), self._last)
                     self._take(said)
             except DeployError as error:
-                if not isinstance(error, ConnectionLost) and not _is_connection(str(error)):
+                failures += not isinstance(error, ConnectionLost)  # a host that shuts down ends what follows, too
+                if failures > MOST_FAILURES:
                     raise
                 lost_at = lost_at or time.monotonic()
                 if not told:
@@ -156,17 +159,3 @@ def _recorded(path: Path) -> set[str]:
 
 def _mark(event: dict[str, Any]) -> str:
     return f"{event['kind']} {event.get('time')} {event.get('step')}"
-
-
-def _is_connection(text: str) -> bool:
-    """Whether ssh could not connect, which it tells like a command that failed."""
-    signs = (
-        "Connection",
-        "connect to host",
-        "timed out",
-        "No route",
-        "banner",
-        "kex_exchange",
-        "Network is unreachable",
-    )
-    return any(sign in text for sign in signs)

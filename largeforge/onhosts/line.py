@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import threading
 import time
@@ -31,6 +32,7 @@ class Line:
         self._hosts = {host.name: host for host in hosts}
         self._requests = requests
         self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._buffers: dict[str, bytes] = {}
         self._selector = selectors.DefaultSelector()
         self._over = threading.Event()
         self.standings: dict[str, dict[str, Any]] = {}
@@ -89,23 +91,28 @@ class Line:
             process.stdin.flush()
         except OSError:
             raise DeployError(f"{name}: the connection is lost") from None
-        for line in process.stdout:
-            said: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
+        while True:
+            self._read(1.0)
+            said = self.standings.get(name, {})
             if said.get("kind") == "started":
                 return said
             if said.get("kind") == "refused":
                 raise DeployError(f"{name}: {said['reason']}")
-        raise DeployError(f"{name}: {self._last_words(process)}")
+            if name in self.failed:
+                raise DeployError(f"{name}: {self.failed[name]}")
 
     def _read(self, timeout_s: float) -> None:
+        """Take in the last line of each host that has said something."""
         for key, _ in self._selector.select(timeout_s):
             name = key.data
-            line = key.fileobj.readline()  # type: ignore[union-attr]
-            if not line:
+            data = os.read(key.fd, 65536)
+            *lines, self._buffers[name] = (self._buffers.get(name, b"") + data).split(b"\n")
+            for line in lines:
+                if line.startswith(b"{"):
+                    self.standings[name] = json.loads(line)
+            if not data:
                 self.failed[name] = self._last_words(self._processes[name])
                 self._leave(name)
-            elif line.startswith("{"):
-                self.standings[name] = json.loads(line)
 
     def _leave(self, name: str) -> None:
         process = self._processes.pop(name)

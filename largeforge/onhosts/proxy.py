@@ -294,6 +294,8 @@ def _what_happened(host: str, ended: Mapping[str, Any], last: Mapping[str, Any])
         return f"out of memory: the kernel of {host} killed its process"
     if ended.get("cancelled"):
         return f"it was ended on {host} (python -m largeforge cancel)"
+    if ended.get("stopped"):
+        return f"it was told to end on {host}, by systemctl or because the host was shut down"
     if ended.get("error"):
         return f"{host}: {ended['error']}"
     code = ended.get("code")

@@ -48,7 +48,7 @@ def _carry(reach: Reach, ends: list[str], report: Callable[[str], None]) -> None
         if code == 0:
             return
         if "No space left on device" in said:
-            raise DeployError(f"{reach.name}: the disk is full: {said}")
+            raise DeployError(f"{reach.name}: a disk is full while files are brought: {said}")
         if code not in BROKEN_OFF or attempt == ATTEMPTS:
             raise DeployError(f"{reach.name}: files could not be brought (rsync {code}): {said}")
         report(f"{reach.name}: the transfer broke off, and continues (attempt {attempt + 1} of {ATTEMPTS}): {said}")

@@ -385,7 +385,8 @@ def work(folder):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
     code = process.returncode
-    ended = {"code": code, "at": time.time(), "cancelled": bool(stops)}
+    cancelled = os.path.exists(attempt_file(folder, job, "cancelled", "txt"))
+    ended = {"code": code, "at": time.time(), "cancelled": cancelled, "stopped": bool(stops)}
     if code == -signal.SIGKILL and memory_kills() > kills:
         ended["memory"] = True
     if code == 0:
@@ -508,6 +509,7 @@ def cancel(request):
     folder = os.path.join(own_folder(request["base"], login()), "jobs", request["id"])
     before = status(folder)
     if before and before["active"]:
+        write(attempt_file(folder, before, "cancelled", "txt"), "")
         run("systemctl", "stop", before["unit"])
     return {"before": before, "after": status(folder)}
 

@@ -22,6 +22,7 @@ from largeforge import artifacts, autopsy, events, processor, reaper
 from largeforge.environments import build, spec
 from largeforge.errors import GateError, Interrupted, LargeForgeError, StageError
 from largeforge.forecast.shortage import after_shortage
+from largeforge.onhosts.task import command_on_hosts, is_on_hosts
 from largeforge.recipe import extensions, launching
 from largeforge.recipe.lock import versions
 from largeforge.secrets import withheld, without_passwords
@@ -157,6 +158,8 @@ class _Execution:
         self._emit(stage, "started", title=stage.title)
 
     def _command(self, stage: Stage, spec: Path) -> list[str]:
+        if is_on_hosts(self.plan, stage):
+            return command_on_hosts(self.plan, stage, spec.parent)
         python = self._python()
         module = ["largeforge.stages", str(spec)]
         if stage.launcher is None:

@@ -157,7 +157,11 @@ def test_a_recipe_may_be_typed_in_other_ways(own, typed):
 
 def test_hosts_of_the_working_directory(own):
     message = refused("+recipe=mine", "hosts=lab", cwd=own)
-    assert "hosts/lab.yaml:3: hosts.hosts.one.address = '10.0.0.1': training on other hosts" in message
+    assert "hardware.num_gpus: is required for a training on one: how many GPUs of a host it takes." in message
+    message = refused("+recipe=mine", "hosts=lab", "hardware=auto", cwd=own)
+    assert "hardware = auto: reads this machine, and the training runs on one: name what is there" in message
+    ended = run("+recipe=mine", "hosts=lab", "hardware.num_gpus=1", "mode=plan", cwd=own)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_help(own):

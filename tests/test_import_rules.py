@@ -128,8 +128,20 @@ RULES = {
     ),
     "runs": Rule(own=("plan", "recipe"), top=("yaml",)),
     "runner": Rule(
-        own=("plan", "stages", "recipe", "runs", "autopsy", "environments", "forecast", "training.checkpoints")
+        own=(
+            "plan",
+            "stages",
+            "recipe",
+            "runs",
+            "autopsy",
+            "environments",
+            "forecast",
+            "training.checkpoints",
+            "onhosts.task",
+        )
     ),
+    "onhosts": Rule(own=("recipe", "plan", "deploy", "cluster", "hostenv", "stages.models")),
+    "onhosts.remote": Rule(),
     "autopsy": Rule(),
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),

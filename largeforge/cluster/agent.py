@@ -22,10 +22,13 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import largeforge
 from largeforge import hardware, reaper
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGES = ("torch", "transformers", "accelerate", "trl", "peft", "deepspeed")
 """Packages that all hosts must have in the same version."""
@@ -90,9 +93,25 @@ def versions() -> dict[str, str]:
 
 def environment(order: dict[str, Any]) -> dict[str, str]:
     """Return the environment of the processes: this host's, what the order brings, and the network to train over."""
-    interface = interface_of(order["address"])
+    interface = interface_to(order.get("peers", ())) or interface_of(order["address"])
     network = {name: interface for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if interface}
     return {**network, **os.environ, **order["environment"]}
+
+
+def interface_to(peers: Sequence[str]) -> str:
+    """Return the interface over which this host reaches the others; empty when there are none, or they need several.
+
+    The route decides: a host's own name may stand for its loopback (Debian's 127.0.1.1), or for another network.
+    """
+    found = set()
+    for peer in peers:
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.connect((socket.gethostbyname(peer), 9))  # sends nothing
+                found.add(interface_of(probe.getsockname()[0]))
+        except OSError:
+            return ""
+    return found.pop() if len(found) == 1 else ""
 
 
 def interface_of(address: str) -> str:

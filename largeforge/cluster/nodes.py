@@ -144,6 +144,7 @@ class Training:
             "argv": node.argv, "address": node.reached_at, "gpus": node.gpus, "workdir": node.workdir,
             "token": token.text, "token_path": str(token.path), "lost_after_s": self._spec.lost_after_s,
             "environment": handed_on(),
+            "peers": [other.reached_at for other in self._spec.nodes if other is not node],
         }  # fmt: skip
         target = ssh.Target(node.address, node.user, node.port, self._spec.ssh_config)
         argv = ["env", *(f"{name}={os.environ[name]}" for name in _PYTHON if name in os.environ)]

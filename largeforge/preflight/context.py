@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from largeforge import runs
 from largeforge.preflight import nvidia
+from largeforge.recipe.host_checks import COMPUTED, training_hosts
 
 if TYPE_CHECKING:
     from largeforge.forecast.models import Models
@@ -46,6 +47,12 @@ class Context:
         return tuple(stage for stage in self.plan.stages if stage.name not in finished)
 
     @cached_property
+    def here(self) -> tuple[Stage, ...]:
+        """The stages that a run would still carry out on this machine."""
+        elsewhere = COMPUTED if self.recipe and training_hosts(self.recipe) else ()
+        return tuple(stage for stage in self.pending if stage.kind not in elsewhere)
+
+    @cached_property
     def models(self) -> Models | None:
         """The shapes of the recipe's models; no server is asked for them."""
         from largeforge.forecast.models import Models
@@ -66,8 +73,10 @@ class Context:
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether the plan runs on NVIDIA GPUs."""
-        return self.plan is not None and self.plan.machine.device == "cuda"
+        """Whether the plan runs on NVIDIA GPUs of this machine."""
+        if self.plan is None or self.plan.machine.device != "cuda":
+            return False
+        return not training_hosts(self.plan.recipe)
 
     @property
     def serves(self) -> bool:
@@ -79,7 +88,7 @@ class Context:
         """Whether a pending stage serves models with vLLM, to whomever."""
         return self.serves or any(
             stage.kind in ("parity", "quantize") or stage.config.get("judging", {}).get("engine") == "vllm"
-            for stage in self.pending
+            for stage in self.here
         )
 
     def forecasts(self, stage: Stage) -> list[Forecast]:

@@ -8,30 +8,62 @@ from typing import TYPE_CHECKING
 from largeforge.errors import Problem, listed, nearest
 
 if TYPE_CHECKING:
-    from largeforge.recipe.schema import Recipe
+    from largeforge.recipe.schema import Host, Recipe
 
+COMPUTED = ("init", "train", "evaluate", "merge", "quantize", "parity")
+"""Kinds of stages that run on hosts for training; the others are short, or belong to this machine."""
 _LOOPBACK = ("localhost", "127.", "[::1]", "::1")
+
+
+def training_hosts(recipe: Recipe) -> dict[str, Host]:
+    """Return the hosts of the inventory that stages are run on, one each; none where this machine runs them."""
+    if recipe.launcher.name in ("multi_node", "slurm", "ray") or not recipe.training_jobs:
+        return {}
+    wanted = recipe.hosts.queue.labels.items()
+    return {
+        name: host
+        for name, host in recipe.hosts.hosts.items()
+        if not host.is_local and host.has_role("train") and wanted <= host.labels.items()
+    }
 
 
 def check(recipe: Recipe) -> Iterator[Problem]:
     """Return what is wrong with the inventory for what the recipe does."""
-    hosts = recipe.hosts.hosts
-    if recipe.topology and any(not host.is_local for host in hosts.values()):
+    if recipe.topology and any(not host.is_local for host in recipe.hosts.hosts.values()):
         yield from _deployment(recipe)
-    if recipe.launcher.name == "multi_node" and recipe.training_jobs:
-        yield from _training_hosts(recipe)
+    if not recipe.training_jobs:
         return
-    for name, host in hosts.items():
-        if not host.is_local and recipe.mode == "run" and recipe.training_jobs and host.has_role("train"):
-            rule = "training on other hosts takes launcher=multi_node; otherwise use hosts=local, or mode=plan."
-            yield Problem(f"hosts.hosts.{name}.address", rule, given=repr(host.address))
+    if recipe.launcher.name == "multi_node":
+        yield from _training_hosts(recipe)
+    elif training_hosts(recipe):
+        yield from _planned_for(recipe)
+    elif recipe.hosts.queue.labels:
+        yield Problem("hosts.queue.labels", "no host for training has them.", given=str(recipe.hosts.queue.labels))
+
+
+def _planned_for(recipe: Recipe) -> Iterator[Problem]:
+    """Return what the plan would take from this machine, although the training runs on another."""
+    hardware, hosts = recipe.hardware, ", ".join(training_hosts(recipe))
+    if hardware.device == "auto":
+        rule = f"reads this machine, and the training runs on {hosts}: name what is there, such as hardware=cpu or "
+        yield Problem("hardware", rule + "a GPU of conf/hardware/.", given=hardware.name)
+        return
+    if hardware.device == "cuda" and not hardware.num_gpus:
+        rule = f"is required for a training on {hosts}: how many GPUs of a host it takes."
+        yield Problem("hardware.num_gpus", rule)
+    if hardware.device == "cpu" and not hardware.memory_gib:
+        yield Problem("hardware.memory_gib", f"is required for a training on {hosts}: the memory of one of them.")
+    if not hardware.cores:
+        yield Problem("hardware.cores", f"is required for a training on {hosts}: how many cores of a host it uses.")
 
 
 def _deployment(recipe: Recipe) -> Iterator[Problem]:
     """Yield what keeps a deployment from being asked what the recipe asks, and rules for experts that there are not."""
     asks = bool(recipe.verify.questions) or recipe.load_test is not None
     if asks and recipe.gateway.host.startswith(_LOOPBACK):
-        rule = "the gateway is asked from this machine, which does not reach a host's loopback: 0.0.0.0, or its address."
+        rule = (
+            "the gateway is asked from this machine, which does not reach a host's loopback: 0.0.0.0, or its address."
+        )
         yield Problem("gateway.host", rule, given=repr(recipe.gateway.host))
     assert recipe.topology is not None
     for name in recipe.deploy.placing.keys() - recipe.topology.experts.keys():

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from largeforge import hardware, processor
 from largeforge.recipe import extensions, launching
+from largeforge.recipe.host_checks import training_hosts
 
 if TYPE_CHECKING:
     from largeforge.plan import Plan
+    from largeforge.recipe.schema import Host
 
 LEAST_MEMORY_GIB = 1.5
 """What a CPU trial is taken to need at least: the libraries of its processes alone take some 0.8 GiB."""
@@ -56,6 +58,10 @@ def slots(plan: Plan, num_trials: int, jobs: int, machine: Machine, *, memory_gi
     trials on a CPU.
     """
     num_trials = max(num_trials, 1)
+    if hosts := training_hosts(plan.recipe):
+        each = launching.local_processes(plan.recipe, plan.machine)
+        places = sum(places_of(host, each, plan.machine.device) for host in hosts.values())
+        return [Slot(plan.recipe.hardware.cores)] * min(jobs or places, num_trials)
     if plan.machine.device == "cuda":
         return _gpu_slots(plan, min(jobs or num_trials, num_trials), bool(jobs), machine)
     own = plan.recipe.hardware.cores
@@ -64,6 +70,14 @@ def slots(plan: Plan, num_trials: int, jobs: int, machine: Machine, *, memory_gi
         fit = min(fit, int(machine.free_memory_gib * USABLE_SHARE / max(memory_gib, LEAST_MEMORY_GIB)))
     count = min(jobs or max(1, fit), num_trials)
     return [Slot(own or max(1, machine.cores // count))] * count
+
+
+def places_of(host: Host, gpus: int, device: str) -> int:
+    """Return how many trials with so many GPUs each are given to a host at a time; its own queue has the last word.
+
+    One where the inventory leaves its GPUs to be read from it: a sweep is planned without asking hosts.
+    """
+    return max(1, host.num_gpus // max(gpus, 1)) if device == "cuda" else 1
 
 
 def _gpu_slots(plan: Plan, wanted: int, is_forced: bool, machine: Machine) -> list[Slot]:

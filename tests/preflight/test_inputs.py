@@ -108,7 +108,11 @@ def test_serving_without_vllm_is_an_error(look, folder):
     assert levels(look("vllm", *ON_CPU)) == ["skipped"]
 
 
-def test_hosts_that_are_other_machines_are_an_error_for_a_run_and_no_obstacle_for_a_plan(look):
-    finding = only(look("hosts", *TRAIN, "++hosts.hosts.far.address=10.0.0.1"))
-    assert (finding.level, finding.cure) == ("error", "hosts=local")
+def test_hosts_for_training_need_rsync_and_this_machine_no_gpu(look, monkeypatch):
+    there = ("++hosts.hosts.far.address=10.0.0.1", "hardware.num_gpus=1", "hardware.cores=8")
+    assert levels(look("hosts", *TRAIN, *there)) == ["ok"]
+    assert levels(look("gpu", *TRAIN, *there)) == ["skipped"]
+    monkeypatch.setattr("shutil.which", lambda name, *more, **others: None)
+    finding = look("hosts", *TRAIN, *there)[-1]
+    assert (finding.level, finding.cure) == ("error", "install rsync")
     assert levels(look("hosts", *TRAIN)) == ["ok"]

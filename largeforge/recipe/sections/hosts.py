@@ -68,10 +68,10 @@ class Host(Strict):
     sudo_password: SecretRef = ""
     """Where the password for sudo is, if it asks for one."""
     python: str = ""
-    """Interpreter there with LargeForge (and vLLM, where it serves models). Empty: of a training the same path as here;
-    of servers an environment that is built there."""
+    """Interpreter there with LargeForge (and vLLM, where it serves models). Empty: an environment that is built there;
+    with `launcher=multi_node` the same path as here."""
     workdir: str = ""
-    """Working directory of trainings there; empty means the same path as here."""
+    """Working directory of processes of `launcher=multi_node`; empty means the same path as here."""
     gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """GPUs to use; `auto` reads them from the host."""
     gpu_type: str = Field(default="", pattern="^[a-z0-9_]*$")
@@ -107,6 +107,17 @@ class Host(Strict):
         return not self.roles or role in self.roles
 
 
+class Queue(Strict):
+    """How trainings get their hosts."""
+
+    labels: dict[Label, Label] = {}
+    """Labels that a host must have to train this recipe."""
+    when_busy: Literal["wait", "refuse"] = "wait"
+    """What happens when others compute on all of them: stand in line on each, or end with an error that names them."""
+    patience_s: float = Field(default=3600, gt=0)
+    """How long a host may be out of reach before this side gives up following; the training there goes on."""
+
+
 class Hosts(Strict):
     """The inventory: the machines that a recipe may use."""
 
@@ -114,6 +125,8 @@ class Hosts(Strict):
     """Name of the file under `hosts/`."""
     hosts: dict[Name, Host] = Field(min_length=1)
     """Machines by name."""
+    queue: Queue = Queue()
+    """How trainings get their hosts."""
     common: dict[str, Any] = {}
     """Keys of hosts that hold for all of them, unless a host says otherwise."""
     ssh_config: str = ""

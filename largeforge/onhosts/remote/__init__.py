@@ -1,0 +1,1 @@
+"""The program that runs on hosts of trainings; standard library only."""

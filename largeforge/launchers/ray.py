@@ -28,7 +28,7 @@ class Config(Extension):
     strategy: Strategy = ddp.Config()
     """How the model is spread over all processes, with the fields of the launcher of that name."""
     address: str = Field(default="auto", min_length=1)
-    """The cluster: `auto` for the one that this machine is a node of, `HOST:6379`, or `ray://HOST:10001` from outside."""
+    """`auto` for the cluster that this machine is a node of, `HOST:6379`, or from outside `ray://HOST:10001`."""
     nodes: int = Field(default=1, gt=0)
     """Nodes, with as many processes each."""
     gpus_per_node: int = Field(default=0, ge=0)

@@ -163,6 +163,7 @@ def test_a_controller_that_is_killed_leaves_no_lock_and_the_next_goes_on(lab: La
     assert set(lab.states().values()) == {"active"}
 
 
+@pytest.mark.thorough
 def test_of_two_controllers_the_second_is_refused(lab: Lab) -> None:
     first = lab.start("+recipe=shop", lab.model("v2"), "deploy.rollout.watch_s=15")
     lab.await_line(first, "starting release")

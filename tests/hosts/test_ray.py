@@ -91,6 +91,7 @@ def begin(hosts: Machines, name: str, *options: str) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.thorough
 def test_two_nodes_train_as_one_process_does_and_go_on_after_a_worker_was_killed(cluster: Cluster) -> None:
     assert cluster.run("+recipe=small", "launcher=single") == 0, cluster.workspace.output
     expected = cluster.losses()
@@ -116,6 +117,7 @@ def test_two_nodes_train_as_one_process_does_and_go_on_after_a_worker_was_killed
     assert all(abs(found[step] - loss) < 1e-4 for step, loss in expected.items())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", ["TERM", "KILL"])
 def test_stopping_the_run_leaves_nothing_on_the_hosts_and_gives_the_room_back(cluster: Cluster, number: str) -> None:
     process = cluster.start(*PAIR, "method.max_steps=100000")
@@ -127,6 +129,7 @@ def test_stopping_the_run_leaves_nothing_on_the_hosts_and_gives_the_room_back(cl
     wait_for(cluster.is_free, timeout_s=60)
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_had_is_said_with_what_there_is(cluster: Cluster) -> None:
     assert cluster.run(*PAIR, "launcher.nodes=3", "launcher.queue_timeout_s=2") == 1
     first, second = cluster.hosts
@@ -139,6 +142,7 @@ def test_what_cannot_be_had_is_said_with_what_there_is(cluster: Cluster) -> None
     assert cluster.error.endswith("cannot be joined: [Errno 111] Connection refused")
 
 
+@pytest.mark.thorough
 def test_trials_of_a_sweep_train_on_whatever_node_has_room(cluster: Cluster) -> None:
     one = ("+recipe=small", "launcher=ray", "launcher.strategy.name=single", "method.max_steps=40")
     code = cluster.run("-m", *one, "method.learning_rate=1e-3,3e-3", "sweep.jobs=2")
@@ -148,12 +152,14 @@ def test_trials_of_a_sweep_train_on_whatever_node_has_room(cluster: Cluster) -> 
         assert any(f"training in 1 process on {machine.name} ({machine.address})" in text for text in told)
 
 
+@pytest.mark.thorough
 def test_folder_that_nodes_do_not_share_is_named(cluster: Cluster) -> None:
     assert cluster.run(*PAIR, "runs.root=/root/runs") == 1
     assert f"host h2 ({cluster.hosts['h2'].address}): /root/runs" in cluster.error
     assert "must be on storage that all hosts share" in cluster.error
 
 
+@pytest.mark.thorough
 def test_host_that_loses_its_power_ends_the_training_and_is_named(cluster: Cluster) -> None:
     process, second = cluster.start(*PAIR, "method.max_steps=100000"), cluster.hosts["h2"]
     wait_for(lambda: process.poll() is not None or "step 1/" in cluster.workspace.output)

@@ -188,6 +188,7 @@ def test_a_training_on_a_host_makes_what_one_here_makes(lab: Lab, trained: Train
     assert not list((lab.hosts["h1"].disk / JOBS).iterdir()), "what has come home is not kept there"
 
 
+@pytest.mark.thorough
 def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) -> None:
     first, second, third = (lab.train("two", f"method.learning_rate={rate}") for rate in ("1e-4", "2e-4", "3e-4"))
     three = (first, second, third)
@@ -215,6 +216,7 @@ def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) 
     assert host and host[2] in units(lab.hosts[host[1]]), "Ctrl-C lets go, and ends nothing"
 
 
+@pytest.mark.thorough
 def test_a_controller_that_was_killed_is_replaced_by_attach_over_a_link_that_breaks(lab: Lab, trained: Trained) -> None:
     host = lab.hosts["h1"]
     controller = lab.train("left", "hosts.queue.patience_s=120")
@@ -235,6 +237,7 @@ def test_a_controller_that_was_killed_is_replaced_by_attach_over_a_link_that_bre
     lab.forget(run)
 
 
+@pytest.mark.thorough
 def test_a_host_that_lost_power_continues_from_its_checkpoint(lab: Lab, trained: Trained) -> None:
     host = lab.hosts["h3"]
     controller = lab.train("third")
@@ -250,6 +253,7 @@ def test_a_host_that_lost_power_continues_from_its_checkpoint(lab: Lab, trained:
     assert weights(lab.manifest(lab.run_dir(again))) == weights(trained.straight)
 
 
+@pytest.mark.thorough
 def test_hosts_that_cannot_take_a_training_say_why(lab: Lab) -> None:
     rate = "method.learning_rate=5e-4"
     unlike, away = lab.train("unlike", rate), lab.train("away", rate)

@@ -169,6 +169,18 @@ def units(machine: Machine) -> list[str]:
     return [line.split()[0] for line in listed.splitlines()]
 
 
+def seat(controller: Controller) -> tuple[str, str]:
+    """Return the host that has a training, and the unit there."""
+    found = re.search(r"runs on (h\d) as (\S+)", controller.said)
+    assert found, controller.said
+    return found[1], found[2]
+
+
+def rate_of(controller: Controller) -> str:
+    """Return the word that tells a training from the others."""
+    return str(controller.process.args[-1])  # type: ignore[index]
+
+
 def weights(manifest: dict[str, Any]) -> str:
     return str(manifest["files"]["model.safetensors"]["sha256"])
 
@@ -209,10 +221,15 @@ def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) 
     assert re.search(r"train  ended on h\d, checkpoint-\d+ is kept there", cancelled)
     assert "python -m largeforge cancel" in ran[0].ended(1)
     last.wait_for("runs on h")
-    last.stop(signal.SIGINT)
-    assert "Follow it: python -m largeforge attach runs/small/" in last.said
-    host = re.search(r"runs on (h\d) as (\S+)", last.said)
-    assert host and host[2] in units(lab.hosts[host[1]]), "Ctrl-C lets go, and ends nothing"
+    host, unit = seat(last)
+    lab.hosts[host].enter("systemctl", "kill", "--signal=KILL", unit)
+    assert f"its unit on {host} was killed (signal KILL)" in last.ended(1)
+    again = lab.train("two", rate_of(last))
+    again.wait_for("runs on h")
+    again.stop(signal.SIGINT)
+    assert "Follow it: python -m largeforge attach runs/small/" in again.said
+    host, unit = seat(again)
+    assert unit in units(lab.hosts[host]), "Ctrl-C lets go, and ends nothing"
 
 
 def test_a_controller_that_was_killed_is_replaced_by_attach_over_a_link_that_breaks(lab: Lab, trained: Trained) -> None:

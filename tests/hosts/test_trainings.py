@@ -81,6 +81,12 @@ class Lab:
     def train(self, inventory: str, *words: str) -> Controller:
         return self.start("+recipe=small", f"hosts={inventory}", *SIZE, *words)
 
+    def end(self) -> None:
+        """End all that is still running here."""
+        for controller in self.controllers:
+            if controller.process.poll() is None:
+                controller.stop(signal.SIGKILL)
+
     def run_dir(self, controller: Controller) -> Path:
         (found,) = set(re.findall(r"runs/small/\S+-[0-9a-f]{8}(?:-\d+)?", controller.said))
         return self.path / found
@@ -99,7 +105,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A working directory, and hosts that this checkout is lent to."""
     path = tmp_path_factory.mktemp("lab")
     for machine in booted:
@@ -122,7 +128,9 @@ def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Lab:
         hosts = {member: {"address": member, "roles": ["train"], "python": python} for member in members}
         reached = {"ssh_config": str(booted.ssh_config), "host_key_checking": "yes"}
         (path / f"hosts/{name}.yaml").write_text(json.dumps({"name": name, **reached, "hosts": hosts}))
-    return Lab(path, booted)
+    lab = Lab(path, booted)
+    yield lab
+    lab.end()
 
 
 @dataclass
@@ -149,9 +157,7 @@ def trained(made: Lab) -> Trained:
 def lab(made: Lab, trained: Trained, hosts: Machines) -> Iterator[Lab]:
     """The same; nothing trains on the hosts before and after a test."""
     yield made
-    for controller in made.controllers:
-        if controller.process.poll() is None:
-            controller.stop(signal.SIGKILL)
+    made.end()
     for machine in hosts:
         if machine.pid:
             machine.enter("systemctl", "stop", "largeforge-training-*")

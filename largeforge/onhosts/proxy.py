@@ -69,21 +69,17 @@ class Proxy:
             mark = artifacts.digest([self.task.fingerprint, sorted(bundle.inputs), self.task.launcher])
             seat = place.read(self.folder)
             host, look = self._found(seat) if seat else (None, {})
-            if (
-                host is None
-                or look["job"] is None
-                or look["job"]["mark"] != mark
-                or not self._is_to_follow(look["job"])
-            ):
-                host, look, seat = self._begun(bundle, mark, before=seat.host if host and look["job"] and seat else "")
+            job = look.get("job") or {}
+            is_same = bool(job) and job["mark"] == mark
+            if host is not None and job.get("active") and not is_same:
+                self._note(f"{host.name} runs what this stage was before its inputs changed: it is ended")
+                host.ask("cancel", base=host.base, id=self.name)
+            if host is None or seat is None or not is_same or not self._is_to_follow(job):
+                kept = is_same and bool(job["checkpoints"])
+                host, look, seat = self._begun(bundle, mark, before=seat.host if seat and kept else "")
             else:
-                assert seat is not None
                 self._note(f"{host.name} has this stage: following it from where it was left")
-                seat = (
-                    seat
-                    if seat.attempt == look["job"]["attempt"]
-                    else Seat(host.name, self.name, look["job"]["attempt"])
-                )
+                seat = seat if seat.attempt == job["attempt"] else Seat(host.name, self.name, job["attempt"])
             return self._followed(host, look, seat, bundle)
 
     def _is_to_follow(self, job: Mapping[str, Any]) -> bool:
@@ -115,9 +111,10 @@ class Proxy:
         """Get a turn on a host, bring everything there, and start the job."""
         fit, looks = self._looked(bundle)
         names = choice.ordered(list(fit), before)
-        if before in fit and looks[before]["job"]["checkpoints"]:
+        if before in fit:
             names = [before]
-            self._note(f"checkpoint-{looks[before]['job']['checkpoints'][0]} is on {before}: it continues there")
+            steps = (looks[before]["job"] or {}).get("checkpoints") or [0]
+            self._note(f"checkpoint-{steps[0]} is on {before}: it continues there")
         requests = {name: self._request(name) for name in names}
         with Line([fit[name] for name in names], requests) as line:
             winner = line.turn(self._told_to_wait)

@@ -149,10 +149,10 @@ def test_silence_ends_the_processes_of_a_host(folder: Path, leash: subprocess.Po
 
 
 def test_a_host_trains_over_the_interface_with_the_route_to_the_others() -> None:
-    assert agent.interface_to(["127.0.0.1", "127.0.0.2"]) == "lo"
+    assert agent.interface_to(["127.0.0.1", "127.0.0.1"]) == "lo"
     assert agent.interface_to([]) == ""
     assert agent.interface_to(["no such name.invalid"]) == ""
-    order = {"address": "203.0.113.7", "peers": ["127.0.0.2"], "environment": {}}
+    order = {"address": "203.0.113.7", "peers": ["127.0.0.1"], "environment": {}}
     assert agent.environment(order)["GLOO_SOCKET_IFNAME"] == "lo"
 
 

@@ -81,6 +81,12 @@ class Lab:
     def train(self, inventory: str, *words: str) -> Controller:
         return self.start("+recipe=small", f"hosts={inventory}", *SIZE, *words)
 
+    def end(self) -> None:
+        """End all that is still running here."""
+        for controller in self.controllers:
+            if controller.process.poll() is None:
+                controller.stop(signal.SIGKILL)
+
     def run_dir(self, controller: Controller) -> Path:
         (found,) = set(re.findall(r"runs/small/\S+-[0-9a-f]{8}(?:-\d+)?", controller.said))
         return self.path / found
@@ -99,7 +105,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A working directory, and hosts that this checkout is lent to."""
     path = tmp_path_factory.mktemp("lab")
     for machine in booted:
@@ -122,7 +128,9 @@ def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Lab:
         hosts = {member: {"address": member, "roles": ["train"], "python": python} for member in members}
         reached = {"ssh_config": str(booted.ssh_config), "host_key_checking": "yes"}
         (path / f"hosts/{name}.yaml").write_text(json.dumps({"name": name, **reached, "hosts": hosts}))
-    return Lab(path, booted)
+    lab = Lab(path, booted)
+    yield lab
+    lab.end()
 
 
 @dataclass
@@ -149,9 +157,7 @@ def trained(made: Lab) -> Trained:
 def lab(made: Lab, trained: Trained, hosts: Machines) -> Iterator[Lab]:
     """The same; nothing trains on the hosts before and after a test."""
     yield made
-    for controller in made.controllers:
-        if controller.process.poll() is None:
-            controller.stop(signal.SIGKILL)
+    made.end()
     for machine in hosts:
         if machine.pid:
             machine.enter("systemctl", "stop", "largeforge-training-*")
@@ -167,6 +173,18 @@ def lend_python(machine: Machine) -> None:
 def units(machine: Machine) -> list[str]:
     listed = machine.enter("systemctl", "list-units", "--plain", "--no-legend", "largeforge-training-*").stdout
     return [line.split()[0] for line in listed.splitlines()]
+
+
+def seat(controller: Controller) -> tuple[str, str]:
+    """Return the host that has a training, and the unit there."""
+    found = re.search(r"runs on (h\d) as (\S+)", controller.said)
+    assert found, controller.said
+    return found[1], found[2]
+
+
+def rate_of(controller: Controller) -> str:
+    """Return the word that tells a training from the others."""
+    return str(controller.process.args[-1])  # type: ignore[index]
 
 
 def weights(manifest: dict[str, Any]) -> str:
@@ -210,10 +228,15 @@ def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) 
     assert re.search(r"train  ended on h\d, checkpoint-\d+ is kept there", cancelled)
     assert "python -m largeforge cancel" in ran[0].ended(1)
     last.wait_for("runs on h")
-    last.stop(signal.SIGINT)
-    assert "Follow it: python -m largeforge attach runs/small/" in last.said
-    host = re.search(r"runs on (h\d) as (\S+)", last.said)
-    assert host and host[2] in units(lab.hosts[host[1]]), "Ctrl-C lets go, and ends nothing"
+    host, unit = seat(last)
+    lab.hosts[host].enter("systemctl", "kill", "--signal=KILL", unit)
+    assert f"its unit on {host} was killed (signal KILL)" in last.ended(1)
+    again = lab.train("two", rate_of(last))
+    again.wait_for("runs on h")
+    again.stop(signal.SIGINT)
+    assert "Follow it: python -m largeforge attach runs/small/" in again.said
+    host, unit = seat(again)
+    assert unit in units(lab.hosts[host]), "Ctrl-C lets go, and ends nothing"
 
 
 @pytest.mark.thorough

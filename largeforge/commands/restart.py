@@ -9,26 +9,11 @@ from __future__ import annotations
 
 import argparse
 
+from largeforge.commands.stop import act, add_arguments
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("inventory", help="name of a file below hosts/")
-    parser.add_argument(
-        "deployment", nargs="?", default="", help="name of the deployment; may be left out if there is one"
-    )
-    parser.add_argument("service", nargs="?", default="", help="one service; else all")
+__all__ = ["add_arguments", "run"]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it, and say what was done."""
-    from largeforge.deploy import inventory, operate
-
-    hosts = inventory.read(arguments.inventory)
-    operate.set_running(
-        hosts,
-        arguments.deployment,
-        arguments.service,
-        action="restart",
-        report=lambda host, text: print(f"{host}: {text}"),
-    )
-    return 0
+    return act(arguments, "restart")

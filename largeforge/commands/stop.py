@@ -20,14 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it, and say what was done."""
+    return act(arguments, "stop")
+
+
+def act(arguments: argparse.Namespace, action: str) -> int:
+    """Stop or restart what the command line names; return 0."""
     from largeforge.deploy import inventory, operate
 
-    hosts = inventory.read(arguments.inventory)
     operate.set_running(
-        hosts,
-        arguments.deployment,
-        arguments.service,
-        action="stop",
-        report=lambda host, text: print(f"{host}: {text}"),
-    )
+        inventory.read(arguments.inventory), arguments.deployment, arguments.service, action=action,
+        report=lambda host, text: print(f"{host}: {text}", flush=True),
+    )  # fmt: skip
     return 0

@@ -109,7 +109,7 @@ def test_version(tmp_path):
         (["+recipe=sft_qwen7b", "seed=1,2"], ["command line: seed = '1,2'", "need -m"]),
         (["+recipe=sft_qwen7b", "oh dear"], ["'oh dear'", "expected key=value"]),
         (["+recipe=my_expert"], ["recipes/my_expert.yaml: dataset.path: is required: give it with dataset.path=…"]),
-        (["+recipe=quickstart", "hosts=far"], ["command line: hosts = 'far'", "there is: local"]),
+        (["+recipe=quickstart", "hosts=far"], ["command line: hosts = 'far'", "there is: lab, local"]),
         (["+recipe=quickstart", "mode=paln"], ["command line: mode = 'paln'", "Did you mean 'plan'?"]),
         (["--cfg", "job", "+recipe=nope"], ["command line: recipe = 'nope'"]),
         (["-m", "+recipe=quickstart,nope", "mode=plan"], ["command line: recipe = 'nope'"]),

@@ -121,7 +121,8 @@ def test_a_sound_recipe_passes(folder):
             "general",
         ),
         (["~router"], "router", "is required to serve", ""),
-        (["hosts.hosts.far.address=10.0.0.1"], "hosts.hosts.far.address", "use hosts=local", ""),
+        (["hosts.hosts.far.address=10.0.0.1"], "hardware.cores", "how many cores of a host it uses", ""),
+        (["hosts.hosts.far.address=10.0.0.1"], "gateway.host", "does not reach a host's loopback", ""),
         (["+model=tiny_general", "+dataset=jsonl", "dataset.path=a", "+method=sft"], "jobs", "not both", ""),
     ],
 )

@@ -22,6 +22,7 @@ print(json.dumps([largeforge.__file__, importlib.util.find_spec("torch"), import
 """
 
 
+@pytest.mark.thorough
 def test_a_gateway_gets_its_environment_without_a_network(workspace: Workspace) -> None:
     require_an_index(workspace.path)
     words = ["bundle", "--role", "gateway", "--output", "bundle"]

@@ -38,6 +38,7 @@ def load(url: str, tokenizer: str, folder: Path, notes: list[str], **fields: Any
     return found
 
 
+@pytest.mark.thorough
 def test_known_latencies_and_errors_come_back(tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-another-service")

@@ -69,6 +69,7 @@ def test_an_update_takes_no_request_with_it(lab: Lab, strategy: str, version: st
     assert all((down_s > 0) is (strategy == "fixed") for _, down_s in modes.values())
 
 
+@pytest.mark.thorough
 def test_going_back_takes_no_request_with_it_and_needs_no_recipe(lab: Lab) -> None:
     lab.deploy(lab.model("v1"))
     lab.deploy(lab.model("v2"), "deploy.rollout.strategy=blue_green", "deploy.rollout.standby=true")
@@ -97,6 +98,7 @@ def test_logs_and_commands_reach_all_hosts(lab: Lab) -> None:
     assert lab.run("exec", "lab", "--host", "h2", "--", "false").code == 1
 
 
+@pytest.mark.thorough
 def test_stopped_services_start_again_and_destroyed_ones_leave_nothing(lab: Lab) -> None:
     assert lab.run("stop", "lab", "shop").code == 0
     assert set(lab.states().values()) == {"inactive"}

@@ -51,7 +51,7 @@ def refused(lab: Lab, *words: str, code: int = 1) -> str:
 
 LATER = {"dies_after": "2"}
 BAD = [
-    pytest.param("fixed", LATER, "the engine met its end", id="dies a little later, without room"),
+    pytest.param("fixed", LATER, "the engine met its end", id="dies later, no room", marks=pytest.mark.thorough),
     pytest.param("blue_green", LATER, "the engine met its end", id="dies a little later", marks=pytest.mark.thorough),
     *(
         pytest.param(strategy, files, said, id=f"{name}, {strategy}", marks=pytest.mark.thorough)
@@ -151,6 +151,7 @@ def test_a_full_disk_is_told_and_nothing_changes(lab: Lab) -> None:
     assert lab.versions() == {"v1"}
 
 
+@pytest.mark.thorough
 def test_a_controller_that_is_killed_leaves_no_lock_and_the_next_goes_on(lab: Lab) -> None:
     change = lab.model("v2")
     with lab.asked() as asked:

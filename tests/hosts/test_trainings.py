@@ -191,6 +191,7 @@ def weights(manifest: dict[str, Any]) -> str:
     return str(manifest["files"]["model.safetensors"]["sha256"])
 
 
+@pytest.mark.thorough
 def test_a_training_on_a_host_makes_what_one_here_makes(lab: Lab, trained: Trained) -> None:
     said = trained.there.said
     assert "runs on h1 as largeforge-training-small-train-" in said

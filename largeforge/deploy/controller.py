@@ -173,12 +173,12 @@ class Controller:
         def report(text: str) -> None:
             self._report(reach.name, text)
 
-        environments.bring(wanted.pythons[reach.name], reach, found, report)
+        environments.bring(wanted.pythons[reach.name], reach, found["environments"], report)
         for model in desired.needed_models(wanted, reach.name, found):
-            report(f"bringing {model.folder.name} ({model.num_bytes / 2**20:.0f} MiB)")
+            report(f"bringing {model.path.name} ({model.num_bytes / 2**20:.0f} MiB)")
             incoming = f"{reach.host.paths.root}/incoming/{model.key}"
             transfer.make_folder(reach, incoming)
-            transfer.push(model.folder, incoming, reach, report=report)
+            transfer.push(model.path, incoming, reach, report=report)
 
     def _roll_out(
         self, wanted: Wanted, reached: Mapping[str, Reach], locks: Locks, found: Mapping[str, Any], outcome: Outcome,

@@ -17,8 +17,8 @@ from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_u
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
+    from largeforge.deploy.content import Content
     from largeforge.deploy.environments import HostPython
-    from largeforge.deploy.models import ModelFiles
     from largeforge.placing import Seat
     from largeforge.recipe.schema import Deploy, Gateway, Router, Serving, Topology
     from largeforge.recipe.sections.hosts import Host
@@ -48,7 +48,7 @@ class Wanted:
     placements: Sequence[Placement]
     seats: Mapping[str, Seat]
     """By the label of a server."""
-    models: Mapping[str, ModelFiles]
+    models: Mapping[str, Content]
     """By expert; those that hosts fetch themselves are not there."""
     pythons: Mapping[str, HostPython]
     """By host, what its services run with."""
@@ -143,7 +143,7 @@ def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.
     ]
 
 
-def needed_models(wanted: Wanted, host: str, found: steps.Found) -> list[ModelFiles]:
+def needed_models(wanted: Wanted, host: str, found: steps.Found) -> list[Content]:
     """Return the models that a host lacks, or whose files are not what they were."""
     known = {model.key: model for model in wanted.models.values()}
     keys = {key for service in wanted.services[host].values() for key in service.models}

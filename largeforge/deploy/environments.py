@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,10 @@ class HostPython:
         return [steps.Made("environments", self.key, self.label, line, json.dumps(self.order))]
 
 
-def of_host(host: Host, role: str, device: str, machine: Mapping[str, Any]) -> HostPython:
+def of_host(host: Host, role: str, device: str, *, python: str) -> HostPython:
     """Return what a host of a role gets: the interpreter that the inventory names, or an environment of its own.
+
+    `python` is the version (3.11) of one that is made from a package index; a bundle has its own.
 
     Raises BuildError when a bundle is not for this host, SecretError when a password is not where it should be.
     """
@@ -62,8 +64,7 @@ def of_host(host: Host, role: str, device: str, machine: Mapping[str, Any]) -> H
         )
         wheels: Path = folder / manifest.WHEELS
     else:
-        version = ".".join(str(machine["python"]).split(".")[:2])
-        made = own.environment(role, device, python=version, index=_index(host.packages, device))
+        made = own.environment(role, device, python=python, index=_index(host.packages, device))
         wheels = own.wheel()[1]
         there = f"{host.paths.root}/wheels/{made.key}"
         order = made.order(wheels_folder=there, root=root)
@@ -71,12 +72,12 @@ def of_host(host: Host, role: str, device: str, machine: Mapping[str, Any]) -> H
     return HostPython(made.interpreter(root), label, made.key, order, wheels, there)
 
 
-def bring(python: HostPython, reach: Reach, found: Mapping[str, Any], report: Callable[[str], None]) -> None:
-    """Build a host's environment unless it is there, and tell how far that is.
+def bring(python: HostPython, reach: Reach, there: Collection[str], report: Callable[[str], None]) -> None:
+    """Build a host's environment unless it is one of those that are there, and tell how far that is.
 
     Raises DeployError with the last words of what failed.
     """
-    if not python.key or python.key in found["environments"]:
+    if not python.key or python.key in there:
         return
     assert python.wheels is not None
     report(f"building {python.label}")
@@ -105,7 +106,7 @@ def _told(said: Mapping[str, Any]) -> str:
 
 
 def _index(packages: Packages, device: str) -> Index:
-    extra = (TORCH_CPU_INDEX,) if device == "cpu" else ()
+    extra = (TORCH_CPU_INDEX,) if device == "cpu" and not packages.index_url else ()
     return Index(
         _with_password(packages.index_url, packages.index_password), extra,
         _with_password(packages.proxy, packages.proxy_password),

@@ -11,9 +11,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
 from largeforge.deploy import present
+from largeforge.deploy.content import Content, files_of
 from largeforge.deploy.desired import Wanted
 from largeforge.deploy.environments import HostPython, of_host
-from largeforge.deploy.models import files_of
 from largeforge.deploy.secret_refs import fetch
 from largeforge.deploy.service import Layout
 from largeforge.errors import DeployError
@@ -75,10 +75,14 @@ def wanted_of(
         serving=given.serving, gateway=given.gateway, device=given.device,
         hosts={name: given.hosts.hosts[name] for name in names}, gateways=gateway_hosts(given.hosts),
         placements=places, seats={label_of(seat.server, seat.replica): seat for seat in placing.seats},
-        models={expert.name: files_of(Path(expert.location)) for expert in experts if expert.is_local},
+        models={one.name: _content(Path(one.location)) for one in experts if one.is_local},
         pythons={name: _python(given, name, look, placing.seats) for name, look in looks.items()}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
     )  # fmt: skip
+
+
+def _content(folder: Path) -> Content:
+    return Content(folder, files_of(folder))
 
 
 def placed(given: Given, places: Sequence[Placement], looks: Mapping[str, Mapping[str, Any]]) -> Placing:
@@ -98,7 +102,8 @@ def _python(given: Given, name: str, look: Mapping[str, Any], seats: Sequence[Se
     """Return what a host's services run with; one without any model server needs no vLLM."""
     role = "serve" if any(seat.host == name for seat in seats) else "gateway"
     device = "cpu" if given.device == "cpu" else "cuda"
-    return of_host(given.hosts.hosts[name], role, device, look["machine"])
+    version = ".".join(str(look["machine"]["python"]).split(".")[:2])
+    return of_host(given.hosts.hosts[name], role, device, python=version)
 
 
 def label_of(server: str, replica: int) -> str:

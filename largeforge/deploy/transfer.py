@@ -1,9 +1,10 @@
-"""Bring files to a host with rsync; a transfer that broke off continues."""
+"""Files to a host and back, with rsync over the ssh of the inventory; what broke off continues."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from largeforge import reaper
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
 BROKEN_OFF = (10, 12, 20, 30, 35, 255)
 """Exit codes of rsync and ssh after which another attempt continues: the connection broke."""
-ATTEMPTS = 5
+ATTEMPTS = 10
+PAUSE_S = 3.0
+QUIET_S = 5.0
+"""Progress of what takes less is not told."""
 OPTIONS = (
-    "--recursive", "--copy-links", "--times", "--partial-dir=.partial", "--delay-updates", "--exclude=.*",
-    "--info=progress2", "--no-inc-recursive", "--timeout=60", "--chmod=D755,F644",
+    "--recursive", "--copy-links", "--times", "--partial-dir=.partial", "--info=progress2", "--no-inc-recursive",
+    "--timeout=60", "--delete",
 )  # fmt: skip
 
 
@@ -31,22 +35,37 @@ def make_folder(reach: Reach, folder: str) -> None:
     shell.run(reach, ["sh", "-c", line, "sh", folder])
 
 
-def push(source: Path, folder: str, reach: Reach, *, report: Callable[[str], None]) -> None:
-    """Bring a file, or what is in a folder, into a folder of a host; hidden files are left out.
+def push(source: Path, folder: str, reach: Reach, *, report: Callable[[str], None], hidden: bool = False) -> None:
+    """Bring a file, or what is in a folder, into a folder of a host; hidden files only when `hidden` is given.
 
-    Raises DeployError when rsync does not get through.
+    Raises DeployError when it does not get there.
     """
+    left_out = [] if hidden else ["--exclude=.*"]
+    given = f"{source}/" if source.is_dir() else str(source)
+    _carry(reach, [*left_out, given, f"{_bracketed(reach.host.address)}:{folder}/"], report)
+
+
+def fetch(source: str, folder: Path, reach: Reach, *, report: Callable[[str], None]) -> None:
+    """Bring what is in a folder of a host home.
+
+    Raises DeployError when it does not get here.
+    """
+    _carry(reach, [f"{_bracketed(reach.host.address)}:{source}/", f"{folder}/"], report)
+
+
+def _carry(reach: Reach, words: list[str], report: Callable[[str], None]) -> None:
     if shutil.which("rsync") is None:
         raise DeployError("rsync is not on this machine: install it, files are brought with it")
-    given = f"{source}/" if source.is_dir() else str(source)
-    target = f"{_bracketed(reach.host.address)}:{folder}/"
     for attempt in range(1, ATTEMPTS + 1):
-        code, said = _rsync(["--rsh", reach.rsync_shell, *OPTIONS, given, target], report)
+        code, said = _rsync(["--rsh", reach.rsync_shell, *OPTIONS, *words], report)
         if code == 0:
             return
+        if "No space left on device" in said:
+            raise DeployError(f"{reach.name}: a disk is full while files are brought: {said}")
         if code not in BROKEN_OFF or attempt == ATTEMPTS:
-            raise DeployError(f"{reach.name}: bringing {source.name} there failed (rsync {code}): {said}")
+            raise DeployError(f"{reach.name}: files could not be brought (rsync {code}): {said}")
         report(f"the transfer broke off, and continues (attempt {attempt + 1} of {ATTEMPTS}): {said}")
+        time.sleep(PAUSE_S)
 
 
 def _rsync(words: list[str], report: Callable[[str], None]) -> tuple[int, str]:
@@ -56,15 +75,20 @@ def _rsync(words: list[str], report: Callable[[str], None]) -> tuple[int, str]:
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
-    told = 0
-    with process:
+    told, began = 0, time.monotonic()
+    try:
         for line in process.stdout:  # universal newlines: a carriage return ends a line, too
-            found = line.split()
-            share = int(found[1][:-1]) if len(found) > 2 and found[1].endswith("%") else 0
-            if share >= told + 25 and share < 100:
+            cells = line.split()
+            share = int(cells[1][:-1]) if len(cells) > 2 and cells[1].endswith("%") and cells[1][:-1].isdigit() else 0
+            if told + 25 <= share < 100 and time.monotonic() - began > QUIET_S:
                 told = share // 25 * 25
-                report(f"{told} % there, {found[2]}")
+                report(f"{told} % there, {cells[2]}")
         said = [text for text in process.stderr.read().splitlines() if text.strip()]
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
     return process.returncode, " / ".join(said[-2:])[:400]
 
 

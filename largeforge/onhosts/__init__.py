@@ -7,7 +7,6 @@ host.py         one host: those programs, asked over ssh
 choice.py       which hosts can do it, and which is first
 line.py         in line on several hosts at once, until the first has a turn
 inputs.py       what a stage reads, by the digest of its content, and where it is on the host
-transfer.py     files there and back
 python.py       the interpreter on the host: built there, or compared with this one
 following.py    events and log of a job, over a connection that may break
 place.py        which host has a stage of a run: what lets another process find it again

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from largeforge.artifacts import digest
-from largeforge.cache import cached_sha256
+from largeforge.deploy.content import Content, files_of
 from largeforge.recipe import model_ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KEY_LENGTH = 24
 RESOLVED = ("path", "run", "registry")
 """Schemes of references to models whose files are on this machine."""
 LEFT = ("python", "uri", "artifacts")
@@ -25,22 +23,8 @@ LEFT = ("python", "uri", "artifacts")
 
 
 @dataclass(frozen=True)
-class Input:
+class Input(Content):
     """A folder, or one file, that a stage reads."""
-
-    path: Path
-    files: dict[str, dict[str, Any]]
-    """Relative path to `sha256` and `size` in bytes."""
-
-    @property
-    def key(self) -> str:
-        """Name of its folder on hosts: the same content is brought once."""
-        return digest(self.files)[:KEY_LENGTH]
-
-    @property
-    def num_bytes(self) -> int:
-        """What it takes on a disk."""
-        return sum(int(entry["size"]) for entry in self.files.values())
 
     def at(self, home: str) -> str:
         """Return where it is on a host."""
@@ -101,16 +85,7 @@ def bundle(spec: Mapping[str, Any], resolve: Callable[[str], str]) -> Bundle:
     references = {text: resolve(text) for text in sorted(texts) if _is_model(text)}
     paths = {text for text in texts if text.startswith("/") and Path(text).exists()}
     wanted = sorted(paths | set(spec["inputs"].values()) | set(references.values()))
-    return Bundle({path: Input(Path(path), files_of(Path(path))) for path in wanted}, references)
-
-
-def files_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the files of a folder, or the one file, with their hashes; those are kept while files do not change."""
-    found = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    top = path if path.is_dir() else path.parent
-    return {
-        each.relative_to(top).as_posix(): {"sha256": cached_sha256(each), "size": each.stat().st_size} for each in found
-    }
+    return Bundle({path: Input(Path(path), files_of(Path(path), hidden=True)) for path in wanted}, references)
 
 
 def _is_model(text: str) -> bool:

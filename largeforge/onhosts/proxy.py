@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge import artifacts, events
 from largeforge.cluster.nodes import PASSED_ON
-from largeforge.deploy import shell
+from largeforge.deploy import shell, transfer
 from largeforge.deploy.connection import reaches
 from largeforge.errors import DeployError, LargeForgeError
-from largeforge.onhosts import choice, inputs, place, python, transfer
+from largeforge.onhosts import choice, inputs, place, python
 from largeforge.onhosts.following import Follower, hand_on
 from largeforge.onhosts.host import OnHost
 from largeforge.onhosts.line import Line
@@ -120,7 +120,7 @@ class Proxy:
             winner = line.turn(self._told_to_wait)
             host, look = fit[winner], looks[winner]
             self._bring(bundle, host, look)
-            interpreter = python.ensure(host, self.task, look["home"], report=self._note)
+            interpreter = python.ensure(host, self.task, report=self._note)
             folder = f"{look['home']}/jobs/{self.name}"
             Seat(host.name, self.name).write(self.folder)  # before it starts: whoever comes next looks there
             self.running_on = host.name
@@ -176,7 +176,7 @@ class Proxy:
         for key, one in bundle.inputs.items():
             if key in look["inputs"]:
                 continue
-            transfer.push(one.path, host.reach, f"{look['home']}/incoming/{key}", report=self._note)
+            transfer.push(one.path, f"{look['home']}/incoming/{key}", host.reach, report=self._note, hidden=True)
             said = host.ask("place", home=look["home"], key=key, files=one.files)
             if not said["kept"]:
                 raise DeployError(f"{host.name}: {one.path} did not arrive as it was sent: {', '.join(said['wrong'])}")
@@ -223,7 +223,7 @@ class Proxy:
         """
         out = Path(self.spec["out"])
         began = time.monotonic()
-        transfer.fetch(host.reach, f"{folder}/stage/out", out, report=self._note)
+        transfer.fetch(f"{folder}/stage/out", out, host.reach, report=self._note)
         found = artifacts.hash_folder(out)
         wrong = sorted(name for name in {*found, *files} if found.get(name) != files.get(name))
         if wrong:

@@ -99,6 +99,44 @@ def test_logs_and_commands_reach_all_hosts(lab: Lab) -> None:
 
 
 @pytest.mark.thorough
+def test_a_host_without_internet_gets_its_environment_from_a_bundle_once(lab: Lab) -> None:
+    made = lab.run("bundle", "--role", "gateway", "--output", "wheels", timeout_s=900)
+    assert made.code == 0, made.output
+    front = lab.inventory["hosts"]["h1"]
+    front |= {"python": "", "packages": {"wheelhouse": str(lab.folder / "wheels")}}
+    lab.write_inventory()
+    try:
+        first = lab.deploy(lab.model("v1"))
+        assert "environment for gateway" in first.output and lab.versions() == {"v1"}
+        line = lab.hosts.run(lab.hosts["h1"], "systemctl", "cat", unit(lab.hosts["h1"], lab.hosts, "gateway")).stdout
+        assert "/opt/largeforge/environments/" in line
+        again = lab.deploy(lab.model("v1"))
+        assert "nothing to change" in again.output and "environment" not in again.output, again.output
+    finally:
+        front["python"] = lab.inventory["common"]["python"]
+        lab.write_inventory()
+
+
+@pytest.mark.thorough
+def test_secrets_reach_the_servers_and_no_file(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_HUB", "hf_only_for_servers")
+    lab.deploy("+deploy.secrets.HF_TOKEN=env:SHOP_HUB")
+    host = lab.hosts["h2"]
+    pid = lab.hosts.run(host, "pgrep", "--full", "fake_vllm").stdout.split()[0]
+    assert "HF_TOKEN=hf_only_for_servers" in lab.hosts.run(host, "cat", f"/proc/{pid}/environ").stdout
+    places = ["/opt/largeforge", "/etc", "/var/lib/largeforge", "/var/log", "/run/largeforge"]
+    assert lab.hosts.run(host, "grep", "-rl", "hf_only_for_servers", *places).stdout == ""
+    found = [path for path in lab.folder.rglob("*") if path.is_file() and "hf_only" in path.read_text(errors="replace")]
+    assert not found
+    assert "nothing to change" in lab.deploy("+deploy.secrets.HF_TOKEN=env:SHOP_HUB").output
+    monkeypatch.setenv("SHOP_HUB", "hf_renewed")
+    assert (
+        "secret HF_TOKEN  (another value)"
+        in lab.run("+recipe=shop", "+deploy.secrets.HF_TOKEN=env:SHOP_HUB", "mode=plan").output
+    )
+
+
+@pytest.mark.thorough
 def test_stopped_services_start_again_and_destroyed_ones_leave_nothing(lab: Lab) -> None:
     assert lab.run("stop", "lab", "shop").code == 0
     assert set(lab.states().values()) == {"inactive"}

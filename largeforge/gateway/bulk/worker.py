@@ -64,6 +64,7 @@ class Worker:
         lock = os.open(self._folder / "worker.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             while not _take(lock):
+                self._changed.clear()  # it is for whoever has the lock; set, no pause would ever wait
                 await self._pause()
             cleaned = -CLEAN_EVERY_S
             while True:

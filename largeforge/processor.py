@@ -65,9 +65,17 @@ def gflops_per_core() -> float:
     Two units with fused multiply-add make 64 operations a cycle with AVX-512, 32 with AVX2, 16 with
     four lanes (NEON, SSE). Source: instruction tables at https://www.agner.org/optimize/.
     """
-    flags = set(_cpuinfo("flags").split())
-    per_cycle = 64 if "avx512f" in flags else 32 if {"avx2", "fma"} <= flags else 16
+    per_cycle = 64 if has_avx512() else 32 if {"avx2", "fma"} <= _flags() else 16
     return CLOCK_GHZ * per_cycle
+
+
+def has_avx512() -> bool:
+    """Whether the CPU has vectors of 512 bits, which some of vLLM's kernels are made for only."""
+    return "avx512f" in _flags()
+
+
+def _flags() -> set[str]:
+    return set(_cpuinfo("flags").split())
 
 
 def _limits(name: str) -> list[str]:

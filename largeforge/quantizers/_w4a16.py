@@ -24,4 +24,6 @@ def unservable(target: Target, *, group_size: int, pack: int = 1) -> Iterator[st
         yield f"{problem} (groups of {group_size})" if "inputs" in problem else problem
     if target.device == "cpu" and group_size % _CPU_TILE == 0:
         yield from (found for found in undivided(target, inputs=1, outputs=_CPU_TILE) if "outputs" in found)
+    if target.device == "cpu" and not target.avx512 and not target.other_vllm:
+        yield "vLLM 0.32 has weights of 4 bits on a CPU only with AVX-512, which this one has not; w8a8 is served"
     yield from no_kernel(target, below=7.5, what="weights of 4 bits")

@@ -87,6 +87,8 @@ class Target:
     tensor_parallel_size: int = 1
     other_vllm: bool = False
     """Whether an interpreter is named whose vLLM is not the one that was looked into."""
+    avx512: bool = True
+    """Whether a CPU has vectors of 512 bits."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from largeforge import processor
 from largeforge.errors import Problem, nearest
 from largeforge.estimate.decoders import shape
 from largeforge.recipe import extensions, method_checks
@@ -60,6 +61,7 @@ def unservable(recipe: Recipe, machine: Machine, compute_capability: float) -> l
         target = Target(
             machine.device, found, compute_capability=compute_capability,
             tensor_parallel_size=recipe.serving.tensor_parallel_size, other_vllm=bool(recipe.serving.python),
+            avx512=processor.has_avx512(),
         )  # fmt: skip
         for index, settings in enumerate(settings_of(job.quantization)):
             module = extensions.load("quantization", settings["name"])

@@ -31,6 +31,12 @@ def test_what_has_kernels_on_a_cpu_is_allowed_there(name):
     assert reasons(name, H100) == []
 
 
+@pytest.mark.parametrize("name", ["awq", "awq_autoawq", "gptq"])
+def test_a_cpu_without_avx512_serves_no_weights_of_4_bits(name):
+    assert "only with AVX-512" in reasons(name, Target("cpu", avx512=False))[0]
+    assert reasons("w8a8", Target("cpu", avx512=False)) == []
+
+
 def test_what_has_none_is_refused_with_the_reason():
     assert "no static fp8 on a CPU" in reasons("fp8_static", CPU)[0]
     assert reasons("fp8_static", H100) == []

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import desired, environments, history, present, shell, steps, transfer
+from largeforge.deploy import desired, environments, history, present, shell, steps, tls, transfer
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
@@ -121,6 +121,10 @@ class Controller:
             looks = self._look(fleet, reached)
             found = {name: look["state"] for name, look in looks.items()}
             wanted = decide(looks)
+            if tls.unmade(wanted):
+                looks = self._certify(fleet, reached, wanted, found)
+                found = {name: look["state"] for name, look in looks.items()}
+                wanted = decide(looks)
             outcome = Outcome(changed=self._prepare(fleet, reached, wanted, found))
             locks.check()
             if any(one.new.service != GATEWAY for one in present.replacements(wanted, found)):
@@ -148,6 +152,21 @@ class Controller:
                 return looks
             self._report("", f"waiting for what an earlier run has begun: {', '.join(busy)}")
             time.sleep(SWITCH_POLL_S)
+
+    def _certify(
+        self, fleet: Fleet, reached: Mapping[str, Reach], wanted: Wanted, found: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Have hosts make certificates, which others must be told to trust; return what all hosts say then."""
+
+        def certify(name: str) -> None:
+            self._report(name, "makes its certificate")
+            for step in desired.certified(wanted, name):
+                if step.differs(found[name]):
+                    shell.carry_out(reached[name], step)
+
+        with ThreadPoolExecutor(max_workers=self._parallel) as pool:
+            list(pool.map(certify, tls.unmade(wanted)))
+        return self._look(fleet, reached)
 
     def _prepare(
         self, fleet: Fleet, reached: Mapping[str, Reach], wanted: Wanted, found: Mapping[str, Any]
@@ -188,7 +207,7 @@ class Controller:
         replacements = present.replacements(wanted, found)
         removed = present.removed(wanted, found)
         sections = present.gateway_sections(wanted, found)
-        running = [release.host for release in live if release.service == GATEWAY]
+        running = [release for release in live if release.service == GATEWAY]
         hands = HostHands(wanted.site, reached, locks, running_gateways=running)
         rollout = Rollout(
             hands, live=[release for release in live if release.service != GATEWAY], sections=sections,
@@ -198,7 +217,7 @@ class Controller:
         if is_same:
             return
         rollout.run(
-            replacements, removed=removed, sections=present.wanted_sections(wanted), verify=verify,
+            replacements, removed=removed, sections=wanted.sections, verify=verify,
             standby=wanted.deploy.rollout.standby,
         )  # fmt: skip
         outcome.done, outcome.removed = rollout.done, list(removed)
@@ -229,7 +248,12 @@ class Controller:
 
 
 def _steps(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, list[Step]]:
-    return {name: desired.prepared(wanted, name, desired.ports(wanted, name, state)) for name, state in found.items()}
+    return {
+        name: desired.prepared(
+            wanted, name, desired.ports(wanted, name, state), kept_ports=present.kept_ports(wanted, name, state)
+        )
+        for name, state in found.items()
+    }
 
 
 def _all_failed(failed: Mapping[str, str]) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest
-from largeforge.deploy import steps
+from largeforge.deploy import firewall, steps, tls
 from largeforge.deploy.history import Record
 from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_unit, unit_text
+from largeforge.recipe.sections.serving import FIXED_WHILE_RUNNING
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class Wanted:
     """By expert; those that hosts fetch themselves are not there."""
     pythons: Mapping[str, HostPython]
     """By host, what its services run with."""
+    addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By host, its IP addresses; used by rules of firewalls."""
+    certificates: Mapping[str, tls.Certificate] = field(default_factory=dict)
+    """By host; used where connections are over TLS."""
     expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By expert, a conversation and its tokens, as the training wrote them."""
     lock: str = ""
@@ -80,15 +85,30 @@ class Wanted:
         """Return what is to be remembered once all of this serves."""
         stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self.lock[:8] or 'nolock'}"
         services = {host: {name: one.key for name, one in found.items()} for host, found in self.services.items()}
-        sections = {name: getattr(self, name).model_dump(mode="json") for name in ("gateway", "router", "topology")}
         rollout = self.deploy.rollout
         return Record(
-            stamp, self.recipe, self.lock, who, services, sections, list(self.gateways), self.gateway.host,
+            stamp, self.recipe, self.lock, who, services, self.sections, list(self.gateways), self.gateway.host,
             self.gateway.port, self.deploy.user,
             settings={
                 name: getattr(rollout, name) for name in ("watch_s", "drain_timeout_s", "unreachable_s")
             },
         )  # fmt: skip
+
+    @property
+    def sections(self) -> dict[str, Any]:
+        """Return the sections of the gateways' file, without their servers."""
+        parts = {"gateway": tls.gateway_section(self), "router": self.router, "topology": self.topology}
+        return {name: part.model_dump(mode="json") for name, part in parts.items()}
+
+    @property
+    def serving_hosts(self) -> list[str]:
+        """Return the hosts with model servers."""
+        return sorted({seat.host for seat in self.seats.values()})
+
+    @property
+    def loopback(self) -> str:
+        """Return the address that only a host itself reaches."""
+        return LOOPBACK
 
     @property
     def services(self) -> dict[str, dict[str, Service]]:
@@ -123,8 +143,13 @@ def runtime_key() -> str:
     return digest([agent_files(), (AGENT.parent / "service.py").read_text(encoding="utf-8")])[:12]
 
 
-def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.Step]:
-    """Return the steps that put everything in place on a host without touching what runs."""
+def prepared(
+    wanted: Wanted, host: str, ports: Mapping[str, int], *, kept_ports: Collection[int] = ()
+) -> list[steps.Step]:
+    """Return the steps that put everything in place on a host without touching what runs.
+
+    `kept_ports` are those of releases that stay there, to go back to.
+    """
     layout, services = wanted.layout(host), wanted.services[host]
     units = [
         steps.File(f"/etc/systemd/system/{layout.unit(name, service.key)}", unit_text(service, layout))
@@ -133,14 +158,26 @@ def prepared(wanted: Wanted, host: str, ports: Mapping[str, int]) -> list[steps.
     keys = {key for service in services.values() for key in service.models}
     return [
         *_base(wanted, layout, list(services)),
+        *tls.installing(wanted, host),
         *wanted.pythons[host].steps(),
         *(_model(wanted, layout, key) for key in sorted(keys)),
         *(step for name, service in services.items() for step in release_files(layout, service, ports[name])),
         *_credentials(wanted, services.values()),
         *units,
         _rotation(layout),
-        *_reloaded(wanted, host, layout, units),
+        *_reloaded(wanted, host, layout, units, ports={*kept_ports, *_model_ports(services, ports)}),
     ]
+
+
+def _model_ports(services: Mapping[str, Service], ports: Mapping[str, int]) -> list[int]:
+    return [ports[name] for name, service in services.items() if service.kind == "vllm"]
+
+
+def certified(wanted: Wanted, host: str) -> list[steps.Step]:
+    """Return the steps after which a host has its certificate, if it needs one."""
+    layout = wanted.layout(host)
+    made = tls.making(wanted, host)
+    return [steps.Account(layout.user, layout.state), *made] if made else []
 
 
 def needed_models(wanted: Wanted, host: str, found: steps.Found) -> list[Content]:
@@ -173,7 +210,7 @@ def ports(wanted: Wanted, host: str, found: steps.Found) -> dict[str, int]:
 
 def probes(wanted: Wanted, place: Placement) -> list[dict[str, Any]]:
     """Return what a new server is asked before it counts: a real prompt, and the tokens of a conversation."""
-    where = {"host": _bind(wanted, wanted.seats[place.label].host)}
+    where = _place(wanted, wanted.seats[place.label].host)
     found: list[dict[str, Any]] = []
     for expert in place.experts:
         if expert.task == "embed":
@@ -225,7 +262,7 @@ def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:
     return Service(
         name=place.label,
         kind="vllm",
-        argv=tuple(_listening(argv, _bind(wanted, seat.host))),
+        argv=(*_listening(argv, _bind(wanted, seat.host)), *tls.server_words(wanted, seat.host)),
         serves=tuple(expert.name for expert in place.experts),
         environment={
             **variables,
@@ -234,7 +271,7 @@ def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:
             "XDG_CACHE_HOME": f"{caches}/cache",
             "HF_HOME": f"{caches}/hub",
         },
-        place={"host": _bind(wanted, seat.host), "address": wanted.address(seat.host)},
+        place={**_place(wanted, seat.host), "address": wanted.address(seat.host)},
         files={"chat_template.jinja": template} if template else {},
         models={model.key: expert.reference for expert in place.experts if (model := models[expert.name])},
         answers={expert.name: _answer(wanted, expert, template) for expert in place.experts},
@@ -261,6 +298,7 @@ def _answer(wanted: Wanted, expert: ServedExpert, template: str) -> dict[str, An
 def _gateway_service(wanted: Wanted, host: str) -> Service:
     layout = wanted.layout(host)
     state = layout.own_state(GATEWAY)
+    certificate = tls.located(tls.gateway_section(wanted).tls.certificate, layout)
     return Service(
         name=GATEWAY,
         kind="gateway",
@@ -268,7 +306,8 @@ def _gateway_service(wanted: Wanted, host: str) -> Service:
         environment={
             "HOME": state, "XDG_CACHE_HOME": f"{state}/cache", "XDG_RUNTIME_DIR": state, "PYTHONUNBUFFERED": "1",
         },
-        place={"host": loopback_of(wanted.gateway.host)},
+        place={"host": loopback_of(wanted.gateway.host), **({"ca": certificate} if certificate else {})},
+        files={"process.json": json.dumps(_of_the_process(wanted), indent=1, sort_keys=True) + "\n"},
         start_timeout_s=90.0,
         stop_timeout_s=START_SPARE_S,
         secrets=tuple(name for name in sorted(wanted.deploy.secrets) if name.startswith("LARGEFORGE_")),
@@ -276,8 +315,19 @@ def _gateway_service(wanted: Wanted, host: str) -> Service:
     )  # fmt: skip
 
 
+def _of_the_process(wanted: Wanted) -> dict[str, Any]:
+    """Return the settings that only a new gateway process takes up: with others it is another release."""
+    settings = tls.gateway_section(wanted).model_dump(mode="json")
+    return {key: settings[key] for key in FIXED_WHILE_RUNNING}
+
+
 def _share(seat: Seat) -> dict[str, float]:
     return {"gpu_memory_utilization": seat.share} if seat.gpus else {}
+
+
+def _place(wanted: Wanted, host: str) -> dict[str, str]:
+    """Return how the model servers of a host are asked on that host."""
+    return {"host": _bind(wanted, host), **tls.asking(wanted, host)}
 
 
 def _bind(wanted: Wanted, host: str) -> str:
@@ -326,15 +376,16 @@ def release_files(layout: Layout, service: Service, port: int) -> list[steps.Ste
     return [steps.File(f"{folder}/{file}", text) for file, text in files.items()]
 
 
-def _reloaded(wanted: Wanted, host: str, layout: Layout, units: Sequence[steps.File]) -> list[steps.Step]:
-    """Return the steps after which systemd knows all units, and the gateways' socket is held."""
-    if host not in wanted.gateways:
-        return [steps.Reloaded(tuple(units))]
-    name, text = port_unit(layout, wanted.gateway.host, wanted.gateway.port)
-    file = steps.File(f"/etc/systemd/system/{name}", text)
-    return [
-        file, steps.Reloaded((*units, file)), steps.Enabled(name), steps.Running(name, file),
-    ]  # fmt: skip
+def _reloaded(
+    wanted: Wanted, host: str, layout: Layout, units: Sequence[steps.File], *, ports: Collection[int]
+) -> list[steps.Step]:
+    """Return the steps after which systemd knows all units, rules are in force, and the gateways' socket is held."""
+    files, following = firewall.installing(wanted, host, ports)
+    if host in wanted.gateways:
+        name, text = port_unit(layout, wanted.gateway.host, wanted.gateway.port)
+        file = steps.File(f"/etc/systemd/system/{name}", text)
+        files, following = [*files, file], [*following, steps.Enabled(name), steps.Running(name, (file,))]
+    return [*files, steps.Reloaded((*units, *files)), *following]
 
 
 def _credentials(wanted: Wanted, services: Iterable[Service]) -> list[steps.Step]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import shell, steps
+from largeforge.deploy import shell, steps, tls
 from largeforge.deploy.desired import GATEWAY
 from largeforge.errors import DeployError
 
@@ -25,9 +25,10 @@ FOLLOW_AGAIN_S = 3.0
 class HostHands:
     """Carries out what a rollout decides; see `rollout.Hands`."""
 
-    def __init__(self, site: Site, reaches: Mapping[str, Reach], locks: Locks, *, running_gateways: Sequence[str]):
+    def __init__(self, site: Site, reaches: Mapping[str, Reach], locks: Locks, *, running_gateways: Iterable[Release]):
         self._site, self._reaches, self._locks = site, dict(reaches), locks
-        self._gateways = list(running_gateways)
+        self._gateways = {gateway.host: gateway.ca for gateway in running_gateways}
+        """Hosts with a gateway that runs, and the file that its certificate is verified with."""
 
     def check(self) -> None:
         """Raise DeployError when a lock is lost."""
@@ -47,8 +48,8 @@ class HostHands:
             "probes": list(replacement.probes),
         }  # fmt: skip
         ending = self._follow(new.host, "begin", order, on_event)
-        if new.service == GATEWAY and ending["kind"] == "committed" and new.host not in self._gateways:
-            self._gateways.append(new.host)
+        if new.service == GATEWAY and ending["kind"] == "committed":
+            self._gateways[new.host] = new.ca
         return ending
 
     def retire(self, release: Release, *, idle_timeout_s: float) -> None:
@@ -60,15 +61,16 @@ class HostHands:
         }  # fmt: skip
         self._agent(release.host, "switch", "retire", json.dumps(order), timeout_s=idle_timeout_s + 120)
 
-    def put_gateway_file(self, file: Mapping[str, Any]) -> None:
-        """Write the file on every host with a gateway, and have those that run take it up."""
+    def put_gateway_file(self, file: Mapping[str, Any], *, unasked: Collection[str] = ()) -> None:
+        """Write the file on every host with a gateway, and have those that run take it up, but for the unasked."""
         text = json.dumps(file, indent=1) + "\n"
         for host in self._site.gateways:
             layout = self._site.layouts[host]
-            step = steps.File(layout.gateway_file, text, user=layout.user, mode="640")
+            step = steps.File(layout.gateway_file, tls.located(text, layout), user=layout.user, mode="640")
             shell.carry_out(self._reaches[host], step)
         for host in self._gateways:
-            self._gateway(host, do="reload")
+            if host not in unasked:
+                self._gateway(host, do="reload")
 
     def drain(self, url: str, *, timeout_s: float) -> int:
         """Have the gateways send a server nothing new, and wait for what it answers."""
@@ -87,10 +89,10 @@ class HostHands:
             self._gateway(host, do="undrain", servers=dict.fromkeys(urls, ""))
 
     def _gateway(self, host: str, *, timeout_s: float = 30.0, **order: Any) -> dict[str, Any]:
-        layout = self._site.layouts[host]
+        layout, ca = self._site.layouts[host], self._gateways[host]
         whole = {
-            "url": self._site.gateway_url, "token": layout.gateway_token(self._site.gateway_port),
-            "timeout_s": timeout_s, **order,
+            "url": self._site.gateway_url(is_tls=bool(ca)), "token": layout.gateway_token(self._site.gateway_port),
+            "timeout_s": timeout_s, "tls": {"ca": ca} if ca else {}, **order,
         }  # fmt: skip
         try:
             said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60)

@@ -45,6 +45,9 @@ def findings(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("error", "rsync is not there", "install it: models are brought with it")
     if "libnuma.so.1" not in machine["libraries"] and not machine["gpus"] and host.has_role("serve"):
         yield Finding("error", "libnuma.so.1 is not there", "install libnuma1 (numactl-libs): vLLM on a CPU loads it")
+    if "openssl" not in machine["tools"]:
+        cure = "install it, or deploy.tls.servers=off: hosts make their certificates with it"
+        yield Finding("warning", "openssl is not there", cure)
     if "logrotate" not in machine["tools"]:
         yield Finding("warning", "logrotate is not there", "install it: logs grow without an end")
     if machine["disk_free_bytes"] < LEAST_DISK_GIB * GIB:

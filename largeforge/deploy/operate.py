@@ -139,7 +139,7 @@ def go_back(
     with ExitStack() as stack:
         reached, fleet = stack.enter_context(connected(inventory))
         deployed = find(inventory, fleet, wanted)
-        target = _target(deployed, to)
+        target = _trusted_now(deployed, _target(deployed, to))
         missing = [host for host in target.services if host not in deployed.states]
         if missing:
             raise DeployError(
@@ -148,7 +148,7 @@ def go_back(
         on_begin(f"{deployed.name}: back to {target.id} ({target.recipe})")
         there = {host: reached[host] for host in deployed.states}
         locks = stack.enter_context(Locks(there, deployed.name))
-        hands = HostHands(deployed.site, there, locks, running_gateways=deployed.last.gateways)
+        hands = HostHands(deployed.site, there, locks, running_gateways=_running_gateways(deployed))
         up = [release for release in deployed.current() if deployed.is_up(release)]
         rollout = Rollout(
             hands, live=[release for release in up if release.kind != "gateway"], sections=deployed.last.sections,
@@ -278,8 +278,16 @@ def _gone(deployed: Deployed, target: Record) -> list[Release]:
     return [release for release in deployed.current() if release.service not in target.services.get(release.host, {})]
 
 
-def _running_gateways(deployed: Deployed) -> list[str]:
-    return [release.host for release in deployed.current() if release.kind == "gateway" and deployed.is_up(release)]
+def _trusted_now(deployed: Deployed, target: Record) -> Record:
+    """Return a record with the certificates that gateways trust now: hosts may have renewed theirs since."""
+    gateway, now = target.sections["gateway"], deployed.last.sections["gateway"].get("upstream_tls", {})
+    if not any(gateway.get("upstream_tls", {}).values()) or not any(now.values()):
+        return target
+    return replace(target, sections={**target.sections, "gateway": {**gateway, "upstream_tls": now}})
+
+
+def _running_gateways(deployed: Deployed) -> list[Release]:
+    return [release for release in deployed.current() if release.kind == "gateway" and deployed.is_up(release)]
 
 
 def _only(inventory: Hosts, fleet: Fleet) -> str:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import desired, steps
+from largeforge.deploy import desired, steps, tls
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.rollout import Release, Replacement, gateway_file
 from largeforge.deploy.service import Layout, Service, unit_text
@@ -53,7 +53,7 @@ def of(layout: Layout, host: str, service: str, key: str, state: Mapping[str, An
         return Release(
             host, service, key, layout.unit(service, key), port, kind=said["kind"],
             address=said["place"].get("address", ""), answers=said["answers"], num_bytes=said["bytes"],
-            gpus=tuple(said["gpus"]),
+            gpus=tuple(said["gpus"]), ca=said["place"].get("ca", ""),
         )  # fmt: skip
     except (LookupError, ValueError, TypeError):
         return None
@@ -139,32 +139,31 @@ def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[
     return [(name, key) for name, found in sorted(ages.items()) for _, key in sorted(found, reverse=True)[spare:]]
 
 
+def kept_ports(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[int]:
+    """Return the ports of model servers' releases that stay on a host."""
+    going = set(outdated(wanted, host, state))
+    releases = all_of(wanted.layout(host), host, state)
+    return [one.port for one in releases if one.kind == "vllm" and (one.service, one.key) not in going]
+
+
 def gateway_sections(wanted: Wanted, found: States) -> dict[str, Any]:
     """Return the gateway's file that is in force on the first gateway that has one, empty where none has."""
     for host in wanted.gateways:
-        entry = found.get(host, {}).get("paths", {}).get(wanted.layout(host).gateway_file, {})
+        layout = wanted.layout(host)
+        entry = found.get(host, {}).get("paths", {}).get(layout.gateway_file, {})
         if entry.get("text"):
-            sections: dict[str, Any] = json.loads(entry["text"])
+            sections: dict[str, Any] = json.loads(tls.unlocated(entry["text"], layout))
             return sections
     return {}
 
 
-def wanted_sections(wanted: Wanted) -> dict[str, Any]:
-    """Return the sections of the gateway's file as they are wanted."""
-    return {
-        "gateway": wanted.gateway.model_dump(mode="json"),
-        "router": wanted.router.model_dump(mode="json"),
-        "topology": wanted.topology.model_dump(mode="json"),
-    }
-
-
 def is_told(wanted: Wanted, found: States, releases: list[Release]) -> bool:
     """Tell whether every gateway has the file that it should have."""
-    file = gateway_file(wanted_sections(wanted), [one for one in releases if one.service != GATEWAY])
+    file = json.dumps(gateway_file(wanted.sections, [one for one in releases if one.service != GATEWAY]))
     for host in wanted.gateways:
         path = wanted.layout(host).gateway_file
         text = found[host]["paths"].get(path, {}).get("text", "")
-        if not text or json.loads(text) != json.loads(json.dumps(file)):
+        if not text or json.loads(text) != json.loads(tls.located(file, wanted.layout(host))):
             return False
     return True
 
@@ -173,7 +172,7 @@ def _release(layout: Layout, host: str, name: str, service: Service, port: int) 
     return Release(
         host, name, service.key, layout.unit(name, service.key), port, kind=service.kind,
         address=service.place.get("address", ""), answers=service.answers, num_bytes=service.bytes,
-        gpus=service.gpus,
+        gpus=service.gpus, ca=service.place.get("ca", ""),
     )  # fmt: skip
 
 

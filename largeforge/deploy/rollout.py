@@ -7,7 +7,7 @@ new topology last. When anything fails, what was already replaced goes back in r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,12 +37,13 @@ class Release:
     num_bytes: int = 0
     """What it may take of each of its GPUs, or of the host's memory."""
     gpus: tuple[int, ...] = ()
-    scheme: str = "http"
+    ca: str = ""
+    """File on its host that its certificate is verified with; empty where it speaks plain HTTP."""
 
     @property
     def url(self) -> str:
         """Address of its server."""
-        return f"{self.scheme}://{self.address}:{self.port}"
+        return f"{'https' if self.ca else 'http'}://{self.address}:{self.port}"
 
     @property
     def place(self) -> tuple[str, str]:
@@ -88,8 +89,8 @@ class Hands(Protocol):
     def retire(self, release: Release, *, idle_timeout_s: float) -> None:
         """Stop a server that is not asked any more, once it has nothing to answer."""
 
-    def put_gateway_file(self, file: Mapping[str, Any]) -> None:
-        """Have all gateways that run serve this file; those that will be started find it."""
+    def put_gateway_file(self, file: Mapping[str, Any], *, unasked: Collection[str] = ()) -> None:
+        """Have all gateways that run serve this file, but for the unasked hosts; those that will be started find it."""
 
     def drain(self, url: str, *, timeout_s: float) -> int:
         """Have the gateways send a server nothing new; return how many requests it still answers after the time."""
@@ -137,7 +138,9 @@ class Rollout:
 
         Raises DeployError after what was there before serves again, with how far that went.
         """
+        self._sections = _trusting(self._sections, sections)
         before, live_before = dict(self._sections), dict(self._live)
+        handovers = [one for one in replacements if one.mode == "handover"]
         beside = [one for one in replacements if one.mode == "blue_green"]
         try:
             self._mend()
@@ -150,10 +153,9 @@ class Rollout:
             for release in removed:
                 self._live.pop(release.place, None)
             self._sections = dict(sections)
-            self._tell_gateways()
-            for replacement in replacements:
-                if replacement.mode == "handover":
-                    self._switch(replacement)
+            self._tell_gateways(unasked=[one.new.host for one in handovers])
+            for replacement in handovers:
+                self._switch(replacement)
             verify()
         except (LargeForgeError, KeyboardInterrupt) as error:
             self._go_back(before, live_before, error)
@@ -237,9 +239,10 @@ class Rollout:
         self._tell_gateways()
         self._hands.undrain(*{release.url, instead_of.url})
 
-    def _tell_gateways(self) -> None:
+    def _tell_gateways(self, *, unasked: Collection[str] = ()) -> None:
+        """Have gateways ask what is live; the unasked are replaced next, and find the file when they start."""
         if self._sections:
-            self._hands.put_gateway_file(gateway_file(self._sections, list(self._live.values())))
+            self._hands.put_gateway_file(gateway_file(self._sections, list(self._live.values())), unasked=unasked)
 
     def _retire(self, releases: Sequence[Release]) -> None:
         """Stop what serves no more, once it has nothing to answer; a host that cannot be reached is told and left."""
@@ -280,6 +283,14 @@ class Rollout:
             (self._replace if replacement.mode == "fixed" else self._switch)(replacement.back)
         if replacement.mode == "blue_green" and (old is None or old.key != new.key):
             self._hands.retire(new, idle_timeout_s=self._drain_timeout_s)
+
+
+def _trusting(sections: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sections with which gateways can already ask servers over TLS as they are wanted, if they are."""
+    new = wanted.get("gateway", {}).get("upstream_tls", {})
+    if not sections or not any(new.values()):
+        return dict(sections)
+    return {**sections, "gateway": {**sections["gateway"], "upstream_tls": new}}
 
 
 def _why(ending: Event, replacement: Replacement) -> str:

@@ -5,6 +5,7 @@ Seats by the estimate, interpreters, models.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
@@ -16,6 +17,7 @@ from largeforge.deploy.desired import Wanted
 from largeforge.deploy.environments import HostPython, of_host
 from largeforge.deploy.secret_refs import fetch
 from largeforge.deploy.service import Layout
+from largeforge.deploy.tls import certificate_of
 from largeforge.errors import DeployError
 from largeforge.hardware import USABLE_SHARE
 from largeforge.placing import Demand, Gpu, HostCapacity, Placing, Seat
@@ -76,6 +78,11 @@ def wanted_of(
         hosts={name: given.hosts.hosts[name] for name in names}, gateways=gateway_hosts(given.hosts),
         placements=places, seats={label_of(seat.server, seat.replica): seat for seat in placing.seats},
         models={one.name: _content(Path(one.location)) for one in experts if one.is_local},
+        addresses=_addresses(given, names) if given.deploy.firewall != "off" else {},
+        certificates={
+            name: certificate_of(layout_of(given, name), given.hosts.hosts[name], look["state"])
+            for name, look in looks.items()
+        },
         pythons={name: _python(given, name, look, placing.seats) for name, look in looks.items()}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
     )  # fmt: skip
@@ -96,6 +103,22 @@ def placed(given: Given, places: Sequence[Placement], looks: Mapping[str, Mappin
             yield str(other["override"]), _demand(given, bases[demand.name], other)
 
     return place_servers(demands, hosts, keep=_keep(given, bases, looks), alternatives=alternatives)
+
+
+def _addresses(given: Given, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the IP addresses of hosts.
+
+    Raises DeployError for a name that this machine does not know.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        address = given.hosts.hosts[name].reached_at
+        try:
+            found[name] = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(address.strip("[]"), None)})
+        except OSError as error:
+            rule = f"deploy.firewall needs its address, and {address} is unknown here ({error.strerror or error})"
+            raise DeployError(f"{name}: {rule}; give an IP address, or internal_address") from None
+    return found
 
 
 def _python(given: Given, name: str, look: Mapping[str, Any], seats: Sequence[Seat]) -> HostPython:
@@ -209,4 +232,5 @@ def request(given: Given, host: str) -> dict[str, Any]:
 def url_of(given: Given) -> str:
     """Return the address at which this machine reaches the first gateway."""
     host = given.hosts.hosts[gateway_hosts(given.hosts)[0]]
-    return f"http://{host.address}:{given.gateway.port}"
+    is_tls = given.gateway.tls.certificate or given.deploy.tls.clients == "self_made"
+    return f"{'https' if is_tls else 'http'}://{host.address}:{given.gateway.port}"

@@ -52,6 +52,11 @@ class Layout:
         return f"{self.logs}/{self.deployment}/{name}.log"
 
     @property
+    def tls(self) -> str:
+        """Return the folder of certificates."""
+        return f"{self.home}/tls"
+
+    @property
     def port_place(self) -> str:
         """Return where the holder of the gateways' socket is asked for it."""
         return f"/run/largeforge/{self.deployment}/port.sock"
@@ -86,11 +91,11 @@ class Site:
     drain_timeout_s: float = 60.0
     unreachable_s: float = 120.0
 
-    @property
-    def gateway_url(self) -> str:
-        """Address at which a host reaches its own gateway."""
+    def gateway_url(self, *, is_tls: bool) -> str:
+        """Return the address at which a host reaches its own gateway."""
         host = loopback_of(self.gateway_host)
-        return f"http://[{host}]:{self.gateway_port}" if ":" in host else f"http://{host}:{self.gateway_port}"
+        scheme = "https" if is_tls else "http"
+        return f"{scheme}://[{host}]:{self.gateway_port}" if ":" in host else f"{scheme}://{host}:{self.gateway_port}"
 
 
 def loopback_of(host: str) -> str:
@@ -110,7 +115,8 @@ class Service:
     """Names of the models that it answers for."""
     environment: Mapping[str, str] = field(default_factory=dict)
     place: Mapping[str, str] = field(default_factory=dict)
-    """Where it listens, without the port: `host`, and `address` as the gateways reach it."""
+    """Where it listens, without the port: `host`, and `address` as the gateways reach it; over TLS also `ca`,
+    `certificate` and `key`, files for those who ask on its own host."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Further files of the release: name to text."""
     models: Mapping[str, str] = field(default_factory=dict)

@@ -10,9 +10,12 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 Found = Mapping[str, Any]
+CERTIFICATE, KEY = "certificate.pem", "key.pem"
+"""Names of the files of a host's certificate."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,70 @@ class Credential(Step):
 
 
 @dataclass(frozen=True)
+class Certificate(Step):
+    """A key that a host makes for itself, and the certificate for it, which it signs itself."""
+
+    folder: str
+    names: tuple[str, ...]
+    """Names and addresses that it is for."""
+    user: str
+    """Account whose group may read the key."""
+    days: int
+
+    @property
+    def title(self) -> str:
+        return f"certificate for {', '.join(self.names)} ({self.days} days)"
+
+    def differs(self, found: Found) -> str:
+        return "" if {f"{self.folder}/{CERTIFICATE}", f"{self.folder}/{KEY}"} <= found["paths"].keys() else "new"
+
+    def command(self) -> str:
+        folder, aside, user = (shlex.quote(word) for word in (self.folder, f"{self.folder}.new", self.user))
+        make = (
+            "openssl req -x509 -config /dev/stdin -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 "
+            '-subj "/O=LargeForge/CN=$(openssl rand -hex 12)" '  # two of one name would be taken for each other
+            f"-days {self.days} -keyout {aside}/{KEY} -out {aside}/{CERTIFICATE} 2>&1"
+        )
+        rights = f"chmod 755 {aside}; chmod 644 {aside}/{CERTIFICATE}; chown root: {aside}/{CERTIFICATE}"
+        key = f"chown root:{user} {aside}/{KEY}; chmod 640 {aside}/{KEY}"
+        return (
+            f"set -e; umask 077; rm -rf {aside} {folder}; mkdir -p {aside}; {make}; {rights}; {key}; "
+            f"sync {aside}/*; mv -T {aside} {folder}"
+        )
+
+    def input(self) -> str:
+        listed = ",".join(f"{'IP' if _is_ip(name) else 'DNS'}:{name}" for name in self.names)
+        return "\n".join([
+            "[req]", "prompt = no", "distinguished_name = subject", "x509_extensions = extensions",
+            "[subject]", "[extensions]", f"subjectAltName = {listed}", "basicConstraints = critical,CA:TRUE",
+            "keyUsage = critical,digitalSignature,keyCertSign", "extendedKeyUsage = serverAuth,clientAuth",
+            "subjectKeyIdentifier = hash", "authorityKeyIdentifier = keyid", "",
+        ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Link(Step):
+    """A link that points to something beside it."""
+
+    path: str
+    target: str
+
+    @property
+    def title(self) -> str:
+        return f"link {self.path}"
+
+    def differs(self, found: Found) -> str:
+        entry = found["paths"].get(self.path)
+        if entry is None:
+            return "new"
+        return "" if entry.get("target") == self.target else f"{entry.get('target', entry['kind'])} → {self.target}"
+
+    def command(self) -> str:
+        path, aside = shlex.quote(self.path), shlex.quote(f"{self.path}.new")
+        return f"set -e; ln -sfn {shlex.quote(self.target)} {aside}; mv -fT {aside} {path}"
+
+
+@dataclass(frozen=True)
 class Gone(Step):
     """Something of ours that is not needed any more."""
 
@@ -153,6 +220,25 @@ class Gone(Step):
 
     def command(self) -> str:
         return f"rm -rf -- {shlex.quote(self.path)}"
+
+
+@dataclass(frozen=True)
+class Removed(Step):
+    """A unit of ours that is not wanted any more, with its files."""
+
+    unit: str
+    paths: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"remove {self.unit}"
+
+    def differs(self, found: Found) -> str:
+        return "left over" if any(path in found["paths"] for path in self.paths) else ""
+
+    def command(self) -> str:
+        unit, paths = shlex.quote(self.unit), " ".join(map(shlex.quote, self.paths))
+        return f"systemctl disable --quiet --now {unit} || true; rm -f -- {paths}; systemctl daemon-reload"
 
 
 @dataclass(frozen=True)
@@ -195,10 +281,10 @@ class Reloaded(Step):
 
 @dataclass(frozen=True)
 class Running(Step):
-    """A unit of ours that is up, with its file as it is."""
+    """A unit of ours that is up, with its files as they are."""
 
     unit: str
-    file: File
+    files: tuple[File, ...]
 
     @property
     def title(self) -> str:
@@ -208,7 +294,7 @@ class Running(Step):
         state = found["units"].get(self.unit, {}).get("ActiveState", "new")
         if state != "active":
             return str(state)
-        return "its file changes" if self.file.differs(found) else ""
+        return "its file changes" if any(file.differs(found) for file in self.files) else ""
 
     def command(self) -> str:
         return f"systemctl restart {shlex.quote(self.unit)}"
@@ -246,6 +332,14 @@ class Made(Step):
 def changes(steps: Sequence[Step], found: Found) -> list[tuple[Step, str]]:
     """Return the steps that would change something, with what differs."""
     return [(step, reason) for step in steps if (reason := step.differs(found))]
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _differs(found: Found, path: str, **wanted: str) -> str:

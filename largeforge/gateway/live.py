@@ -21,6 +21,7 @@ from largeforge.gateway.routing import Routing, routing_of
 from largeforge.gateway.services import Servers, services
 from largeforge.gateway.tasks import Tasks
 from largeforge.gateway.waiting import Waiting
+from largeforge.recipe.sections.serving import FIXED_WHILE_RUNNING
 from largeforge.recipe.sections.tls import UpstreamTls
 from largeforge.tls import client_context
 
@@ -35,13 +36,11 @@ if TYPE_CHECKING:
     from largeforge.gateway.config import GatewayFile
     from largeforge.gateway.crew.worker import Place
     from largeforge.gateway.metrics import Metrics
-    from largeforge.recipe.schema import Topology
+    from largeforge.recipe.schema import Gateway, Topology
     from largeforge.recipe.sections.resilience import Queue
 
 DRAIN_EVERY_S = 0.2
 LOOK_FOR_ROOM_S = 0.02
-FIXED = ("host", "port", "tls", "batches", "workers", "tracing")
-"""Settings that only a new process takes up."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Live:
         """
         async with self._lock:
             old = self.now
-            if changed := [key for key in FIXED if getattr(file.gateway, key) != getattr(old.file.gateway, key)]:
+            if changed := _differing(file.gateway, old.file.gateway):
                 rule = "is only taken up by a new process; start the gateway anew, or leave it as it is"
                 raise RecipeError([Problem(f"gateway.{key}", rule) for key in changed])
             new = self._generation(file, backend.backends(old.targets))
@@ -221,3 +220,8 @@ def _in_place_of(name: str, topology: Topology) -> tuple[str, ...]:
     if expert.fallback is not None:
         return tuple(other for other in expert.fallback if other != name)
     return (topology.fallback,) if expert.task == "generate" and name != topology.fallback else ()
+
+
+def _differing(new: Gateway, old: Gateway) -> list[str]:
+    """Return the settings that only a new process takes up, and that are others."""
+    return [key for key in FIXED_WHILE_RUNNING if getattr(new, key) != getattr(old, key)]

@@ -50,12 +50,14 @@ def run(
     watch: Callable[[], None] = lambda: None,
     python: str = "",
     api_key: str = "",
+    ca: str = "",
 ) -> Report:
     """Send requests at each rate, from the lowest up, and return what was measured.
 
     The section is complete (`LoadTest.completed`), `url` is the gateway's without `/v1`, `tokenizer` the folder of the
-    model that is asked, `python` the interpreter that has vLLM. `report` is told of it in words, also every few seconds
-    how many are answered, unless `progress` takes that; `watch` is called now and then and may raise to end the test.
+    model that is asked, `python` the interpreter that has vLLM, `ca` a file of authorities to trust. `report` is told
+    of it in words, also every few seconds how many are answered, unless `progress` takes that; `watch` is called now
+    and then and may raise to end the test.
     Raises DataError for rows that ask nothing, LoadTestError when the tool fails or nobody answers.
     """
     given = prompts.requests(section.path) if section.path else []
@@ -70,7 +72,9 @@ def run(
             prompts.write(given, Path(rows), count=count, seed=tool.seed(section, rate))
         report(f"load test at {rate:g} requests/s: {count} requests{_again(len(given), count)}")
         argv = tool.command(section, rate, url=url, tokenizer=tokenizer, folder=folder, rows=rows, python=python)
-        child = _Tool(argv, tool.environment(url, tokenizer, api_key=api_key), folder, title=f"{rate:g} requests/s")
+        child = _Tool(
+            argv, tool.environment(url, tokenizer, api_key=api_key, ca=ca), folder, title=f"{rate:g} requests/s"
+        )
         told = progress or _spoken(report, rate)
         try:
             child.run(told, watch, count=count, limit_s=count / rate + section.drain_timeout_s)

@@ -60,7 +60,7 @@ def command(
     return [python or sys.executable, str(DRIVER), rows, *words]
 
 
-def environment(url: str, tokenizer: str, *, api_key: str = "") -> dict[str, str]:
+def environment(url: str, tokenizer: str, *, api_key: str = "", ca: str = "") -> dict[str, str]:
     """Return the variables that take the place of those that this process has; empty ones are as if unset.
 
     A key that is there for another service is not sent to the gateway, and the loopback has no proxy.
@@ -69,6 +69,8 @@ def environment(url: str, tokenizer: str, *, api_key: str = "") -> dict[str, str
         "OPENAI_API_KEY": api_key, "PYTHONUNBUFFERED": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
     }  # fmt: skip
+    if ca:
+        variables["SSL_CERT_FILE"] = ca
     if Path(tokenizer).is_absolute():
         variables["HF_HUB_OFFLINE"] = "1"
     if urlsplit(url).hostname in _LOOPBACK:

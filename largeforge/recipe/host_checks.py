@@ -65,11 +65,25 @@ def _deployment(recipe: Recipe) -> Iterator[Problem]:
             "the gateway is asked from this machine, which does not reach a host's loopback: 0.0.0.0, or its address."
         )
         yield Problem("gateway.host", rule, given=repr(recipe.gateway.host))
+    yield from _tls(recipe)
     assert recipe.topology is not None
     for name in recipe.deploy.placing.keys() - recipe.topology.experts.keys():
         near = nearest(name, recipe.topology.experts)
         rule = f"no such expert; there is: {listed(recipe.topology.experts)}."
         yield Problem(f"deploy.placing.{name}", rule, nearest=near)
+
+
+def _tls(recipe: Recipe) -> Iterator[Problem]:
+    """Yield what of TLS a deployment cannot do."""
+    given = recipe.gateway.tls
+    if given.client_ca:
+        rule = "a deployment's own host would be refused by its gateway; leave it out, or deploy without it."
+        yield Problem("gateway.tls.client_ca", rule, given=repr(given.client_ca))
+    if given.certificate and recipe.deploy.tls.clients == "self_made":
+        yield Problem("deploy.tls.clients", "gateway.tls.certificate names another certificate.", given="'self_made'")
+    for key, path in (("tls.certificate", given.certificate), ("tls.key", given.key)):
+        if path and not path.startswith("/"):
+            yield Problem(f"gateway.{key}", "is a file on the hosts: give its whole path.", given=repr(path))
 
 
 def _training_hosts(recipe: Recipe) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from largeforge.artifacts import write_json
 from largeforge.deploy.controller import Controller, Outcome, preview
 from largeforge.deploy.seating import deployed_hosts, deployment_of, placed, request, url_of, wanted_of
+from largeforge.deploy.tls import clients_trust
 from largeforge.events import Events
 from largeforge.gateway.learning import located
 from largeforge.recipe.schema import Deploy, Hosts
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 DEPLOYED = "deployed.json"
 ANSWERS = "answers.json"
+TRUSTED = "trusted.pem"
+"""Certificates that clients must trust; empty where that is not the deployment's affair."""
 
 
 class Config(serve.Config):
@@ -48,9 +51,12 @@ def run(config: Config, context: Context) -> Result:
     names = deployed_hosts(config.hosts)
     answers: list[serve.Answer] = []
     measured: dict[str, float] = {}
+    trusted = context.out / TRUSTED
 
     def decide(looks: Mapping[str, Mapping[str, Any]]) -> Wanted:
-        return wanted_of(config, experts, places, looks, lock=context.lock)
+        wanted = wanted_of(config, experts, places, looks, lock=context.lock)
+        trusted.write_text(clients_trust(wanted))
+        return wanted
 
     def complete(wanted: Wanted) -> Wanted:
         context.events.emit("note", text="writing a conversation as the training did, to compare")
@@ -61,11 +67,12 @@ def run(config: Config, context: Context) -> Result:
             probe.stop()
 
     def verify() -> None:
-        answers.extend(serve.ask_all(config, context, url_of(config), lambda: None))
+        ca = str(trusted) if trusted.stat().st_size else ""
+        answers.extend(serve.ask_all(config, context, url_of(config), lambda: None, ca=ca))
         if config.load_test:
             measured.update(load.measure(
                 config.load_test, url_of(config), topology=config.topology, experts=experts, context=context,
-                watch=lambda: None, python=config.serving.python,
+                watch=lambda: None, python=config.serving.python, ca=ca,
             ))  # fmt: skip
 
     controller = Controller(
@@ -79,6 +86,8 @@ def run(config: Config, context: Context) -> Result:
     write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
     write_json(context.out / DEPLOYED, _told(outcome))
     context.events.emit("note", text=f"Serving at {url_of(config)}/v1")
+    if trusted.stat().st_size:
+        context.events.emit("note", text=f"Clients trust it with LARGEFORGE_CA={trusted} (or SSL_CERT_FILE)")
     return Result({**_metrics(outcome, answers), **measured}, {"url": url_of(config), "experts": _references(experts)})
 
 

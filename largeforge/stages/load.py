@@ -40,6 +40,7 @@ def measure(
     context: Context,
     watch: Callable[[], None],
     python: str = "",
+    ca: str = "",
 ) -> dict[str, float]:
     """Run the load test against a gateway and return its metrics.
 
@@ -55,6 +56,7 @@ def measure(
         progress=lambda done, total: emit("progress", step=done, total=total, unit="requests"),
         watch=watch,
         python=python,
+        ca=ca,
     )
     verdicts = loadtest.verdicts(report, section.gates)
     emit("table", **loadtest.table(report))

@@ -156,8 +156,8 @@ def _template(location: str, reference: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def ask_all(config: Config, context: Context, url: str, watch: Callable[[], None]) -> list[Answer]:
-    """Ask every question; `watch` raises where a server has ended.
+def ask_all(config: Config, context: Context, url: str, watch: Callable[[], None], *, ca: str = "") -> list[Answer]:
+    """Ask every question; `watch` raises where a server has ended, `ca` is a file of authorities to trust.
 
     Raises StageError with all that were not answered as they should be.
     """
@@ -165,7 +165,7 @@ def ask_all(config: Config, context: Context, url: str, watch: Callable[[], None
     timeout_s = config.gateway.request_timeout_s
     for question in config.verify.questions:
         try:
-            answer = _CLIENTS[question.client](question, url, timeout_s)
+            answer = _CLIENTS[question.client](question, url, timeout_s, ca)
         except ClientError as error:
             watch()
             raise StageError(f"verify: {question.prompt!r} was not answered: {error}") from error
@@ -180,10 +180,10 @@ def ask_all(config: Config, context: Context, url: str, watch: Callable[[], None
     return answers
 
 
-def _ask_router(question: Question, url: str, timeout_s: float) -> Answer:
+def _ask_router(question: Question, url: str, timeout_s: float, ca: str) -> Answer:
     from largeforge.client import RouterClient
 
-    with RouterClient(url, timeout_s=timeout_s) as client:
+    with RouterClient(url, timeout_s=timeout_s, verify=ca) as client:
         if question.stream:
             with client.stream(question.prompt, max_tokens=question.max_tokens, temperature=0) as stream:
                 for _ in stream:
@@ -194,13 +194,13 @@ def _ask_router(question: Question, url: str, timeout_s: float) -> Answer:
     return _answer(question, found.expert, found.text, found.latency_ms)
 
 
-def _ask_openai(question: Question, url: str, timeout_s: float) -> Answer:
+def _ask_openai(question: Question, url: str, timeout_s: float, ca: str) -> Answer:
     import openai
 
     from largeforge.client.trust import verification
 
     started = time.monotonic()
-    http = openai.DefaultHttpxClient(trust_env=False, verify=verification("", [url]))
+    http = openai.DefaultHttpxClient(trust_env=False, verify=verification(ca, [url]))
     try:
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=timeout_s, http_client=http) as client:
             expert, text = _chat(client, question)
@@ -255,4 +255,4 @@ def _cores() -> int:
     return int(text) if text.isdigit() else 0
 
 
-_CLIENTS: dict[str, Callable[[Question, str, float], Answer]] = {"router": _ask_router, "openai": _ask_openai}
+_CLIENTS: dict[str, Callable[[Question, str, float, str], Answer]] = {"router": _ask_router, "openai": _ask_openai}

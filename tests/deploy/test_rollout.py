@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -53,7 +53,8 @@ class Played:
         self.up.discard(release.url)
         self._nobody_notices()
 
-    def put_gateway_file(self, file: Mapping[str, Any]) -> None:
+    def put_gateway_file(self, file: Mapping[str, Any], *, unasked: Collection[str] = ()) -> None:
+        self.unasked = list(unasked)
         if self.fail_file and file["router"]["name"] == "broken":
             raise DeployError("one: the gateway refuses its file")
         self.files.append(file)

@@ -86,7 +86,7 @@ def test_a_model_whose_files_changed_is_made_again() -> None:
     [
         steps.Account("largeforge", "/var/lib/largeforge"),
         steps.Reloaded((steps.File("/a", "ä\n"), steps.File("/b", ""))),
-        steps.Running("x.service", steps.File("/a", "text", mode="600")),
+        steps.Running("x.service", (steps.File("/a", "text", mode="600"),)),
         steps.Made("models", "abc", "label", "line", "stdin"),
     ],
 )

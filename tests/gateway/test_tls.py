@@ -313,13 +313,15 @@ async def test_a_server_s_own_word_on_our_certificate_is_told(authority):
     asking.verify_mode = ssl.CERT_REQUIRED
 
     def refuse(listener):
-        with listener.accept()[0] as plain:
-            with asking.wrap_socket(plain.dup(), server_side=True, do_handshake_on_connect=False) as wrapped:
-                with pytest.raises(ssl.SSLError):
-                    wrapped.do_handshake()
-                plain.shutdown(socket.SHUT_WR)
-                while plain.recv(65536):  # closed with the request unread, it would reset the connection, word and all
-                    pass
+        with (
+            listener.accept()[0] as plain,
+            asking.wrap_socket(plain.dup(), server_side=True, do_handshake_on_connect=False) as wrapped,
+        ):
+            with pytest.raises(ssl.SSLError):
+                wrapped.do_handshake()
+            plain.shutdown(socket.SHUT_WR)
+            while plain.recv(65536):  # closed with the request unread, it would reset the connection, word and all
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         refusing = asyncio.create_task(asyncio.to_thread(refuse, listener))

@@ -176,6 +176,28 @@ class Lab:
         assert asked.returncode == 0, asked.stderr
         return {line.rpartition("(")[2].rstrip(")") for line in asked.stdout.splitlines()}
 
+    def reaches(self, host: str, *ports: int, of: str = "", as_plain: bool = False) -> bool:
+        """Return whether somebody, this machine or a host, can connect to one of a host's ports, or be answered in
+        plain HTTP there."""
+        address = self.hosts[host].address
+        script = (
+            "import socket, sys\n"
+            "for port in map(int, sys.argv[2:]):\n"
+            "    try:\n"
+            "        with socket.create_connection((sys.argv[1], port), 1) as found:\n"
+            "            found.settimeout(2)\n"
+            f"            if not {as_plain} or (found.sendall(b'GET /health HTTP/1.0\\r\\n\\r\\n'), found.recv(9))[1]"
+            " == b'HTTP/1.1 ':\n"
+            "                sys.exit(0)\n"
+            "    except OSError:\n"
+            "        pass\n"
+            "sys.exit(1)\n"
+        )
+        argv = ["python3", "-c", script, address, *map(str, ports)]
+        if of:
+            return self.hosts.run(self.hosts[of], *argv).returncode == 0
+        return subprocess.run(self.hosts.inside(*argv)).returncode == 0
+
     def states(self) -> dict[str, str]:
         """Return the state of each service."""
         ended = self.run("status", "lab", "--json")

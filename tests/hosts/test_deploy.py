@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts.lab import LENT, Lab, unit
+from tests.hosts.lab import LENT, PORT, Lab, unit
 from tests.hosts.machines import machines
 
 
@@ -96,6 +99,52 @@ def test_logs_and_commands_reach_all_hosts(lab: Lab) -> None:
     ran = lab.run("exec", "lab", "--", "id", "-un")
     assert ran.code == 0 and sorted(ran.output.split("\n")[:3]) == ["h1  root", "h2  root", "h3  root"], ran.output
     assert lab.run("exec", "lab", "--host", "h2", "--", "false").code == 1
+
+
+@pytest.mark.thorough
+def test_tls_is_switched_on_and_off_and_no_request_notices(lab: Lab) -> None:
+    lab.deploy(lab.model("v1"), "deploy.tls.servers=off")
+    with lab.asked() as asked:
+        lab.deploy(lab.model("v2"))
+        assert lab.versions() == {"v2"} and not lab.reaches("h2", 18000, 18001, as_plain=True)
+        back = lab.run("rollback", "lab", "shop")
+        assert back.code == 0, back.output
+        assert lab.versions() == {"v1"} and lab.reaches("h2", 18000, 18001, as_plain=True)
+        lab.deploy(lab.model("v2"), "gateway.workers=2")
+    assert not asked["failures"], asked
+    assert "nothing to change" in lab.deploy(lab.model("v2"), "gateway.workers=2").output
+
+
+@pytest.mark.thorough
+def test_gateways_show_clients_a_certificate_of_their_own(lab: Lab) -> None:
+    told = lab.deploy(lab.model("v2"), "deploy.tls.clients=self_made").output
+    trusted = re.search(r"LARGEFORGE_CA=(\S+)", told)
+    assert trusted, told
+    url = f"https://{lab.hosts['h1'].address}:{PORT}/v1/models"
+    asked = [lab.hosts.inside("curl", "-s", "--noproxy", "*", *more, url) for more in (["--cacert", trusted[1]], [])]
+    ours, strangers = (subprocess.run(argv, cwd=lab.folder, capture_output=True, text=True) for argv in asked)
+    assert json.loads(ours.stdout)["data"] and strangers.returncode == 60, (ours, strangers)
+    assert lab.states()["gateway"] == "active"
+    restarted = lab.run("restart", "lab", "shop")
+    assert restarted.code == 0, restarted.output
+    lab.deploy(lab.model("v2"))
+    assert lab.versions() == {"v2"}
+
+
+@pytest.mark.thorough
+def test_the_firewall_lets_gateways_and_named_clients_through(lab: Lab) -> None:
+    model = lab.model("v2")
+    lab.deploy(model, "deploy.firewall=nftables")
+    assert lab.versions() == {"v2"}
+    ports = (18000, 18001, 18002)
+    assert not lab.reaches("h2", *ports) and lab.reaches("h2", *ports, of="h1") and lab.reaches("h1", PORT)
+    assert "nothing to change" in lab.deploy(model, "deploy.firewall=nftables").output
+    closed = [model, "deploy.firewall=nftables", f"deploy.clients=[{lab.hosts['h3'].address}/32]"]
+    lab.deploy(*closed)
+    assert not lab.reaches("h1", PORT) and lab.reaches("h1", PORT, of="h3")
+    lab.deploy(model)
+    assert lab.reaches("h1", PORT) and lab.reaches("h2", *ports)
+    assert "largeforge" not in lab.hosts.run(lab.hosts["h2"], "nft", "list", "tables").stdout
 
 
 @pytest.mark.thorough

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,6 +28,10 @@ parser.add_argument("--served-model-name")
 parser.add_argument("--host", default="127.0.0.1")
 parser.add_argument("--port", type=int)
 parser.add_argument("--lora-modules", nargs="+", default=[])
+parser.add_argument("--ssl-certfile")
+parser.add_argument("--ssl-keyfile")
+parser.add_argument("--ssl-ca-certs")
+parser.add_argument("--ssl-cert-reqs", type=int, default=0)
 arguments, _ = parser.parse_known_args()
 folder = Path(arguments.model)
 behaviour = (folder / "behaviour").read_text().strip() if (folder / "behaviour").exists() else folder.name
@@ -101,4 +106,11 @@ if behaviour == "stubborn":
 if behaviour == "hangs":
     time.sleep(1000)
 threading.Thread(target=die_later, daemon=True).start()
-ThreadingHTTPServer((arguments.host, arguments.port), Handler).serve_forever()
+server = ThreadingHTTPServer((arguments.host, arguments.port), Handler)
+if arguments.ssl_certfile:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(arguments.ssl_certfile, arguments.ssl_keyfile)
+    tls.load_verify_locations(arguments.ssl_ca_certs)
+    tls.verify_mode = arguments.ssl_cert_reqs
+    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()

@@ -7,15 +7,20 @@ import json
 import socket
 import ssl
 
+PARTIAL_CHAIN = 0x80000
+"""X509_V_FLAG_PARTIAL_CHAIN: the certificate of a server may itself be what is trusted."""
+
 
 def ask(place, method, path, value=None, *, timeout_s=5.0, headers=None, most=500):
     """Return status and parsed body, or (0, reason) when nobody answers.
 
-    What is no JSON is cut after `most` characters. `place` is {"host", "port"}, for TLS {"ca", "certificate", "key"}.
+    What is no JSON is cut after `most` characters. `place` is {"host", "port"}, for TLS also `ca`,
+    and `certificate` and `key` to show.
     """
     body = None if value is None else json.dumps(value)
-    connection = connect(place, timeout_s)
+    connection = None
     try:
+        connection = connect(place, timeout_s)
         sent = {**({"content-type": "application/json"} if body else {}), **(headers or {})}
         connection.request(method, path, body, sent)
         answer = connection.getresponse()
@@ -23,7 +28,8 @@ def ask(place, method, path, value=None, *, timeout_s=5.0, headers=None, most=50
     except (OSError, http.client.HTTPException) as error:
         return 0, "%s: %s" % (type(error).__name__, error)
     finally:
-        connection.close()
+        if connection:
+            connection.close()
     try:
         return answer.status, json.loads(data) if data else None
     except ValueError:
@@ -36,7 +42,9 @@ def connect(place, timeout_s):
         return http.client.HTTPConnection(place["host"], place["port"], timeout=timeout_s)
     context = ssl.create_default_context(cafile=place["ca"])
     context.check_hostname = False  # a server of this host, known by its certificate alone
-    context.load_cert_chain(place["certificate"], place["key"])
+    context.verify_flags |= PARTIAL_CHAIN
+    if place.get("certificate"):
+        context.load_cert_chain(place["certificate"], place["key"])
     return http.client.HTTPSConnection(place["host"], place["port"], timeout=timeout_s, context=context)
 
 

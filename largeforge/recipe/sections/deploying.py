@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from largeforge.recipe.base import NAME_PATTERN, Strict
-from largeforge.recipe.sections.hosts import Label, SecretRef
+from largeforge.recipe.sections.hosts import Label, RemoteFolder, SecretRef
 
 LabelRule = Annotated[str, Field(pattern=r"^!?[A-Za-z0-9][A-Za-z0-9_./-]*$")]
 
@@ -41,6 +41,38 @@ class Rollout(Strict):
     """Releases of a server that are kept to go back to, with their models."""
 
 
+class GivenTls(Strict):
+    """Files of certificates of your own, which are on every host already; the deployment's account must be able to read
+    the key, and nobody else but root."""
+
+    certificate: RemoteFolder | Literal[""] = ""
+    """PEM file of a host's certificate, for servers and for those who ask."""
+    key: RemoteFolder | Literal[""] = ""
+    """PEM file of its key."""
+    ca: RemoteFolder | Literal[""] = ""
+    """PEM file of the authorities that all of these certificates come from."""
+
+
+class DeployTls(Strict):
+    """Which connections of a deployment are over TLS."""
+
+    servers: Literal["auto", "self_made", "given", "off"] = "auto"
+    """Between gateways and model servers, each of which shows a certificate: `self_made` by their hosts; `given` are
+    files of your own; `auto` has self-made ones where a server is on another host than the gateway."""
+    given: GivenTls = GivenTls()
+    """Your own certificates for `servers: given`."""
+    clients: Literal["off", "self_made"] = "off"
+    """Whether gateways show clients a certificate that their host has made. One of your own is named by `gateway.tls`,
+    as a file on the hosts."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        named = [value for value in (self.given.certificate, self.given.key, self.given.ca) if value]
+        if len(named) not in (0, 3) or (self.servers == "given") is not bool(named):
+            raise ValueError("servers: given needs certificate, key and ca in given, and nothing else does")
+        return self
+
+
 class Deploy(Strict):
     """Servers on the hosts of an inventory, as units of systemd."""
 
@@ -52,6 +84,13 @@ class Deploy(Strict):
     """By expert, which hosts its servers may be on."""
     rollout: Rollout = Rollout()
     """How a release takes the place of the one before."""
+    tls: DeployTls = DeployTls()
+    """Which connections are over TLS."""
+    firewall: Literal["off", "nftables"] = "off"
+    """Whether hosts let only gateways reach model servers, and only `clients` the gateways, by a table of nftables of
+    their own. It opens nothing that other rules of a host close."""
+    clients: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$")]] = []
+    """Addresses and networks that the firewall lets reach gateways, such as 10.0.0.0/24; empty means all."""
     first_port: Annotated[int, Field(ge=1024, le=60000)] = 18000
     """Ports of model servers begin here."""
     parallel: int = Field(default=10, gt=0)

@@ -130,6 +130,10 @@ class Batches(Strict):
     """How long files and finished batches are kept."""
 
 
+FIXED_WHILE_RUNNING = ("host", "port", "tls", "batches", "workers", "tracing")
+"""Settings of a gateway that only a new process takes up."""
+
+
 class Gateway(Strict):
     """The one address that clients talk to."""
 

@@ -185,7 +185,7 @@ class Machine:
             "--quiet", f"--directory={self.disk}", f"--machine={self.bridge.space(self.name)}",
             f"--hostname={self.name}", "--register=no", "--keep-unit", "--resolv-conf=off", "--timezone=off",
             f"--network-namespace-path=/run/netns/{self.bridge.space(self.name)}", "--link-journal=no",
-            "--console=read-only", *binds, "/usr/local/sbin/boot",
+            "--capability=CAP_NET_ADMIN", "--console=read-only", *binds, "/usr/local/sbin/boot",
         ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -149,8 +150,9 @@ def test_the_firewall_lets_gateways_and_named_clients_through(lab: Lab) -> None:
 
 @pytest.mark.thorough
 def test_a_host_without_internet_gets_its_environment_from_a_bundle_once(lab: Lab) -> None:
-    made = lab.run("bundle", "--role", "gateway", "--output", "wheels", timeout_s=900)
-    assert made.code == 0, made.output
+    argv = [sys.executable, "-m", "largeforge", "bundle", "--role", "gateway", "--output", "wheels"]
+    made = subprocess.run(argv, cwd=lab.folder, env=lab.environment, capture_output=True, text=True, timeout=900)
+    assert made.returncode == 0, made.stderr
     front = lab.inventory["hosts"]["h1"]
     front |= {"python": "", "packages": {"wheelhouse": str(lab.folder / "wheels")}}
     lab.write_inventory()

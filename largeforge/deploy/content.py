@@ -35,6 +35,19 @@ class Content:
         return {"files": self.files, "bytes": self.num_bytes}
 
 
+@dataclass(frozen=True)
+class HubContent:
+    """A commit of a model hub, which hosts fetch themselves."""
+
+    repo: str
+    commit: str
+
+    @property
+    def key(self) -> str:
+        """Name of its folder on hosts."""
+        return digest([self.repo, self.commit])[:KEY_LENGTH]
+
+
 def files_of(path: Path, *, hidden: bool = False) -> dict[str, dict[str, Any]]:
     """Return the files of a folder, or the one file, with their hashes; those are kept while files do not change.
 

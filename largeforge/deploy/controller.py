@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import desired, environments, history, present, shell, steps, tls, transfer
+from largeforge.deploy import desired, environments, history, present, pulling, shell, steps, tls, transfer
 from largeforge.deploy.connection import reaches
+from largeforge.deploy.content import HubContent
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import HostHands
@@ -194,6 +195,9 @@ class Controller:
 
         environments.bring(wanted.pythons[reach.name], reach, found["environments"], report)
         for model in desired.needed_models(wanted, reach.name, found):
+            if isinstance(model, HubContent):
+                pulling.pull(model, reach, wanted, report)
+                continue
             report(f"bringing {model.path.name} ({model.num_bytes / 2**20:.0f} MiB)")
             incoming = f"{reach.host.paths.root}/incoming/{model.key}"
             transfer.make_folder(reach, incoming)

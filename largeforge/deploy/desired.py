@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest
 from largeforge.deploy import firewall, steps, tls
+from largeforge.deploy.content import Content, HubContent
 from largeforge.deploy.history import Record
 from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_unit, unit_text
 from largeforge.recipe.sections.serving import FIXED_WHILE_RUNNING
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
-    from largeforge.deploy.content import Content
     from largeforge.deploy.environments import HostPython
     from largeforge.placing import Seat
     from largeforge.recipe.schema import Deploy, Gateway, Router, Serving, Topology
@@ -49,8 +49,8 @@ class Wanted:
     placements: Sequence[Placement]
     seats: Mapping[str, Seat]
     """By the label of a server."""
-    models: Mapping[str, Content]
-    """By expert; those that hosts fetch themselves are not there."""
+    models: Mapping[str, Content | HubContent]
+    """By expert; those of which the hub does not say what they are now are not there: vLLM fetches them."""
     pythons: Mapping[str, HostPython]
     """By host, what its services run with."""
     addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -180,7 +180,7 @@ def certified(wanted: Wanted, host: str) -> list[steps.Step]:
     return [steps.Account(layout.user, layout.state), *made] if made else []
 
 
-def needed_models(wanted: Wanted, host: str, found: steps.Found) -> list[Content]:
+def needed_models(wanted: Wanted, host: str, found: steps.Found) -> list[Content | HubContent]:
     """Return the models that a host lacks, or whose files are not what they were."""
     known = {model.key: model for model in wanted.models.values()}
     keys = {key for service in wanted.services[host].values() for key in service.models}
@@ -247,7 +247,7 @@ def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:
         adapters={one.name: where[one.name] or one.location for one in place.adapters},
         port=0,
         device=wanted.device,
-        revision=place.base.revision,
+        revision="" if models[place.base.name] else place.base.revision,
         adapter_rank=placement.adapter_rank(place.adapters),
         chat_template="{release}/chat_template.jinja" if template else "",
         dtype=precision.on_cpu(place.base.location) if wanted.device == "cpu" else "",
@@ -361,7 +361,14 @@ def _base(wanted: Wanted, layout: Layout, services: Sequence[str]) -> list[steps
 
 def _model(wanted: Wanted, layout: Layout, key: str) -> steps.Step:
     model = next(model for model in wanted.models.values() if model.key == key)
-    folders = f"{layout.root}/incoming {layout.root}/models {key}"
+    incoming = f"{layout.root}/incoming"
+    folders = f"{incoming} {layout.root}/models {key}"
+    if isinstance(model, HubContent):
+        manifest = f"{incoming}/{key}.json"  # written by the host that fetched it
+        return steps.Made(
+            "models", key, f"model {key[:12]} ({model.repo} at {model.commit[:8]} of the hub)",
+            f"python3 {layout.agent}/adopt.py {folders} < {manifest} && rm {manifest}",
+        )  # fmt: skip
     return steps.Made(
         "models", key, f"model {key[:12]} ({model.num_bytes / 2**20:.0f} MiB)",
         f"python3 {layout.agent}/adopt.py {folders}", json.dumps(model.manifest()),

@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
 from largeforge.deploy import present
-from largeforge.deploy.content import Content, files_of
+from largeforge.deploy.content import Content, HubContent, files_of
 from largeforge.deploy.desired import Wanted
 from largeforge.deploy.environments import HostPython, of_host
 from largeforge.deploy.secret_refs import fetch
@@ -22,6 +22,7 @@ from largeforge.errors import DeployError
 from largeforge.hardware import USABLE_SHARE
 from largeforge.placing import Demand, Gpu, HostCapacity, Placing, Seat
 from largeforge.placing import place as place_servers
+from largeforge.recipe import hub, model_ref
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import Deploy, Gateway, Host, Hosts, Router, Serving, Topology
@@ -77,7 +78,7 @@ def wanted_of(
         serving=given.serving, gateway=given.gateway, device=given.device,
         hosts={name: given.hosts.hosts[name] for name in names}, gateways=gateway_hosts(given.hosts),
         placements=places, seats={label_of(seat.server, seat.replica): seat for seat in placing.seats},
-        models={one.name: _content(Path(one.location)) for one in experts if one.is_local},
+        models={one.name: found for one in experts if (found := _model(one))},
         addresses=_addresses(given, names) if given.deploy.firewall != "off" else {},
         certificates={
             name: certificate_of(layout_of(given, name), given.hosts.hosts[name], look["state"])
@@ -103,6 +104,15 @@ def placed(given: Given, places: Sequence[Placement], looks: Mapping[str, Mappin
             yield str(other["override"]), _demand(given, bases[demand.name], other)
 
     return place_servers(demands, hosts, keep=_keep(given, bases, looks), alternatives=alternatives)
+
+
+def _model(expert: ServedExpert) -> Content | HubContent | None:
+    """Return what an expert's model is; None where the hub does not say what a branch means now."""
+    if expert.is_local:
+        return _content(Path(expert.location))
+    ref = model_ref.parse(expert.reference)
+    commit = hub.commit_of(ref) if ref.scheme == "hub" else ""
+    return HubContent(ref.target, commit) if commit else None
 
 
 def _addresses(given: Given, names: Sequence[str]) -> dict[str, list[str]]:

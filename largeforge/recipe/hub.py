@@ -38,6 +38,8 @@ FRESH_S = 24 * 3600
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A revision of a hub repository that can never mean anything else."""
+_SHA = re.compile(rb'"sha"\s*:\s*"([0-9a-f]{40})"')
+"""What the hub's API says of a revision; lists of files come behind it, and may be cut."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -124,6 +126,25 @@ def fetched(ref: ModelRef) -> tuple[dict[str, Any], str]:
     with suppress(OSError):
         artifacts.write_json(kept, config)
     return config, _host(url)
+
+
+def commit_of(ref: ModelRef) -> str:
+    """Return the commit that a repository's branch or tag means now; empty where the hub does not say.
+
+    A hub that cannot be asked is spoken for by the local cache.
+    """
+    revision = ref.selector or "main"
+    if COMMIT.fullmatch(revision):
+        return revision
+    answer = b""
+    if not offline():
+        said = _answer(f"{endpoint()}/api/models/{ref.target}/revision/{quote(revision, safe='')}")
+        answer = said if isinstance(said, bytes) else b""
+    if found := _SHA.search(answer):
+        return found[1].decode()
+    with suppress(NotFound):
+        return snapshot(ref).name
+    return ""
 
 
 @cache

@@ -52,12 +52,12 @@ class Hub:
 
 
 @contextmanager
-def model_hub() -> Iterator[Hub]:
+def model_hub(address: str = "127.0.0.1") -> Iterator[Hub]:
     """Run a hub; its address is for HF_ENDPOINT."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server = ThreadingHTTPServer((address, 0), type("Handler", (_Handler,), {"hub": hub}))
     Thread(target=server.serve_forever, daemon=True).start()
-    hub.address = f"http://127.0.0.1:{server.server_port}"
+    hub.address = f"http://{address}:{server.server_port}"
     try:
         yield hub
     finally:

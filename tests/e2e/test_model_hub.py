@@ -87,7 +87,7 @@ def test_a_version_goes_to_the_hub_and_comes_back_verified(workspace: Workspace)
             ["push", "m", "acme/lossy"],
         )  # fmt: skip
         assert [code for code, _ in told] == [1, 1]
-        assert "what came is not what the hub says, nothing was registered: model.safetensors" in told[0][1]
+        assert "what came is not what the hub says, and is not used: model.safetensors" in told[0][1]
         assert "does not hold what was pushed: model.safetensors" in told[1][1]
     assert [model.name for model in registry.list_models()] == ["m", "ours", "stranger"]
     (pushed,) = registry.versions("m")

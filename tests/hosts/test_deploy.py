@@ -6,12 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.hosts.lab import LENT, PORT, Lab, unit
-from tests.hosts.machines import machines
+from tests.hosts.machines import NETWORK, ROOT, machines
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,52 @@ def test_a_host_without_internet_gets_its_environment_from_a_bundle_once(lab: La
     finally:
         front["python"] = lab.inventory["common"]["python"]
         lab.write_inventory()
+
+
+@pytest.fixture
+def hub(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """A model hub that the hosts reach, and what tells it what to do."""
+    argv = lab.hosts.inside(sys.executable, "-m", "tests.hosts.hub", f"{NETWORK}.1")
+    process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    monkeypatch.setenv("HF_ENDPOINT", process.stdout.readline().strip())
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+    def tell(word: str) -> None:
+        process.stdin.write(f"{word}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n"
+
+    yield tell
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.thorough
+def test_hosts_fetch_models_of_a_hub_whole_and_verified(lab: Lab, hub: Callable[[str], None]) -> None:
+    lab.deploy(lab.model("v1"))
+    of_hub = "topology.experts.general.model=hub:acme/m"
+    hub("damage")
+    with lab.asked() as asked:
+        refused = lab.run("+recipe=shop", of_hub)
+        assert refused.code == 1 and "what came is not what the hub says" in refused.output, refused.output
+        assert lab.versions() == {"v1"}
+        hub("heal")
+        lab.deploy(of_hub)
+    assert lab.versions() == {"hub-1"} and not asked["failures"], asked
+    assert "nothing to change" in lab.deploy(of_hub).output
+    files = lab.hosts.run(
+        lab.hosts["h2"], "sh", "-c", "cd /opt/largeforge/models && grep -l hub-1 */version.txt"
+    ).stdout
+    folder = files.rpartition("/")[0]
+    there = lab.hosts.run(lab.hosts["h2"], "ls", "-A", f"/opt/largeforge/models/{folder}").stdout.split()
+    assert sorted(there) == [".manifest.json", "config.json", "model.safetensors", "version.txt"]
+    assert lab.hosts.run(lab.hosts["h2"], "ls", "-A", "/opt/largeforge/incoming").stdout == ""
+    hub("commit hub-2")
+    assert "acme/m at" in lab.run("+recipe=shop", of_hub, "mode=plan").output
+    lab.deploy(of_hub)
+    assert lab.versions() == {"hub-2"}
 
 
 @pytest.mark.thorough

@@ -55,8 +55,8 @@ class Handler(BaseHTTPRequestHandler):
             )
             return
         text = "" if behaviour == "mute" else f"{body['model']}: {body['messages'][-1]['content']}"
-        if (folder / "version").exists():
-            text += f" ({(folder / 'version').read_text().strip()})"
+        for file in ("version", "version.txt"):
+            text += f" ({(folder / file).read_text().strip()})" if (folder / file).exists() else ""
         time.sleep(float((folder / "takes_s").read_text()) if (folder / "takes_s").exists() else 0)
         if body.get("stream"):
             pieces = [

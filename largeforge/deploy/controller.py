@@ -239,9 +239,12 @@ class Controller:
                 shell.carry_out(reached[name], steps.Gone(old.file(layout).path))
 
     def _clean(self, wanted: Wanted, reached: Mapping[str, Reach], found: Mapping[str, Any]) -> None:
-        """Remove releases that are older than those that are kept."""
+        """Remove releases that are older than those that are kept, and what else is not needed any more."""
         for name in self._names:
             layout = wanted.layout(name)
+            for step, _ in steps.changes(desired.left_over(wanted, name), found[name]):
+                shell.carry_out(reached[name], step)
+                self._report(name, step.title)
             old = present.outdated(wanted, name, found[name])
             if old:
                 paths = [path for service, key in old for path in (

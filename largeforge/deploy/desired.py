@@ -383,6 +383,14 @@ def release_files(layout: Layout, service: Service, port: int) -> list[steps.Ste
     return [steps.File(f"{folder}/{file}", text) for file, text in files.items()]
 
 
+def left_over(wanted: Wanted, host: str) -> list[steps.Step]:
+    """Return the steps that remove what a host has no more use for, once nothing there is asked any more."""
+    if host in wanted.gateways:
+        return []
+    name = port_unit(wanted.layout(host), wanted.gateway.host, wanted.gateway.port)[0]
+    return [steps.Removed(name, (f"/etc/systemd/system/{name}",))]
+
+
 def _reloaded(
     wanted: Wanted, host: str, layout: Layout, units: Sequence[steps.File], *, ports: Collection[int]
 ) -> list[steps.Step]:

@@ -114,6 +114,7 @@ def tiny_disk_free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+@pytest.mark.thorough
 def test_two_runs_at_once_do_not_disturb_each_other(workspace: Workspace) -> None:
     small(workspace)
     first, second = (

@@ -171,6 +171,7 @@ def test_every_algorithm_has_the_losses_of_a_plain_trl_script(digits: Workspace)
     assert {job: [ours[job][step]["loss"] for step in range(1, STEPS + 1)] for job in plain} == plain
 
 
+@pytest.mark.thorough
 def test_a_killed_training_goes_on_to_the_very_same_weights(digits: Workspace, tmp_path: Path) -> None:
     """Own answers are drawn anew, and a checkpoint may stand between generating answers and learning from them."""
     run = digits.run_dir("teaching")

@@ -100,6 +100,7 @@ def test_fsdp2_goes_on_after_one_process_was_killed(workspace: Workspace, alone:
     check(workspace.run_dir("small"), alone)
 
 
+@pytest.mark.thorough
 def test_an_adapter_is_saved_whole_when_its_base_is_divided(workspace: Workspace, alone: Path) -> None:
     workspace.write("recipes/adapted.yaml", ADAPTED)
     words = [word.replace("small", "adapted") for word in TWO]
@@ -117,7 +118,10 @@ def test_an_adapter_is_saved_whole_when_its_base_is_divided(workspace: Workspace
     assert any(not value.equal(merged[name]) for name, value in before.items())
 
 
-@pytest.mark.parametrize(("stage", "offload"), [(1, "none"), (2, "optimizer"), (3, "all")])
+@pytest.mark.parametrize(("stage", "offload"), [
+    pytest.param(1, "none", marks=pytest.mark.thorough), pytest.param(2, "optimizer", marks=pytest.mark.thorough),
+    (3, "all"),
+])  # fmt: skip
 def test_zero(
     workspace: Workspace, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, offload: str
 ) -> None:

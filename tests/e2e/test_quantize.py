@@ -79,6 +79,7 @@ def test_the_recipe_registers_a_quantized_model_with_how_it_was_made(ran: Worksp
     assert not processes("vllm.entrypoints", str(ran.path))
 
 
+@pytest.mark.thorough
 def test_every_quantizer_that_a_cpu_serves_answers_as_the_original(ran: Workspace, tmp_path: Path) -> None:
     run = ran.run_dir(RECIPE)
     original, data = run / "train" / "out", run / "prepare" / "out"

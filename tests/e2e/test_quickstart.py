@@ -154,6 +154,7 @@ def test_interrupting_again_and_again_during_start_up_leaves_nothing(quickstart:
     assert not processes("vllm.entrypoints", str(workspace.path))
 
 
+@pytest.mark.thorough
 def test_the_7b_recipes_train_judge_merge_and_register_on_a_small_base(quickstart: Quickstart) -> None:
     workspace, _ = quickstart
     common = [
@@ -260,6 +261,7 @@ def test_routing_that_misses_its_gate_is_not_served(quickstart: Quickstart) -> N
     assert not processes("vllm.entrypoints", str(workspace.path))
 
 
+@pytest.mark.thorough
 def test_a_chain_of_rules_classifier_and_embeddings_is_trained_judged_and_served(quickstart: Quickstart) -> None:
     workspace, _ = quickstart
     process = workspace.start(

@@ -68,7 +68,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+FIRST = "full, accumulated, dropout"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(KINDS[name], id=name, marks=[] if name == FIRST else pytest.mark.thorough) for name in KINDS],
+)
 def test_a_training_that_was_killed_and_stopped_ends_as_one_that_was_not(
     training: Start, settings: dict[str, Any]
 ) -> None:

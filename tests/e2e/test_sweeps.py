@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.test_training import rows, small
 from tests.e2e.workspace import Workspace, processes
 
@@ -46,6 +48,7 @@ def kill_after_the_first(workspace: Workspace, *words: str) -> dict[str, Any]:
     return done[0]
 
 
+@pytest.mark.thorough
 def test_a_killed_grid_continues_past_trials_that_fail_and_is_one_group_in_mlflow(workspace: Workspace) -> None:
     small(workspace)
     workspace.write("broken.jsonl", "{not json\n")

@@ -183,6 +183,7 @@ def refusing_server() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.thorough
 def test_a_training_is_tracked_by_a_server_while_another_one_refuses(
     workspace: Workspace, mlflow_server: str, refusing_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

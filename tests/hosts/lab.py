@@ -143,9 +143,9 @@ class Lab:
             stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
-    def deploy(self, *words: str) -> Ended:
+    def deploy(self, *words: str, timeout_s: float = 600) -> Ended:
         """Deploy, which must succeed."""
-        ended = self.run("+recipe=shop", *words)
+        ended = self.run("+recipe=shop", *words, timeout_s=timeout_s)
         assert ended.code == 0, ended.output
         return ended
 
@@ -162,9 +162,9 @@ class Lab:
         content: dict[str, Any] = json.loads(found[-1].read_text())
         return content
 
-    def versions(self) -> set[str]:
-        """Return which models answer, asked through the gateway and at each server."""
-        url = f"http://{self.hosts['h1'].address}:{PORT}"
+    def versions(self, *, at: str = "h1") -> set[str]:
+        """Return which models answer, asked through the gateway of a host."""
+        url = f"http://{self.hosts[at].address}:{PORT}"
         script = (
             "import httpx,sys\n"
             f"found = httpx.get('{url}/v1/models', trust_env=False).json()\n"
@@ -204,10 +204,10 @@ class Lab:
         return {row["service"]: row["state"] for row in json.loads(ended.output)["services"]}
 
     @contextmanager
-    def asked(self) -> Iterator[dict[str, Any]]:
+    def asked(self, *, at: str = "h1") -> Iterator[dict[str, Any]]:
         """Keep asking the gateway; what became of it is there at the end."""
         report = self.folder / f"asked-{time.monotonic_ns()}.json"
-        url = f"http://{self.hosts['h1'].address}:{PORT}"
+        url = f"http://{self.hosts[at].address}:{PORT}"
         argv = [sys.executable, str(Path(__file__).parent / "client.py"), url, "general", str(report)]
         client = subprocess.Popen(self.hosts.inside(*argv), stdout=subprocess.PIPE, text=True)
         assert client.stdout is not None and client.stdout.readline() == "asking\n"

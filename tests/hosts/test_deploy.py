@@ -133,6 +133,29 @@ def test_gateways_show_clients_a_certificate_of_their_own(lab: Lab) -> None:
 
 
 @pytest.mark.thorough
+def test_several_gateways_are_told_together_and_one_that_is_not_wanted_goes(lab: Lab) -> None:
+    lab.deploy(lab.model("v1"))
+    roles = lab.inventory["hosts"]["h2"]["roles"]
+    lab.inventory["hosts"]["h2"]["roles"] = ["gateway", "serve"]
+    lab.write_inventory()
+    try:
+        with lab.asked() as asked:
+            lab.deploy(lab.model("v1"))
+            assert lab.versions() == lab.versions(at="h2") == {"v1"}
+        with lab.asked() as first, lab.asked(at="h2") as second:
+            lab.deploy(lab.model("v2"))
+            back = lab.run("rollback", "lab", "shop")
+        assert back.code == 0, back.output
+        assert lab.versions() == lab.versions(at="h2") == {"v1"}
+        assert not asked["failures"] and not first["failures"] and not second["failures"], (asked, first, second)
+    finally:
+        lab.inventory["hosts"]["h2"]["roles"] = roles
+        lab.write_inventory()
+    lab.deploy(lab.model("v1"))
+    assert lab.versions() == {"v1"} and not lab.reaches("h2", PORT)
+
+
+@pytest.mark.thorough
 def test_the_firewall_lets_gateways_and_named_clients_through(lab: Lab) -> None:
     model = lab.model("v2")
     lab.deploy(model, "deploy.firewall=nftables")

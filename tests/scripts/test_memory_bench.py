@@ -64,6 +64,7 @@ def test_percentiles_are_of_the_size_of_errors() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.thorough
 def test_a_step_is_traced_without_a_gpu_and_resumed_without_tracing_again(tmp_path: Path) -> None:
     output = tmp_path / "points.json"
     command = [

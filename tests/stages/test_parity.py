@@ -75,6 +75,7 @@ def test_a_model_that_is_served_as_it_was_trained_goes_on(made, tmp_path):
     assert all(gate["passed"] for gate in found["gates"])
 
 
+@pytest.mark.thorough
 def test_an_adapter_that_was_merged_twice_is_refused(made, tmp_path):
     code, events = judge(made, made / "twice", tmp_path)
     assert code == 3, events

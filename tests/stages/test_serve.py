@@ -281,6 +281,7 @@ def test_kill_9_leaves_no_real_vllm(tmp_path: Path, tiny: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.thorough
 def test_real_vllm_that_cannot_load_its_model(tmp_path: Path, tiny: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

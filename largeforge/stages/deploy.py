@@ -13,7 +13,8 @@ from largeforge.deploy.controller import Controller, Outcome, preview
 from largeforge.deploy.seating import deployed_hosts, deployment_of, placed, request, url_of, wanted_of
 from largeforge.events import Events
 from largeforge.gateway.learning import located
-from largeforge.recipe.schema import Deploy, Hosts
+from largeforge.recipe.sections.deploying import Deploy
+from largeforge.recipe.sections.hosts import Hosts
 from largeforge.serving import placement, templates
 from largeforge.stages import load, serve
 from largeforge.stages.context import Context, Result

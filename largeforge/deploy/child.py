@@ -177,7 +177,9 @@ class _Reached(Inventory):
 
     def make_hosts_and_groups(self, names: list[tuple[str, dict[str, Any]]], groups: Any) -> None:
         self.host_data = dict(names)
-        self.hosts = {name: Host(name, inventory=self, groups=[], connector_cls=SSHConnector) for name in self.host_data}
+        self.hosts = {
+            name: Host(name, inventory=self, groups=[], connector_cls=SSHConnector) for name in self.host_data
+        }
 
 
 def name_of(host: Host) -> str:

@@ -12,7 +12,8 @@ process.
 
 from importlib import metadata
 
-metadata.entry_points = lambda **_: metadata.EntryPoints()  # gevent looks for plugins in all packages, at each patch
+# At each of its patches gevent looks for plugins in all installed packages.
+metadata.entry_points = lambda **_: metadata.EntryPoints()  # type: ignore[assignment]
 
 from gevent import monkey  # noqa: E402
 
@@ -172,7 +173,7 @@ class Child:
         self._out.write(json.dumps({"kind": kind, "host": name_of(host), **fields}) + "\n")
 
 
-class _Reached(Inventory):
+class _Reached(Inventory):  # type: ignore[misc]
     """Hosts over ssh; pyinfra itself looks for connectors in all packages, once a host, and imports them all."""
 
     def make_hosts_and_groups(self, names: list[tuple[str, dict[str, Any]]], groups: Any) -> None:

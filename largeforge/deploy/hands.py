@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,9 +67,10 @@ class HostHands:
         for host in self._site.gateways:
             layout = self._site.layouts[host]
             step = steps.File(layout.gateway_file, text, user=layout.user, mode="640")
-            shell.carry_out(self._reaches[host], step)
-        for host in self._gateways:
-            self._gateway(host, do="reload")
+            if host in self._gateways:
+                self._gateway(host, first=step, do="reload")
+            else:
+                shell.carry_out(self._reaches[host], step)
 
     def drain(self, url: str, *, timeout_s: float) -> int:
         """Have the gateways send a server nothing new, and wait for what it answers."""
@@ -86,22 +88,30 @@ class HostHands:
         for host in self._gateways:
             self._gateway(host, do="undrain", servers=dict.fromkeys(urls, ""))
 
-    def _gateway(self, host: str, *, timeout_s: float = 30.0, **order: Any) -> dict[str, Any]:
+    def _gateway(
+        self, host: str, *, timeout_s: float = 30.0, first: steps.Step | None = None, **order: Any
+    ) -> dict[str, Any]:
+        """Tell the gateway of a host what to do, after a first step there, and return what it says."""
         layout = self._site.layouts[host]
         whole = {
             "url": self._site.gateway_url, "token": layout.gateway_token(self._site.gateway_port),
             "timeout_s": timeout_s, **order,
         }  # fmt: skip
         try:
-            said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60)
+            said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60, first=first)
         except DeployError as error:
             raise DeployError(f"the gateway cannot be told what to do: {error}") from None
         found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
         return found
 
-    def _agent(self, host: str, program: str, *arguments: str, timeout_s: float = 120.0) -> str:
+    def _agent(
+        self, host: str, program: str, *arguments: str, timeout_s: float = 120.0, first: steps.Step | None = None
+    ) -> str:
         argv = ["python3", f"{self._site.layouts[host].agent}/{program}.py", *arguments]
-        return shell.run(self._reaches[host], argv, timeout_s=timeout_s)
+        if first is None:
+            return shell.run(self._reaches[host], argv, timeout_s=timeout_s)
+        both = ["sh", "-c", f"{first.command()}; exec {shlex.join(argv)}"]
+        return shell.run(self._reaches[host], both, stdin=first.input(), timeout_s=timeout_s)
 
     def _follow(self, host: str, action: str, order: Mapping[str, Any], on_event: Callable[[Event], None]) -> Event:
         """Tell what happens to its end, from the beginning again after the connection broke."""

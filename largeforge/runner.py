@@ -199,8 +199,8 @@ class _Execution:
         return self.plan.machine.device == "cpu" and stage.threads > 1 and alone and processor.busy_cores() > _BUSY
 
     def _read(self, timeout_s: float) -> None:
-        """Pass on the events that stages have written."""
-        for key, _ in self.selector.select(timeout_s):
+        """Pass on the events that stages have written; those that write no more are about to end."""
+        for key, _ in self.selector.select(timeout_s if self.selector.get_map() else _ENDING_S):
             self._drain(key.data)
 
     def _drain(self, process: _Process) -> None:
@@ -314,6 +314,8 @@ class _Execution:
         self.sink({"time": round(time.time(), 3), "stage": stage.name, "kind": kind, **fields})
 
 
+_ENDING_S = 0.01
+"""Between two looks at whether the last stage that runs has ended."""
 _BUSY = 0.3
 """Cores that other programs keep busy from which on threads had better not spin."""
 _KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**29)}

@@ -255,6 +255,14 @@ finally:
     assert json.loads(ended.stdout.splitlines()[-1]) == []
 
 
+@pytest.mark.parametrize("stage", ["deploy", "serve"])
+def test_a_stage_that_serves_does_not_import_what_trains(stage: str) -> None:
+    program = f"import sys, largeforge.stages.{stage}; print(*sys.modules, sep='\\n')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    trains = ("largeforge.methods", "largeforge.launchers", "largeforge.quantizers", "largeforge.trackers")
+    assert not [name for name in ended.stdout.split() if name.startswith(trains)]
+
+
 def test_rules_find_an_offence(tmp_path: Path) -> None:
     path = tmp_path / "plan.py"
     path.write_text(

@@ -10,7 +10,12 @@ side only when gevent has replaced the standard library's blocking calls, which 
 process.
 """
 
-from gevent import monkey
+from importlib import metadata
+
+# At each of its patches gevent looks for plugins in all installed packages.
+metadata.entry_points = lambda **_: metadata.EntryPoints()  # type: ignore[assignment]
+
+from gevent import monkey  # noqa: E402
 
 monkey.patch_all()
 
@@ -23,12 +28,14 @@ import time  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
-from pyinfra.api import Config, Inventory, State  # noqa: E402
+from pyinfra.api import Config, State  # noqa: E402
 from pyinfra.api import operations as pyinfra_operations  # noqa: E402
 from pyinfra.api.exceptions import ConnectError, PyinfraError  # noqa: E402
 from pyinfra.api.host import Host  # noqa: E402
+from pyinfra.api.inventory import Inventory  # noqa: E402
 from pyinfra.api.operation import add_op  # noqa: E402
 from pyinfra.api.state import StateStage  # noqa: E402
+from pyinfra.connectors.ssh import SSHConnector  # noqa: E402
 from pyinfra.context import ctx_host, ctx_state  # noqa: E402
 
 from largeforge.deploy import operations, remote_python, wire  # noqa: E402
@@ -46,9 +53,9 @@ class Child:
 
     def __init__(self, opening: dict[str, Any], out: Any):
         self._out = out
-        hosts = [(f"@ssh/{host['name']}", {**host["data"], "_name": host["name"]}) for host in opening["hosts"]]
+        hosts = [(host["name"], {**host["data"], "_name": host["name"]}) for host in opening["hosts"]]
         config = Config(CONNECT_TIMEOUT=opening["connect_timeout_s"], PARALLEL=opening["parallel"])
-        self._state = State(Inventory((hosts, {})), config)
+        self._state = State(_Reached((hosts, {})), config)
         self._passwords = opening.get("passwords", {})
         self._failed: dict[str, str] = {}
         self._found: dict[str, dict[str, Any]] = {}
@@ -164,6 +171,16 @@ class Child:
 
     def _tell(self, kind: str, host: Host, **fields: Any) -> None:
         self._out.write(json.dumps({"kind": kind, "host": name_of(host), **fields}) + "\n")
+
+
+class _Reached(Inventory):  # type: ignore[misc]
+    """Hosts over ssh; pyinfra itself looks for connectors in all packages, once a host, and imports them all."""
+
+    def make_hosts_and_groups(self, names: list[tuple[str, dict[str, Any]]], groups: Any) -> None:
+        self.host_data = dict(names)
+        self.hosts = {
+            name: Host(name, inventory=self, groups=[], connector_cls=SSHConnector) for name in self.host_data
+        }
 
 
 def name_of(host: Host) -> str:

@@ -115,10 +115,11 @@ class Controller:
         started = time.monotonic()
         with ExitStack() as stack:
             reached = stack.enter_context(reaches(self._inventory, self._names))
+            locks = stack.enter_context(Locks(reached, self._deployment).asked())
             fleet = stack.enter_context(Fleet(reached, parallel=self._parallel))
             if fleet.failed:
                 raise DeployError(_all_failed(fleet.failed))
-            locks = stack.enter_context(Locks(reached, self._deployment))
+            locks.confirm()
             looks = self._look(fleet, reached)
             found = {name: look["state"] for name, look in looks.items()}
             wanted = decide(looks)

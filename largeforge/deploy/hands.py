@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import shell, steps, tls
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 ENDINGS = ("committed", "restored", "refused", "lost")
 FOLLOW_AGAIN_S = 3.0
+MOST_AT_ONCE = 10
 
 
 class HostHands:
@@ -64,13 +67,17 @@ class HostHands:
     def put_gateway_file(self, file: Mapping[str, Any], *, unasked: Collection[str] = ()) -> None:
         """Write the file on every host with a gateway, and have those that run take it up, but for the unasked."""
         text = json.dumps(file, indent=1) + "\n"
-        for host in self._site.gateways:
+
+        def put(host: str) -> None:
             layout = self._site.layouts[host]
             step = steps.File(layout.gateway_file, tls.located(text, layout), user=layout.user, mode="640")
-            shell.carry_out(self._reaches[host], step)
-        for host in self._gateways:
-            if host not in unasked:
-                self._gateway(host, do="reload")
+            if host in self._gateways and host not in unasked:
+                self._gateway(host, first=step, do="reload")
+            else:
+                shell.carry_out(self._reaches[host], step)
+
+        with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
+            list(pool.map(put, self._site.gateways))
 
     def drain(self, url: str, *, timeout_s: float) -> int:
         """Have the gateways send a server nothing new, and wait for what it answers."""
@@ -88,22 +95,30 @@ class HostHands:
         for host in self._gateways:
             self._gateway(host, do="undrain", servers=dict.fromkeys(urls, ""))
 
-    def _gateway(self, host: str, *, timeout_s: float = 30.0, **order: Any) -> dict[str, Any]:
+    def _gateway(
+        self, host: str, *, timeout_s: float = 30.0, first: steps.Step | None = None, **order: Any
+    ) -> dict[str, Any]:
+        """Tell the gateway of a host what to do, after a first step there, and return what it says."""
         layout, ca = self._site.layouts[host], self._gateways[host]
         whole = {
             "url": self._site.gateway_url(is_tls=bool(ca)), "token": layout.gateway_token(self._site.gateway_port),
             "timeout_s": timeout_s, "tls": {"ca": ca} if ca else {}, **order,
         }  # fmt: skip
         try:
-            said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60)
+            said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60, first=first)
         except DeployError as error:
             raise DeployError(f"the gateway cannot be told what to do: {error}") from None
         found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
         return found
 
-    def _agent(self, host: str, program: str, *arguments: str, timeout_s: float = 120.0) -> str:
+    def _agent(
+        self, host: str, program: str, *arguments: str, timeout_s: float = 120.0, first: steps.Step | None = None
+    ) -> str:
         argv = ["python3", f"{self._site.layouts[host].agent}/{program}.py", *arguments]
-        return shell.run(self._reaches[host], argv, timeout_s=timeout_s)
+        if first is None:
+            return shell.run(self._reaches[host], argv, timeout_s=timeout_s)
+        both = ["sh", "-c", f"{first.command()}; exec {shlex.join(argv)}"]
+        return shell.run(self._reaches[host], both, stdin=first.input(), timeout_s=timeout_s)
 
     def _follow(self, host: str, action: str, order: Mapping[str, Any], on_event: Callable[[Event], None]) -> Event:
         """Tell what happens to its end, from the beginning again after the connection broke."""

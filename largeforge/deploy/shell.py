@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from largeforge import reaper
@@ -90,12 +91,24 @@ def who() -> str:
 
 
 class Locks:
-    """The lock of a deployment on each of some hosts; a context. `check` tells whether all are still held."""
+    """The lock of a deployment on each of some hosts; a context. `check` tells whether all are still held.
+
+    `asked` connects already, so that what else has to be waited for is waited for at the same time.
+    """
 
     def __init__(self, reaches: Mapping[str, Reach], deployment: str):
         self._reaches, self._deployment = dict(reaches), deployment
         self._held: dict[str, subprocess.Popen[str]] = {}
         self._over = threading.Event()
+
+    @contextmanager
+    def asked(self) -> Iterator[Self]:
+        """Ask for the locks without waiting for them, and let them go at the end."""
+        try:
+            self._ask()
+            yield self
+        finally:
+            self._let_go()
 
     def __enter__(self) -> Self:
         """Take all locks, or none.
@@ -103,14 +116,11 @@ class Locks:
         Raises DeployError with who holds one.
         """
         try:
-            for name in sorted(self._reaches):
-                self._held[name] = self._begin(self._reaches[name])
-            for name, process in self._held.items():
-                self._confirm(name, process)
+            self._ask()
+            self.confirm()
         except BaseException:
             self._let_go()
             raise
-        threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(
@@ -118,11 +128,24 @@ class Locks:
     ) -> None:
         self._let_go()
 
+    def confirm(self) -> None:
+        """Wait until all locks that were asked for are held.
+
+        Raises DeployError with who holds one.
+        """
+        for name, process in self._held.items():
+            self._confirm(name, process)
+
     def check(self, *names: str) -> None:
         """Raise DeployError when the lock of one of these hosts, or of any, is lost: another may have it by now."""
         for name in names or tuple(self._held):
             if self._held[name].poll() is not None:
                 raise DeployError(f"{name}: the connection that held its lock is lost; nothing more is done there")
+
+    def _ask(self) -> None:
+        for name in sorted(self._reaches):
+            self._held[name] = self._begin(self._reaches[name])
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def _begin(self, reach: Reach) -> subprocess.Popen[str]:
         argv = remote_python.argv("hold", self._deployment, f"{who()} (process {os.getpid()})", str(LOCK_SILENCE_S))

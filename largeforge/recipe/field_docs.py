@@ -1,4 +1,4 @@
-"""Descriptions of fields from the docstrings below them, parsed once a file.
+"""Descriptions of fields from the docstrings below them, parsed once a file and kept until that changes.
 
 Pydantic's `use_attribute_docstrings` looks for the source of each class anew, which took a tenth of the
 time of a plan. The result is the same; what is not found here is left to Pydantic.
@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic._internal import _docs_extraction, _fields
+
+from largeforge import cache as kept
+
+KEPT = "field-descriptions"
 
 
 def speed_up() -> None:
@@ -35,9 +39,20 @@ def _docstrings(cls: type[Any], use_inspect: bool = False) -> dict[str, str]:
 def _classes(file: str) -> dict[str, dict[str, str]]:
     """Return the docstrings of the fields of each class at the top level of a file; one defined twice is left out."""
     try:
-        body = ast.parse(Path(file).read_bytes()).body
+        key = kept.file_key(Path(file))
+        found: dict[str, dict[str, str]] | None = kept.lookup(KEPT, key) if key else None
+        if found is None:
+            found = _parsed(Path(file).read_bytes())
+            if key and kept.file_key(Path(file)) == key:
+                kept.keep(KEPT, key, found)
     except (OSError, SyntaxError):
         return {}
+    return found
+
+
+def _parsed(source: bytes) -> dict[str, dict[str, str]]:
+    """Return the same of the text of a file."""
+    body = ast.parse(source).body
     classes = [node for node in body if isinstance(node, ast.ClassDef)]
     names = [node.name for node in classes]
     found = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,17 @@ _NOT_LOCKED: dict[str, Any] = {
 
 def versions() -> dict[str, str]:
     """Return the installed versions of `PACKAGES`; what is not installed is left out."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: _version(name) for name in PACKAGES}
+    return {name: version for name, version in found.items() if version}
+
+
+@cache
+def _version(name: str) -> str:
+    """Return the version of a package, empty where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def lock(

@@ -14,7 +14,8 @@ from largeforge.deploy.seating import deployed_hosts, deployment_of, placed, req
 from largeforge.deploy.tls import clients_trust
 from largeforge.events import Events
 from largeforge.gateway.learning import located
-from largeforge.recipe.schema import Deploy, Hosts
+from largeforge.recipe.sections.deploying import Deploy
+from largeforge.recipe.sections.hosts import Hosts
 from largeforge.serving import placement, templates
 from largeforge.stages import load, serve
 from largeforge.stages.context import Context, Result

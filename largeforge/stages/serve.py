@@ -19,7 +19,11 @@ from largeforge.gateway.learning import located
 from largeforge.identity import chat_template
 from largeforge.recipe import hub, made_for, model_ref
 from largeforge.recipe.base import Strict
-from largeforge.recipe.schema import Gateway, LoadTest, Model, Registry, Router, Serving, Topology, Verify
+from largeforge.recipe.sections.choices import Router
+from largeforge.recipe.sections.load_test import LoadTest
+from largeforge.recipe.sections.machines import Registry
+from largeforge.recipe.sections.models import Model
+from largeforge.recipe.sections.serving import Gateway, Serving, Topology, Verify
 from largeforge.serving.deployment import Deployment
 from largeforge.serving.placement import ServedExpert
 from largeforge.stages import load
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types.chat import ChatCompletionMessageParam
 
-    from largeforge.recipe.schema import Question
+    from largeforge.recipe.sections.serving import Question
 
 ANSWERS = "answers.json"
 ROUTE = "route"

@@ -13,8 +13,13 @@ UNIT = """\
 [Unit]
 Description=model server
 [Service]
-ExecStart=/opt/stand-in/python -m vllm.x --model /opt/peer/models/v1 --served-model-name general --port 19000 --host
-127.0.0.1 User=peer NoNewPrivileges=yes Restart=on-failure [Install] WantedBy=multi-user.target
+ExecStart=/opt/stand-in/python -m vllm.x --model /opt/peer/models/v1 --served-model-name general --host 127.0.0.1 \\
+  --port 19000
+User=peer
+NoNewPrivileges=yes
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
 """
 ROTATION = "/var/log/peer/*.log {\n  daily\n  rotate 7\n  copytruncate\n}\n"
 
@@ -32,6 +37,7 @@ def write(folder: Path, *, addresses: dict[str, str], key: Path, known_hosts: Pa
     )
     (folder / "ansible.cfg").write_text(
         f"[defaults]\nforks = 10\ngathering = explicit\n[ssh_connection]\npipelining = True\nssh_args = {ssh}\n"
+        f"control_path_dir = {folder}/cp\n"
     )
     change(folder, models=models, text="one")
 

@@ -1,7 +1,7 @@
 """Ask a gateway without a pause until SIGTERM, and write down what was not answered: `client.py URL MODEL REPORT`.
 
-Half of the connections stream. The report is JSON: how many were answered by which model, since when, and every
-failure.
+Half of the connections stream. The report is JSON: how many were answered by which model, since when, every failure,
+and the longest time without an answer to any connection.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def main(url: str, model: str, report: str) -> None:
     over, lock = threading.Event(), threading.Lock()
     answered: Counter[str] = Counter()
     first: dict[str, float] = {}
+    at: list[float] = []
     failures: list[dict[str, Any]] = []
     signal.signal(signal.SIGTERM, lambda *_: over.set())
 
@@ -47,7 +49,8 @@ def main(url: str, model: str, report: str) -> None:
                     else:
                         model_asked = answer.headers["x-largeforge-model"]
                         answered[model_asked] += 1
-                        first.setdefault(model_asked, time.time())
+                        at.append(time.time())
+                        first.setdefault(model_asked, at[-1])
                 time.sleep(0.02)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(CONNECTIONS)]
@@ -56,7 +59,9 @@ def main(url: str, model: str, report: str) -> None:
     print("asking", flush=True)
     for thread in threads:
         thread.join()
-    Path(report).write_text(json.dumps({"answered": answered, "failures": failures, "first": first}))
+    longest = max((after - before for before, after in pairwise(at)), default=0.0)
+    found = {"answered": answered, "failures": failures, "first": first, "longest_gap_s": round(longest, 2)}
+    Path(report).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

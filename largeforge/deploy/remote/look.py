@@ -24,6 +24,7 @@ import time
 MOST_TEXT_BYTES = 262144
 """Largest file whose text is told, so that a difference can be shown."""
 SMI_TIMEOUT_S = 10
+UNITS = "/etc/systemd/system"
 TOOLS = ("rsync", "openssl", "systemctl", "systemd-run", "systemd-creds", "nft", "logrotate", "uv", "nvidia-smi")
 LIBRARIES = ("libnuma.so.1",)
 """What vLLM's CPU build loads and no wheel brings."""
@@ -73,7 +74,7 @@ def state(request):
         os.path.join(root, "deployments", name),
         os.path.join(request["state"], name, "gateway", "gateway.json"),
         os.path.join(root, "agent"),
-        "/etc/systemd/system/largeforge-%s-*" % name,
+        os.path.join(UNITS, "largeforge-%s-*" % name),
         "/etc/logrotate.d/largeforge-%s" % name,
         "/etc/largeforge/%s" % name,
     )
@@ -174,15 +175,10 @@ def account(user):
 
 
 def units(pattern):
-    """Return what systemd knows of units, by name."""
-    listed = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", pattern)
-    files = run("systemctl", "list-unit-files", "--plain", "--no-legend", "--full", pattern)
-    names = {line.split()[0] for line in (listed + "\n" + files).splitlines() if line.strip()}
-    names = sorted(name for name in names if "@." not in name)
-    if not names:
-        return {}
+    """Return what systemd knows of units, by name: those in its memory, and those that have a file of ours."""
+    files = [os.path.basename(path) for path in glob.glob(os.path.join(UNITS, pattern)) if "@." not in path]
     found = {}
-    for block in run("systemctl", "show", "--property", PROPERTIES, "--", *names).strip().split("\n\n"):
+    for block in run("systemctl", "show", "--property", PROPERTIES, "--", pattern, *files).strip().split("\n\n"):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
         if values.get("Id"):
             found[values.pop("Id")] = values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from largeforge.recipe import extensions
 
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     Quantization: TypeAlias = Extension
     Router: TypeAlias = Extension
     Tracker: TypeAlias = Extension
-else:
-    Method = extensions.union("method")
-    Adapter = extensions.union("adapter")
-    Launcher = extensions.union("launcher")
-    Evaluator = extensions.union("evaluation")
-    Exporter = extensions.union("export")
-    Quantization = extensions.union("quantization")
-    Router = extensions.union("router")
-    Tracker = extensions.union("tracking")
+
+_KINDS = {
+    "Method": "method", "Adapter": "adapter", "Launcher": "launcher", "Evaluator": "evaluation", "Exporter": "export",
+    "Quantization": "quantization", "Router": "router", "Tracker": "tracking",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Make a type when it is first asked for: it imports all extensions of its kind, and a stage needs few."""
+    if name not in _KINDS:
+        raise AttributeError(name)
+    found = globals()[name] = extensions.union(_KINDS[name])
+    return found

@@ -69,7 +69,13 @@ def remove(folder: Path) -> None:
     cgroups.remove(groups)
     if left := mounts(folder):
         raise OSError(f"still mounted: {', '.join(left)}")
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, onerror=_unless_gone)
+
+
+def _unless_gone(function: object, path: str, raised: tuple[type[BaseException], BaseException, object]) -> None:
+    """Raise what kept a file from being removed, unless another process has removed it meanwhile."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
 
 
 def mounts(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from tests.hosts.machines import ROOT, machines
 
 pytestmark = pytest.mark.thorough
 SETTINGS = (
-    "serving.max_model_len=256", "serving.max_num_seqs=8", "serving.cpu_kvcache_gib=0.25", "serving.enforce_eager=true",
+    "serving.max_model_len=256", "serving.max_num_seqs=8", "serving.cpu_kvcache_gib=1", "serving.enforce_eager=true",
     "serving.startup_timeout_s=600", "deploy.rollout.drain_timeout_s=60",
 )  # fmt: skip
 
@@ -55,7 +55,7 @@ def answers(lab: Lab) -> set[str]:
         "temperature": 0,
     }  # fmt: skip
     url = f"http://{lab.hosts['h1'].address}:{PORT}/v1/chat/completions"
-    argv = lab.hosts.inside("curl", "-s", "--noproxy", "*", "-d", json.dumps(body), url)
+    argv = lab.hosts.inside("curl", "-s", "--noproxy", "*", "--json", json.dumps(body), url)
     said = [json.loads(subprocess.run(argv, capture_output=True).stdout) for _ in range(6)]
     return {one["choices"][0]["message"]["content"] for one in said}
 

@@ -8,13 +8,13 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from largeforge.deploy.shell import who
 from tests.e2e.workspace import wait_for
-from tests.hosts.trainings import JOBS, Controller, Lab, end_units, made_lab, units
+from tests.hosts.trainings import JOBS, SIZE, Controller, Lab, end_units, made_lab, units
 
 if TYPE_CHECKING:
     from tests.hosts.machines import Machines
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STEPS = 60
 TOGETHER = ("launcher=multi_node", "launcher.lost_after_s=8", "method.per_device_train_batch_size=4")
 PAIR = ("h1", "h2")
+RATE = "method.learning_rate=9e-3"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_two_hosts_train_one_model_and_both_are_taken(lab: Lab) -> None:
 @pytest.fixture(scope="module")
 def alone(made: Lab) -> dict[int, float]:
     """The losses of one process here with the whole batch."""
-    controller = made.start("+recipe=small", "hardware.cores=1", "hardware.memory_gib=2", "runs.root=here")
+    controller = made.start("+recipe=small", *SIZE, RATE, "runs.root=here")
     controller.ended()
     (run,) = made.path.glob("here/small/*")
     return losses(run)
@@ -94,7 +95,7 @@ def alone(made: Lab) -> dict[int, float]:
 def test_a_host_whose_unit_is_killed_is_named_and_the_rest_goes_on_from_the_checkpoint(
     lab: Lab, alone: dict[int, float], strategy: str
 ) -> None:
-    words = (f"launcher.strategy.name={strategy}", "runs.reuse=false")
+    words = (f"launcher.strategy.name={strategy}", RATE)
     controller = train(lab, *words)
     wait_for(lambda: checkpoint(lab, "h1", 10) or controller.process.poll() is not None, timeout_s=300)
     assert not checkpoint(lab, "h2", 10), "a checkpoint is whole on the first host, and there alone"
@@ -177,6 +178,6 @@ def test_the_trials_of_a_sweep_are_spread_over_the_hosts(lab: Lab) -> None:
     controller = lab.train("pair", "--multirun", f"method.learning_rate={rates}")
     said = controller.ended()
     logs = "".join(path.read_text() for path in (lab.path / "runs").rglob("events.jsonl"))
-    hosts: list[Any] = re.findall(r"runs on (h[12]) as", logs)
+    hosts = re.findall(r"runs on (h[12]) as largeforge-training-small-train", logs)
     assert said
     assert {host: hosts.count(host) for host in PAIR} == {"h1": 2, "h2": 2}

@@ -7,7 +7,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from largeforge.cluster.shared import PASSED_ON, PYTHON
 from largeforge.deploy import shell, transfer
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from largeforge.onhosts.inputs import Bundle
     from largeforge.onhosts.task import Task
 
+Answer = TypeVar("Answer")
 _PASSED_ON = (*PASSED_ON, "MALLOC_", "CUDA_DEVICE_", "PYTORCH_")
 _SECRET = ("TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL")
 
@@ -112,6 +113,11 @@ class Start:
         All who want several hosts do so in one order, whatever they call them: so none waits for another that waits
         for it.
         """
+        boots: dict[str, str] = {}
+        for name in self.hosts:
+            other = boots.setdefault(self._looks[name]["boot"], name)
+            if other != name:
+                raise DeployError(f"{other} and {name} of the inventory are the same machine")
         lines: dict[str, Line] = {}
         for name in sorted(self.hosts, key=lambda name: (self._looks[name]["machine"], name)):
             lines[name] = stack.enter_context(Line([self.hosts[name]], {name: self._request(name)}))
@@ -139,13 +145,7 @@ class Start:
             self._bring(self.hosts[name])
             return python.ensure(self.hosts[name], self.task, report=self.note)
 
-        if len(names) == 1:
-            return {names[0]: one(names[0])}
-        pool = ThreadPoolExecutor(len(names))
-        try:
-            return dict(zip(names, pool.map(one, names), strict=True))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # when we are told to end, transfers end with us
+        return _each(one, names)
 
     def _bring(self, host: OnHost) -> None:
         """Bring the inputs that the host does not have yet; each counts only when it has verified them."""
@@ -159,15 +159,23 @@ class Start:
                 raise DeployError(f"{host.name}: {one.path} did not arrive as it was sent: {', '.join(said['wrong'])}")
 
     def _begun(self, lines: Mapping[str, Line], pythons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Start the job on each host, the first one first; on all or on none."""
-        key, said = secrets.token_hex(16), {}
-        for host, line in lines.items():
+        """Start the job on each host; on all or on none."""
+        key = secrets.token_hex(16)
+        orders = {host: self._order(host, pythons[host], key) for host in lines}
+
+        def one(host: str) -> dict[str, Any] | DeployError:
             try:
-                said[host] = line.go(host, self._order(host, pythons[host], key))
-            except DeployError:
-                for name in said:
-                    self.hosts[name].ask("cancel", base=self.hosts[name].base, id=self.name)
-                raise
+                return lines[host].go(host, orders[host])
+            except DeployError as error:
+                return error
+
+        tried = _each(one, list(lines))
+        said = {host: job for host, job in tried.items() if not isinstance(job, DeployError)}
+        for error in tried.values():
+            if isinstance(error, DeployError):
+                for host in said:
+                    self.hosts[host].ask("cancel", base=self.hosts[host].base, id=self.name)
+                raise error
         return said
 
     def _folder(self, host: str) -> str:
@@ -209,3 +217,14 @@ class Start:
             launcher.Config(**self.task.launcher), module, there, host=host, port=port, key=key
         )  # fmt: skip
         return part
+
+
+def _each(do: Callable[[str], Answer], names: list[str]) -> dict[str, Answer]:
+    """Do something for each host, side by side; what is under way ends with this process when that is told to end."""
+    if len(names) == 1:
+        return {names[0]: do(names[0])}
+    pool = ThreadPoolExecutor(len(names))
+    try:
+        return dict(zip(names, pool.map(do, names), strict=True))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -16,11 +16,11 @@ from pydantic import Field
 
 from largeforge.errors import Problem, RecipeError
 from largeforge.recipe.base import Extension
-from largeforge.recipe.sections.hosts import Host
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
     from largeforge.recipe.schema import Recipe
+    from largeforge.recipe.sections.hosts import Host
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Strategy(Extension):
 def place(recipe: Recipe, machine: Machine, *, python: str = "", folder: Path = Path()) -> Place:
     """Return where a recipe trains on a machine."""
     workdir = str(Path.cwd()) if python else ""
-    hosts = recipe.hosts.for_training() or {"local": Host(address="local")}
+    hosts = recipe.hosts.for_training() or dict(list(recipe.hosts.hosts.items())[:1])
     return Place(machine.device, machine.num_gpus, hosts, python, folder, workdir)
 
 

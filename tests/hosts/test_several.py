@@ -174,10 +174,12 @@ def test_hosts_that_cannot_all_take_it_are_named(lab: Lab) -> None:
 
 @pytest.mark.thorough
 def test_the_trials_of_a_sweep_are_spread_over_the_hosts(lab: Lab) -> None:
-    rates = "1e-3,2e-3,3e-3,4e-3"
-    controller = lab.train("pair", "--multirun", f"method.learning_rate={rates}")
-    said = controller.ended()
-    logs = "".join(path.read_text() for path in (lab.path / "runs").rglob("events.jsonl"))
-    hosts = re.findall(r"runs on (h[12]) as largeforge-training-small-train", logs)
-    assert said
-    assert {host: hosts.count(host) for host in PAIR} == {"h1": 2, "h2": 2}
+    rates = "method.learning_rate=1e-3,2e-3,3e-3,4e-3"
+    controller = lab.train("pair", "--multirun", "runs.root=swept", rates)
+    wait_for(lambda: running(lab) == ["h1", "h2"] or controller.process.poll() is not None, timeout_s=300)
+    assert running(lab) == ["h1", "h2"], controller.said
+    assert controller.process.wait(900) == 0, controller.said
+    told = "".join(path.read_text() for path in (lab.path / "swept").rglob("events.jsonl"))
+    ran = set(re.findall(r"runs on (h[12]) as (largeforge-training-small-train-\w+)", told))
+    assert len(ran) == 4 and {host for host, _ in ran} == {"h1", "h2"}
+    assert len(list((lab.path / "swept").rglob("train/out/model.safetensors"))) == 4

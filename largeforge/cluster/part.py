@@ -18,13 +18,13 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from largeforge import events, reaper
 from largeforge.cluster import agent
 from largeforge.cluster.blame import Ending, cause
+from largeforge.cluster.link import Link, hello
 from largeforge.cluster.shared import SETTLE_S
 from largeforge.cluster.spec import Part
 
@@ -32,8 +32,6 @@ HEARTBEAT_S = 2.0
 SAVE_S = 80.0
 """Time for processes that are told to end by a person; they save a checkpoint meanwhile."""
 _RETRY_S = 0.5
-_LONGEST_HELLO = 4096
-_STOPPED = "it was told to end there, by systemctl or because the host was shut down"
 
 
 class Missing(Exception):
@@ -46,50 +44,6 @@ class Missing(Exception):
 
 class _Stopped(Exception):
     """A signal came before anything began."""
-
-
-@dataclass
-class Link:
-    """The connection to another host, and what it has said."""
-
-    host: str
-    address: str
-    socket: socket.socket
-    heard: float = field(default_factory=time.monotonic)
-    buffer: bytes = b""
-    is_open: bool = True
-    said: dict[str, Any] = field(default_factory=dict)
-    """`go`: the port; `failed`: of a worker; `ended`: exit code, with `words` and `stopped`; `over`: how all ended."""
-
-    def tell(self, **fields: Any) -> None:
-        """Say something; one that is gone is noticed by reading."""
-        try:
-            self.socket.sendall(json.dumps(fields).encode() + b"\n")
-        except OSError:
-            return
-
-    def read(self) -> None:
-        """Take in what has come."""
-        try:
-            data = self.socket.recv(65536)
-        except TimeoutError:
-            return
-        except OSError:
-            data = b""
-        self.is_open = bool(data)
-        self.heard = time.monotonic()
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
-        for line in lines:
-            self.said.update(json.loads(line))
-
-    def ending(self, *, is_lost: bool) -> Ending:
-        """Return how its part ended, for the search for the cause."""
-        said, failed = self.said, self.said.get("failed", {})
-        error = str(failed.get("error", "")) or (_STOPPED if said.get("stopped") else "")
-        return Ending(
-            self.host, self.address, said.get("ended", 1), lost=is_lost, error=error, words=said.get("words", []),
-            exit_code=failed.get("exit_code", 1), reason=failed.get("reason", ""),
-        )  # fmt: skip
 
 
 class Training:
@@ -169,11 +123,11 @@ class Training:
         except TimeoutError:
             return
         found.settimeout(2.0)
-        said = _hello(found)
+        said, rest = hello(found)
         if said.get("host") not in missing or not hmac.compare_digest(str(said.get("key")), self._part.key):
             found.close()
             return
-        link = Link(said["host"], self._part.addresses[said["host"]], found)
+        link = Link(said["host"], self._part.addresses[said["host"]], found, buffer=rest)
         link.said.update(said)
         self._add(link)
 
@@ -371,21 +325,6 @@ class Training:
                     self._read(key.data, key.fileobj)
         for stream in (self._process.stdout, self._process.stderr):
             stream.close()  # type: ignore[union-attr]
-
-
-def _hello(found: socket.socket) -> dict[str, Any]:
-    """Return what somebody who knocks says of himself; nothing when that is no sense."""
-    data = b""
-    try:
-        while not data.endswith(b"\n") and len(data) < _LONGEST_HELLO:
-            part = found.recv(1024)
-            if not part:
-                return {}
-            data += part
-        said = json.loads(data)
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from largeforge.deploy.shell import who
+from tests.e2e.test_training import rows
 from tests.e2e.workspace import wait_for
 from tests.hosts.trainings import JOBS, SIZE, Controller, Lab, end_units, made_lab, units
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 STEPS = 60
 TOGETHER = ("launcher=multi_node", "launcher.lost_after_s=8", "method.per_device_train_batch_size=4")
 PAIR = ("h1", "h2")
-RATE = "method.learning_rate=9e-3"
+EVEN = ("method.learning_rate=3e-3", "dataset.heldout_fraction=0")
+"""With 64 rows: each batch is divided evenly, so that two processes learn what one does."""
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,7 @@ def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A working directory, and hosts that this checkout is lent to."""
     inventories = {"pair": PAIR, "turned": ("h2", "h1"), "one": ("h1",), "missing": ("h1", "h9")}
     with made_lab(booted, tmp_path_factory.mktemp("several"), inventories, steps=STEPS) as lab:
+        (lab.path / "words.jsonl").write_text(rows(64))
         yield lab
 
 
@@ -84,7 +87,7 @@ def test_two_hosts_train_one_model_and_both_are_taken(lab: Lab) -> None:
 @pytest.fixture(scope="module")
 def alone(made: Lab) -> dict[int, float]:
     """The losses of one process here with the whole batch."""
-    controller = made.start("+recipe=small", *SIZE, RATE, "runs.root=here")
+    controller = made.start("+recipe=small", *SIZE, *EVEN, "runs.root=here")
     controller.ended()
     (run,) = made.path.glob("here/small/*")
     return losses(run)
@@ -95,7 +98,7 @@ def alone(made: Lab) -> dict[int, float]:
 def test_a_host_whose_unit_is_killed_is_named_and_the_rest_goes_on_from_the_checkpoint(
     lab: Lab, alone: dict[int, float], strategy: str
 ) -> None:
-    words = (f"launcher.strategy.name={strategy}", RATE)
+    words = (f"launcher.strategy.name={strategy}", *EVEN)
     controller = train(lab, *words)
     wait_for(lambda: checkpoint(lab, "h1", 10) or controller.process.poll() is not None, timeout_s=300)
     assert not checkpoint(lab, "h2", 10), "a checkpoint is whole on the first host, and there alone"

@@ -144,8 +144,9 @@ def test_who_has_not_the_key_of_the_attempt_is_not_let_in(start: Any) -> None:
 
 def test_told_to_end_it_lets_its_processes_end_by_themselves_and_blames_nobody(start: Any, tmp_path: Path) -> None:
     save = "import signal, sys; signal.signal(15, lambda *_: (print('saved', file=sys.stderr), sys.exit(130)))"
-    first, second = start("a", f"{save}; {SLEEP}"), start("b", f"{save}; {SLEEP}")
-    wait_for(lambda: len(processes(f"marked by {tmp_path}", "-c")) >= 4, timeout_s=30)
+    ready = {host: f"{save}; open({str(tmp_path / f'ready-{host}')!r}, 'w'); {SLEEP}" for host in ADDRESSES}
+    first, second = start("a", ready["a"]), start("b", ready["b"])
+    wait_for(lambda: len(list(tmp_path.glob("ready-*"))) == 2, timeout_s=30)
     for one in (first, second):
         one.process.terminate()
     for one in (first, second):

@@ -234,7 +234,10 @@ class Training:
         while True:
             self._listen(0.2)
             if over := link.said.get("over"):
-                return 0 if over == "done" else self._code or 1
+                if over == "done":
+                    return 0
+                self._end()
+                return self._code or 1
             if not link.is_open or self._is_silent(link):
                 lost = Ending(link.host, link.address, 1, lost=True)
                 self._fail(lost.message(), host=link.host, lost=True)
@@ -315,7 +318,7 @@ class Training:
         """End the processes of this host, if there are any."""
         if self._process is None:
             return
-        began, told = time.monotonic(), 0
+        began, told = time.monotonic(), min(self._forwarded, 1)  # those who were told have their time
         while not self._has_ended:
             if told < 2 and time.monotonic() - began >= told * agent.GRACE_S:
                 told += 1
@@ -323,8 +326,8 @@ class Training:
             for key, _ in self._selector.select(0.1):
                 if not isinstance(key.data, Link):
                     self._read(key.data, key.fileobj)
-        for stream in (self._process.stdout, self._process.stderr):
-            stream.close()  # type: ignore[union-attr]
+        self._process.stdout.close()  # type: ignore[union-attr]
+        self._process.stderr.close()  # type: ignore[union-attr]
 
 
 def _free_port() -> int:

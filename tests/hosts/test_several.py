@@ -94,7 +94,7 @@ def alone(made: Lab) -> dict[int, float]:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "deepspeed"])
 def test_a_host_whose_unit_is_killed_is_named_and_the_rest_goes_on_from_the_checkpoint(
     lab: Lab, alone: dict[int, float], strategy: str
 ) -> None:

@@ -27,8 +27,9 @@ def test_its_inventory_trains_its_recipe(
     (tmp_path / "hosts").mkdir()
     (tmp_path / "hosts/lab.yaml").write_text(inventory)
     (tmp_path / "my.jsonl").write_text('{"prompt": "a", "response": "b"}\n' * 3)
-    (command,) = guides.commands(TEXT)
-    assert "L40S" in guides.planned(command, capsys)
+    one, several = guides.commands(TEXT)
+    assert "L40S" in guides.planned(one, capsys)
+    assert "4 processes" in " ".join(guides.planned(several, capsys).split())
 
 
 def test_the_commands_that_it_names_are_there() -> None:

@@ -1,1 +1,1 @@
-"""Training on other machines: over ssh on named hosts, or as a job of a Slurm cluster."""
+"""Training on several machines: hosts of an inventory, a job of a Slurm cluster, or the nodes of a Ray cluster."""

@@ -1,4 +1,4 @@
-"""What runs on each host of a training: `python -m largeforge.cluster.agent`, started over ssh by `nodes.py`.
+"""What runs the processes of a training on a node of a Ray cluster: `python -m largeforge.cluster.agent`.
 
 Its standard input is the leash. The first line is an order, as JSON; the agent looks whether it can be carried out
 and answers with one line; `go` starts the processes; then any line says that the other side is still there. The end
@@ -93,9 +93,13 @@ def versions() -> dict[str, str]:
 
 def environment(order: dict[str, Any]) -> dict[str, str]:
     """Return the environment of the processes: this host's, what the order brings, and the network to train over."""
-    interface = interface_to(order.get("peers", ())) or interface_of(order["address"])
-    network = {name: interface for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if interface}
-    return {**network, **os.environ, **order["environment"]}
+    return {**network(order["address"]), **os.environ, **order["environment"]}
+
+
+def network(address: str, peers: Sequence[str] = ()) -> dict[str, str]:
+    """Return the variables that name the interface for gloo and NCCL; none when it is not clear which."""
+    interface = interface_to(peers) or interface_of(address)
+    return {name: interface for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if interface}
 
 
 def interface_to(peers: Sequence[str]) -> str:

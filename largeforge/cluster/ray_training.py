@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from largeforge import events
 from largeforge.autopsy import Worker
-from largeforge.cluster import agent, nodes, ray_cluster
+from largeforge.cluster import agent, ray_cluster, shared
 from largeforge.cluster.blame import Ending, cause
 from largeforge.cluster.ray_cluster import Seat, Unavailable
 from largeforge.cluster.spec import RaySpec
@@ -117,7 +117,7 @@ class Training:
 
         try:
             seats = ray_cluster.seats(self._spec, group)
-            with nodes.Token(Path(self._spec.folder) / "work" / nodes.TOKEN) as token:
+            with shared.Token(Path(self._spec.folder) / "work" / shared.TOKEN) as token:
                 self._start(seats, token)
                 problem = self._gather()
         except RayError as error:
@@ -130,7 +130,7 @@ class Training:
         self._note(f"training in {len(seats)} process{'es' if len(seats) > 1 else ''} on {hosts}")
         return self._train()
 
-    def _start(self, seats: Sequence[Seat], token: nodes.Token) -> None:
+    def _start(self, seats: Sequence[Seat], token: shared.Token) -> None:
         """Start the agents with their orders."""
         import ray
 
@@ -144,7 +144,7 @@ class Training:
             order = {
                 "module": self._spec.module, "address": address, "gpus": self._spec.gpus * seat.local_size,
                 "workdir": self._spec.workdir, "token": token.text, "token_path": str(token.path),
-                "lost_after_s": self._spec.lost_after_s, "environment": {**nodes.handed_on(), **place},
+                "lost_after_s": self._spec.lost_after_s, "environment": {**shared.handed_on(), **place},
             }  # fmt: skip
             started.append(seat.worker.start.remote(order))
             self._links.append(Link(seat))
@@ -174,7 +174,7 @@ class Training:
             wrong = [link for link in self._links if link.has_failed]
             if wrong and not failed_at:
                 failed_at = time.monotonic()
-            settled = failed_at and time.monotonic() - failed_at > nodes.SETTLE_S
+            settled = failed_at and time.monotonic() - failed_at > shared.SETTLE_S
             if settled or any(link.ending().is_certain for link in wrong):
                 break
         endings = [link.ending() for link in self._links if link.has_failed]

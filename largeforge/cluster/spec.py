@@ -1,4 +1,4 @@
-"""What a training on several hosts is made of, as one word of a command line."""
+"""What a training on several machines is made of, as text: a file, or one word of a command line."""
 
 from __future__ import annotations
 
@@ -8,42 +8,41 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Node:
-    """One host and what it runs."""
+class Part:
+    """What one of several hosts does in a training."""
 
-    name: str
-    address: str
-    reached_at: str
-    """Address for the other hosts."""
+    host: str
+    """Its name, one of those of `addresses`."""
+    addresses: dict[str, str]
+    """Names of all hosts to where the others reach them; they meet at the first one, which has the first process."""
     argv: tuple[str, ...]
-    gpus: int
-    python: str
-    workdir: str = ""
-    user: str = ""
-    port: int = 0
+    """What starts the processes of this host; the port of torch's rendezvous is in the environment."""
+    port: int
+    """Where the first host listens."""
+    key: str
+    """By which the hosts of one attempt know each other."""
+    connect_timeout_s: float
+    lost_after_s: float
 
+    @property
+    def first(self) -> str:
+        """Name of the first host."""
+        return next(iter(self.addresses))
 
-@dataclass(frozen=True)
-class Spec:
-    """A training on several hosts."""
-
-    folder: str
-    """Folder of the stage, the same on all hosts."""
-    nodes: tuple[Node, ...]
-    connect_timeout_s: float = 60.0
-    lost_after_s: float = 30.0
-    ssh_config: str = ""
+    @property
+    def peers(self) -> list[str]:
+        """Where the other hosts are."""
+        return [address for name, address in self.addresses.items() if name != self.host]
 
     def encode(self) -> str:
-        """Return it as one word of a command line."""
+        """Return it as text."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def decode(cls, text: str) -> Spec:
+    def decode(cls, text: str) -> Part:
         """Read what `encode` wrote."""
         found = json.loads(text)
-        nodes = tuple(Node(**{**node, "argv": tuple(node["argv"])}) for node in found.pop("nodes"))
-        return cls(nodes=nodes, **found)
+        return cls(**{**found, "argv": tuple(found["argv"])})
 
 
 @dataclass(frozen=True)

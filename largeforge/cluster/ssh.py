@@ -28,9 +28,7 @@ class Target:
         return self.address == "local"
 
 
-def command(
-    target: Target, argv: list[str], *, workdir: str = "", lost_after_s: float = 30, options: Sequence[str] = ()
-) -> list[str]:
+def command(target: Target, argv: list[str], *, lost_after_s: float = 30, options: Sequence[str] = ()) -> list[str]:
     """Return the argv that runs `argv` on a host, without questions, and notices a dead connection.
 
     `options` are further words for ssh.
@@ -48,10 +46,9 @@ def command(
     words += ["-p", str(target.port)] if target.port else []
     words += ["-l", target.user] if target.user else []
     words += options
-    return [*words, "--", target.address, remote(argv, workdir=workdir)]
+    return [*words, "--", target.address, remote(argv)]
 
 
-def remote(argv: list[str], *, workdir: str = "") -> str:
+def remote(argv: list[str]) -> str:
     """Return the line for the shell of a host."""
-    go = f"cd {shlex.quote(workdir)} && " if workdir else ""
-    return f"{go}exec {shlex.join(argv)}"
+    return f"exec {shlex.join(argv)}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     stages = seated(folder)
     if not stages:
         print("no stage of this run is on a host")
-    told = [_ended(stage, forget=arguments.forget) for stage in stages]
+    with ThreadPoolExecutor(max(1, len(stages))) as pool:  # side by side: hosts that train together end together
+        told = list(pool.map(lambda stage: _ended(stage, forget=arguments.forget), stages))
     if arguments.forget:
         for stage in stages:
             place.forget(stage.folder)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seated:
-    """A stage that was begun on a host and has not come home."""
+    """A stage that was begun on a host and has not come home; of a training on several, the part of one."""
 
     folder: Path
     task: Task
@@ -55,9 +55,9 @@ def run_folder(text: str, root: Path) -> Path:
 
 def seated(run: Path) -> list[Seated]:
     """Return the stages of a run that are on hosts."""
-    found = []
+    found: list[Seated] = []
     for path in sorted(run.glob(f"*/{place.FILE}")):
-        seat = place.read(path.parent)
-        if seat and (path.parent / FILE).is_file():
-            found.append(Seated(path.parent, Task.read(path.parent), seat))
+        if (path.parent / FILE).is_file():
+            task = Task.read(path.parent)
+            found += [Seated(path.parent, task, seat) for seat in place.read(path.parent)]
     return found

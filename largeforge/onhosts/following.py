@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ OVERLAP_BYTES = 1 << 18
 """Events before the last known place that are looked at again: what the process before was killed with is not lost."""
 MOST_FAILURES = 5
 """Failures in a row that are none of the connection."""
+_one_at_a_time = threading.Lock()
 FINAL = ("result", "failed")
 _RECORDED = "events.jsonl"
 
@@ -53,6 +55,11 @@ class Follower:
     at_home: Callable[[str], str]
     """Puts paths of this machine for those of the host."""
     patience_s: float
+    """How long the host may be out of reach; another thread may shorten it."""
+    keep: Callable[[Seat], None]
+    """Told how far it was followed."""
+    mark: str = ""
+    """What stands before each line of its log."""
     _seen: set[str] = field(default_factory=set)
     _last: dict[str, Any] = field(default_factory=dict)
     _rest: str = ""
@@ -99,8 +106,7 @@ class Follower:
 
     def _take(self, said: dict[str, Any]) -> None:
         if said["kind"] == "log":
-            sys.stderr.write(self.at_home(said["text"]))
-            sys.stderr.flush()
+            self._log(said["text"])
             self.seat = self.seat.at(log=said["at"])
         else:
             *lines, self._rest = (self._rest + said["text"]).split("\n")
@@ -112,7 +118,12 @@ class Follower:
                     continue
                 self._line(line, place)
             self.seat = self.seat.at(events=said["at"])
-        self.seat.write(self.stage_dir)
+        self.keep(self.seat)
+
+    def _log(self, text: str) -> None:
+        lines = self.at_home(text).removesuffix("\n").split("\n")
+        sys.stderr.write("".join(f"{self.mark}{line}\n" for line in lines))
+        sys.stderr.flush()
 
     def _take_rest(self) -> None:
         if self._rest.strip():
@@ -123,7 +134,7 @@ class Follower:
         event = events.decode(line)
         if event is None:
             if line.strip() and place > self._replay_until:
-                sys.stderr.write(self.at_home(line) + "\n")
+                self._log(f"{line}\n")
             return
         mark = _mark(event)
         if mark in self._seen:
@@ -142,8 +153,9 @@ _KEPT = ("progress", "eval", "checkpoint", "sample", "table", "gate", "regressio
 def hand_on(out: IO[str], event: dict[str, Any]) -> None:
     """Write one event for the runner."""
     try:
-        out.write(events.encode(event) + "\n")
-        out.flush()
+        with _one_at_a_time:
+            out.write(events.encode(event) + "\n")
+            out.flush()
     except BrokenPipeError:  # the runner is gone, and our reaper ends us
         os._exit(1)
 

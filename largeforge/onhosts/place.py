@@ -1,4 +1,4 @@
-"""Which host has a stage of a run, and how far it was followed: a file in the stage's folder on this machine."""
+"""Which hosts have a stage of a run, and how far they were followed: a file in the stage's folder on this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from largeforge import artifacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 FILE = "host.json"
@@ -18,7 +19,7 @@ FILE = "host.json"
 
 @dataclass(frozen=True)
 class Seat:
-    """Where a stage is, or was."""
+    """Where a stage is, or was: one host of it."""
 
     host: str
     job: str
@@ -27,22 +28,34 @@ class Seat:
     events: int = 0
     """Bytes of its events that were handed on."""
     log: int = 0
+    folder: str = ""
+    """Of the job, there."""
 
-    def write(self, folder: Path) -> None:
-        """Keep it in the folder of the stage."""
-        artifacts.write_json(folder / FILE, asdict(self))
+    @property
+    def home(self) -> str:
+        """Folder of the account's trainings there."""
+        return self.folder.rpartition("/jobs/")[0]
+
+    def begun(self, attempt: int) -> Seat:
+        """Return it with the attempt that was started."""
+        return replace(self, attempt=attempt)
 
     def at(self, *, events: int = -1, log: int = -1) -> Seat:
         """Return it with other places."""
         return replace(self, events=self.events if events < 0 else events, log=self.log if log < 0 else log)
 
 
-def read(folder: Path) -> Seat | None:
-    """Return where a stage is; None where it was never on a host."""
+def write(folder: Path, seats: Iterable[Seat]) -> None:
+    """Keep in the folder of a stage where it is, the host with its artifact first."""
+    artifacts.write_json(folder / FILE, [asdict(seat) for seat in seats])
+
+
+def read(folder: Path) -> list[Seat]:
+    """Return where a stage is, the host with its artifact first; nothing where it was never on a host."""
     try:
-        return Seat(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        return [Seat(**found) for found in json.loads((folder / FILE).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
-        return None
+        return []
 
 
 def forget(folder: Path) -> None:

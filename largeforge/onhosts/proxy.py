@@ -1,4 +1,4 @@
-"""Run one stage on a host in the place of its process here: `python -m largeforge.onhosts.proxy STAGE_FOLDER`.
+"""Run one stage on hosts in the place of its process here: `python -m largeforge.onhosts.proxy STAGE_FOLDER`.
 
 Told to end, it lets go of the stage, which goes on; started again, it finds it and follows. It ends with success only
 when the artifact lies here and every file has the hash that it had there.
@@ -10,25 +10,22 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge import artifacts, events
-from largeforge.cluster.nodes import PASSED_ON
-from largeforge.deploy import shell, transfer
+from largeforge.deploy import transfer
 from largeforge.deploy.connection import reaches
 from largeforge.errors import DeployError, LargeForgeError
-from largeforge.onhosts import choice, inputs, place, python
+from largeforge.onhosts import ends, inputs, place
 from largeforge.onhosts.following import Follower, hand_on
 from largeforge.onhosts.host import OnHost
-from largeforge.onhosts.line import Line
 from largeforge.onhosts.place import Seat
+from largeforge.onhosts.starting import Start
 from largeforge.onhosts.task import Task
-from largeforge.recipe import extensions, launching
 from largeforge.recipe.schema import Registry
-from largeforge.secrets import WITHHELD
 from largeforge.signals import leave
 
 if TYPE_CHECKING:
@@ -39,9 +36,6 @@ if TYPE_CHECKING:
     from largeforge.onhosts.inputs import Bundle
 
 DETACHED = 130
-_PASSED_ON = (*PASSED_ON, "MALLOC_", "CUDA_DEVICE_", "PYTORCH_")
-_PYTHON = ("PYTHONSAFEPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED")
-_SECRET = ("TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL")
 _RETRY_S = 3.0
 
 
@@ -60,6 +54,8 @@ class Proxy:
         self.name = place.job_name(folder, recipe=self.task.recipe, stage=self.task.stage)
         self.hosts: dict[str, OnHost] = {}
         self.running_on = ""
+        self.seats: dict[str, Seat] = {}
+        self._keeping = threading.Lock()
 
     def run(self) -> int:
         """Bring the stage to its end; return the exit code."""
@@ -67,35 +63,38 @@ class Proxy:
             self.hosts = {name: OnHost(reach) for name, reach in reached.items()}
             bundle = inputs.bundle(self.spec, self._resolved)
             mark = artifacts.digest([self.task.fingerprint, sorted(bundle.inputs), self.task.launcher])
-            seat = place.read(self.folder)
-            host, look = self._found(seat) if seat else (None, {})
-            job = look.get("job") or {}
+            seats = place.read(self.folder)
+            job = self._found(seats[0]) if seats else {}
             is_same = bool(job) and job["mark"] == mark
-            if host is not None and job.get("active") and not is_same:
-                self._note(f"{host.name} runs what this stage was before its inputs changed: it is ended")
-                host.ask("cancel", base=host.base, id=self.name)
-            if host is None or seat is None or not is_same or not self._is_to_follow(job):
-                kept = is_same and bool(job["checkpoints"])
-                host, look, seat = self._begun(bundle, mark, before=seat.host if seat and kept else "")
+            if is_same and self._is_to_follow(job) and self._is_whole(seats, job):
+                names = ", ".join(seat.host for seat in seats)
+                have = "have" if len(seats) > 1 else "has"
+                self._note(f"{names} {have} this stage: following it from where it was left")
+                if seats[0].attempt != job["attempt"]:
+                    seats = [Seat(seats[0].host, self.name, job["attempt"], folder=job["folder"])]
             else:
-                self._note(f"{host.name} has this stage: following it from where it was left")
-                seat = seat if seat.attempt == job["attempt"] else Seat(host.name, self.name, job["attempt"])
-            return self._followed(host, look, seat, bundle)
+                before = seats[0].host if is_same and job["checkpoints"] else ""
+                seats = self._begun(bundle, mark, before)
+            return self._followed(seats, bundle)
 
     def _is_to_follow(self, job: Mapping[str, Any]) -> bool:
         """Whether a job runs, or has ended well and waits to be fetched."""
         return bool(job["active"] or job["ended"].get("code") == 0)
 
-    def _found(self, seat: Seat) -> tuple[OnHost | None, dict[str, Any]]:
+    def _is_whole(self, seats: list[Seat], job: Mapping[str, Any]) -> bool:
+        """Whether it was started on all of its hosts: a controller may have died between them."""
+        return not self.task.takes_all or (seats[0].attempt == job["attempt"] and all(seat.attempt for seat in seats))
+
+    def _found(self, seat: Seat) -> dict[str, Any]:
         """Look at the host where the stage was before; it is waited for, since its checkpoints are there."""
         host = self.hosts.get(seat.host)
         if host is None:
-            return None, {}
+            return {}
         began, told = time.monotonic(), False
         while True:
             try:
                 host.install()
-                return host, host.look(self.name)
+                return host.look(self.name)["job"] or {}
             except DeployError as error:
                 if time.monotonic() - began > self.inventory.queue.patience_s:
                     hint = f"python -m largeforge cancel --forget {_shown(self.folder.parent)} gives up what is there"
@@ -107,114 +106,53 @@ class Proxy:
                     self._note(f"{error}; this stage was begun on {host.name}, which is waited for")
                 time.sleep(_RETRY_S)
 
-    def _begun(self, bundle: Bundle, mark: str, *, before: str) -> tuple[OnHost, dict[str, Any], Seat]:
-        """Get a turn on a host, bring everything there, and start the job."""
-        fit, looks = self._looked(bundle)
-        names = choice.ordered(list(fit), before)
-        if before in fit:
-            names = [before]
-            steps = (looks[before]["job"] or {}).get("checkpoints") or [0]
-            self._note(f"checkpoint-{steps[0]} is on {before}: it continues there")
-        requests = {name: self._request(name) for name in names}
-        with Line([fit[name] for name in names], requests) as line:
-            winner = line.turn(self._told_to_wait)
-            host, look = fit[winner], looks[winner]
-            self._bring(bundle, host, look)
-            interpreter = python.ensure(host, self.task, report=self._note)
-            folder = f"{look['home']}/jobs/{self.name}"
-            Seat(host.name, self.name).write(self.folder)  # before it starts: whoever comes next looks there
-            self.running_on = host.name
-            said = line.go(winner, self._order(bundle, look["home"], folder, interpreter, mark))
-        seat = Seat(host.name, self.name, said["attempt"])
-        seat.write(self.folder)
-        where = f" (GPU {', '.join(said['places'])})" if self.task.gpus else ""
-        self._note(f"runs on {host.name}{where} as {said['unit']}")
-        return host, {**look, "job": {"folder": folder}}, seat
+    def _begun(self, bundle: Bundle, mark: str, before: str) -> list[Seat]:
+        start = Start(
+            self.task, self.spec, self.hosts, bundle, name=self.name, folder=self.folder, mark=mark, note=self._note
+        )
+        try:
+            return start.run(before=before)
+        finally:
+            self.running_on = start.began_on
 
-    def _looked(self, bundle: Bundle) -> tuple[dict[str, OnHost], dict[str, dict[str, Any]]]:
-        """Look at all hosts side by side and return those that can do it, with what they say.
-
-        Raises DeployError when there is none.
-        """
-        keys = bundle.inputs
-
-        def one(host: OnHost) -> tuple[dict[str, Any], str]:
-            try:
-                host.install()
-                look = host.look(self.name, list(keys))
-            except DeployError as error:
-                return {}, str(error).removeprefix(f"{host.name}: ")
-            missing = sum(item.num_bytes for key, item in keys.items() if key not in look["inputs"])
-            return look, choice.unfit(self.task, host.reach.host, look, bytes_to_bring=missing)
-
-        with ThreadPoolExecutor(max(1, len(self.hosts))) as pool:
-            said = dict(zip(self.hosts, pool.map(one, self.hosts.values()), strict=True))
-        wrong = {name: why for name, (_, why) in said.items() if why}
-        for name, why in wrong.items():
-            self._note(f"{name} cannot take it: {why}")
-        fit = {name: host for name, host in self.hosts.items() if name not in wrong}
-        if not fit:
-            raise DeployError("no host can take it: " + "; ".join(f"{name}: {why}" for name, why in wrong.items()))
-        return fit, {name: look for name, (look, _) in said.items()}
-
-    def _request(self, name: str) -> dict[str, Any]:
-        host = self.inventory.hosts[name]
-        return {
-            "base": self.hosts[name].base, "id": self.name, "who": shell.who(),
-            "what": f"{self.task.recipe}, {self.task.stage}", "gpus": self.task.gpus,
-            "gpu_names": list(self.task.gpu_names), "limit": host.num_gpus,
-        }  # fmt: skip
-
-    def _told_to_wait(self, standings: Mapping[str, Mapping[str, Any]]) -> None:
-        text = choice.waiting_text(standings)
-        if self.inventory.queue.when_busy == "refuse":
-            raise DeployError(f"all hosts are taken (hosts.queue.when_busy=refuse): {text}")
-        self._note(text)
-
-    def _bring(self, bundle: Bundle, host: OnHost, look: Mapping[str, Any]) -> None:
-        """Bring the inputs that the host does not have yet; each counts only when it has verified them."""
-        for key, one in bundle.inputs.items():
-            if key in look["inputs"]:
-                continue
-            transfer.push(one.path, f"{look['home']}/incoming/{key}", host.reach, report=self._note, hidden=True)
-            said = host.ask("place", home=look["home"], key=key, files=one.files)
-            if not said["kept"]:
-                raise DeployError(f"{host.name}: {one.path} did not arrive as it was sent: {', '.join(said['wrong'])}")
-
-    def _order(self, bundle: Bundle, home: str, folder: str, interpreter: str, mark: str) -> dict[str, Any]:
-        module = ["largeforge.stages", f"{folder}/stage/stage.json"]
-        argv = [interpreter, "-m", *module]
-        if self.task.launcher is not None:
-            launcher = extensions.load("launcher", self.task.launcher["name"])
-            there = launching.Place(self.task.device, self.task.gpus, {}, interpreter, Path(folder) / "stage", folder)
-            argv = launcher.command(launcher.Config(**self.task.launcher), module, there)
-        handed = {n: v for n, v in os.environ.items() if n in _PYTHON or n.startswith(_PASSED_ON)}
-        hidden = {n: v for n, v in handed.items() if any(word in n for word in _SECRET)}
-        if WITHHELD in os.environ:
-            hidden[WITHHELD] = os.environ[WITHHELD]
-        files, links = bundle.around(self.spec, home)
-        return {
-            "mark": mark,
-            "files": files,
-            "links": links, "argv": argv, "stage": bundle.stage(self.spec, home, folder),
-            "environment": {n: v for n, v in handed.items() if n not in hidden}, "secrets": hidden,
-        }  # fmt: skip
-
-    def _followed(self, host: OnHost, look: Mapping[str, Any], seat: Seat, bundle: Bundle) -> int:
-        self.running_on = host.name
-        follower = Follower(
-            host, look["job"]["folder"], self.folder, seat, self.out, self._note,
-            lambda text: bundle.at_home(text, look["home"]), self.inventory.queue.patience_s,
-        )  # fmt: skip
-        end = follower.run()
+    def _followed(self, seats: list[Seat], bundle: Bundle) -> int:
+        """Follow all hosts to their end, and bring the artifact home from the first."""
+        self.seats = {seat.host: seat for seat in seats}
+        self.running_on = ", ".join(self.seats)
+        found = ends.of_all([self._follower(seat, bundle) for seat in seats])
         self.running_on = ""
-        if end.ended.get("code") == 0 and end.last.get("kind") == "result":
-            self._bring_home(host, look["job"]["folder"], end.ended["files"])
-            hand_on(self.out, json.loads(bundle.at_home(events.encode(end.last), look["home"])))
+        first = seats[0]
+        end = found[first.host]
+        if end is None or not ends.has_succeeded(end) or end.last.get("kind") != "result":
+            return self._failed(found)
+        self._bring_home(self.hosts[first.host], first.folder, end.ended["files"])
+        hand_on(self.out, json.loads(bundle.at_home(events.encode(end.last), first.home)))
+        for name in self.seats:
+            self._removed(self.hosts[name], must=name == first.host)
+        place.forget(self.folder)
+        return 0
+
+    def _follower(self, seat: Seat, bundle: Bundle) -> Follower:
+        return Follower(
+            self.hosts[seat.host], seat.folder, self.folder, seat, self.out, self._note,
+            lambda text: bundle.at_home(text, seat.home), self.inventory.queue.patience_s, self._keep,
+            f"[{seat.host}] " if len(self.seats) > 1 else "",
+        )  # fmt: skip
+
+    def _keep(self, seat: Seat) -> None:
+        """Keep how far a host was followed."""
+        with self._keeping:
+            self.seats[seat.host] = seat
+            place.write(self.folder, self.seats.values())
+
+    def _removed(self, host: OnHost, *, must: bool) -> None:
+        """Let a host forget what has come home."""
+        try:
             host.ask("remove", base=host.base, id=self.name)
-            place.forget(self.folder)
-            return 0
-        return self._failed(host, end)
+        except DeployError as error:
+            if must:
+                raise
+            self._note(f"{error}; what is left there of this stage is removed by its next attempt")
 
     def _bring_home(self, host: OnHost, folder: str, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Fetch the artifact and compare every file with what it was there.
@@ -234,16 +172,14 @@ class Proxy:
             f"{len(files)} files ({size / 2**20:.1f} MiB) came home from {host.name} and verify, {seconds:.0f} s"
         )
 
-    def _failed(self, host: OnHost, end: Ending) -> int:
+    def _failed(self, found: Mapping[str, Ending | None]) -> int:
         """Say what happened to the stage; return the exit code."""
-        ended, last = end.ended, end.last
-        reason = str(last.get("reason") or ("out_of_memory" if ended.get("memory") else ""))
-        text = _what_happened(host.name, ended, last)
-        if end.checkpoints:
-            text += f"; checkpoint-{end.checkpoints[0]} is kept on {host.name}: the same command continues from it"
-        code = int(last.get("exit_code", 1)) if last else 1
-        self._emit("failed", error=text, exit_code=code, reason=reason, memory_gib=last.get("memory_gib", 0.0))
-        return code or 1
+        why = ends.why(found)
+        text, (first, end) = why.text, next(iter(found.items()))
+        if end and end.checkpoints:
+            text += f"; checkpoint-{end.checkpoints[0]} is kept on {first}: the same command continues from it"
+        self._emit("failed", error=text, exit_code=why.exit_code, reason=why.reason, memory_gib=why.memory_gib)
+        return why.exit_code or 1
 
     def _resolved(self, reference: str) -> str:
         from largeforge.stages.models import resolve
@@ -278,30 +214,6 @@ def main(arguments: list[str]) -> int:
     except LargeForgeError as error:
         proxy._emit("failed", error=str(error), exit_code=error.exit_code, reason="")
         return error.exit_code
-
-
-def _what_happened(host: str, ended: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    if last.get("error") and not ended.get("memory"):
-        return str(last["error"])
-    if ended.get("gone"):
-        return f"its job is not on {host} any more: somebody removed it"
-    if ended.get("restarted"):
-        return f"{host} was restarted while the stage ran there"
-    if ended.get("memory"):
-        return f"out of memory: the kernel of {host} killed its process"
-    if ended.get("cancelled"):
-        return f"it was ended on {host} (python -m largeforge cancel)"
-    if ended.get("stopped"):
-        return f"it was told to end on {host}, by systemctl or because the host was shut down"
-    if ended.get("error"):
-        return f"{host}: {ended['error']}"
-    code = ended.get("code")
-    if isinstance(code, int) and code < 0:
-        return f"its process on {host} was killed by {signal.Signals(-code).name}"
-    if code is None:
-        status = f" ({ended['result']} {ended.get('status', '')})".rstrip() if ended.get("result") else ""
-        return f"its unit on {host} was killed{status}"
-    return f"its process on {host} ended with exit code {code} and no reason: its log says more"
 
 
 def _shown(path: Path) -> str:

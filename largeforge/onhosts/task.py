@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge import artifacts
-from largeforge.recipe import launching
+from largeforge.recipe import extensions, launching
 from largeforge.recipe.host_checks import COMPUTED, training_hosts
 from largeforge.recipe.sections.hosts import Hosts
 
@@ -28,7 +28,7 @@ class Task:
     fingerprint: str
     inventory: dict[str, Any]
     hosts: tuple[str, ...]
-    """Names of the hosts that may be taken, the preferred one first."""
+    """Names of the hosts that may be taken, the preferred one first; of a training on several, those that it takes."""
     device: str
     gpus: int
     """GPUs that it computes on; 0 for the processors."""
@@ -38,6 +38,8 @@ class Task:
     memory_gib: float
     """Memory of a host that was planned with, where the device is the CPU."""
     launcher: dict[str, Any] | None
+    gpus_of: dict[str, int] = field(default_factory=dict)
+    """GPUs on each host of a training that takes them all; empty for a stage of one host."""
     requirements: tuple[str, ...] = ()
     """Packages that the recipe pins on top of the environment."""
 
@@ -58,6 +60,15 @@ class Task:
         """The inventory."""
         return Hosts.model_validate(self.inventory)
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether all hosts train together, rather than one of them."""
+        return bool(self.gpus_of)
+
+    def on(self, host: str) -> Task:
+        """Return it with what it needs of one host."""
+        return replace(self, gpus=self.gpus_of.get(host, self.gpus))
+
 
 def is_on_hosts(plan: Plan, stage: Stage) -> bool:
     """Whether a stage is run on a host rather than here."""
@@ -69,15 +80,28 @@ def task_of(plan: Plan, stage: Stage) -> Task:
     recipe, machine = plan.recipe, plan.machine
     hardware = recipe.hardware
     is_gpu = machine.device == "cuda"
+    hosts = training_hosts(recipe)
     names = tuple(dict.fromkeys(name for name in (hardware.gpu, *hardware.gpu_names) if name))
     return Task(
         recipe=recipe.name, stage=stage.name, fingerprint=stage.fingerprint,
-        inventory=recipe.hosts.model_dump(mode="json"), hosts=tuple(training_hosts(recipe)), device=machine.device,
+        inventory=recipe.hosts.model_dump(mode="json"), hosts=tuple(hosts), device=machine.device,
         gpus=launching.local_processes(recipe, machine) if is_gpu and stage.kind != "init" else 0,
         gpu_names=names if is_gpu else (), cores=hardware.cores,
         memory_gib=0.0 if is_gpu else machine.memory_gib, launcher=stage.launcher,
+        gpus_of=_gpus_of(plan) if stage.launcher and stage.launcher["name"] == "multi_node" else {},
         requirements=tuple(recipe.environment.requirements),
     )  # fmt: skip
+
+
+def _gpus_of(plan: Plan) -> dict[str, int]:
+    """Return how many GPUs each of several hosts gives: one for each of its processes."""
+    place = launching.place(plan.recipe, plan.machine)
+    launcher = extensions.load("launcher", "multi_node")
+    is_gpu = plan.machine.device == "cuda"
+    return {
+        name: launcher.processes_of(plan.recipe.launcher, host, place) if is_gpu else 0
+        for name, host in place.hosts.items()
+    }
 
 
 def command_on_hosts(plan: Plan, stage: Stage, folder: Path) -> list[str]:

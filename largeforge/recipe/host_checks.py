@@ -16,15 +16,10 @@ _LOOPBACK = ("localhost", "127.", "[::1]", "::1")
 
 
 def training_hosts(recipe: Recipe) -> dict[str, Host]:
-    """Return the hosts of the inventory that stages are run on, one each; none where this machine runs them."""
-    if recipe.launcher.name in ("multi_node", "slurm", "ray") or not recipe.training_jobs:
+    """Return the hosts of the inventory that stages are run on; none where this machine runs them."""
+    if recipe.launcher.name in ("slurm", "ray") or not recipe.training_jobs:
         return {}
-    wanted = recipe.hosts.queue.labels.items()
-    return {
-        name: host
-        for name, host in recipe.hosts.hosts.items()
-        if not host.is_local and host.has_role("train") and wanted <= host.labels.items()
-    }
+    return recipe.hosts.for_training()
 
 
 def check(recipe: Recipe) -> Iterator[Problem]:
@@ -34,8 +29,8 @@ def check(recipe: Recipe) -> Iterator[Problem]:
     if not recipe.training_jobs:
         return
     if recipe.launcher.name == "multi_node":
-        yield from _training_hosts(recipe)
-    elif training_hosts(recipe):
+        yield from _training_together(recipe)
+    if training_hosts(recipe):
         yield from _planned_for(recipe)
     elif recipe.hosts.queue.labels:
         yield Problem("hosts.queue.labels", "no host for training has them.", given=str(recipe.hosts.queue.labels))
@@ -86,16 +81,17 @@ def _tls(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(f"gateway.{key}", "is a file on the hosts: give its whole path.", given=repr(path))
 
 
-def _training_hosts(recipe: Recipe) -> Iterator[Problem]:
-    hosts = {name: host for name, host in recipe.hosts.hosts.items() if not host.roles or "train" in host.roles}
-    if not hosts:
+def _training_together(recipe: Recipe) -> Iterator[Problem]:
+    """Return what keeps the hosts of an inventory from training together."""
+    if not any(host.has_role("train") for host in recipe.hosts.hosts.values()):
         yield Problem("hosts.hosts", "none of them is for training (roles: [train]).")
-    several = any(not host.is_local for host in hosts.values())
+    hosts = training_hosts(recipe)
+    for name, host in recipe.hosts.hosts.items():
+        if hosts and host.is_local and host.has_role("train"):
+            rule = "trains with others only as one of them, over ssh: give its address and not `local`."
+            yield Problem(f"hosts.hosts.{name}.address", rule, given="'local'")
     for name, host in hosts.items():
-        if several and host.is_local and not host.internal_address:
-            rule = "is required beside other hosts: the address of this machine at which they reach it."
-            yield Problem(f"hosts.hosts.{name}.internal_address", rule)
-        elif several and host.reached_at.startswith(_LOOPBACK):
+        if len(hosts) > 1 and host.reached_at.startswith(_LOOPBACK):
             key = "internal_address" if host.internal_address else "address"
             rule = "other hosts do not reach it there: their loopback is their own."
             yield Problem(f"hosts.hosts.{name}.{key}", rule, given=repr(host.reached_at))

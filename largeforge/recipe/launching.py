@@ -31,14 +31,13 @@ class Place:
     num_gpus: int
     """GPUs of each machine; 0 where the device is the CPU."""
     hosts: Mapping[str, Host] = field(default_factory=dict)
-    """Machines that the recipe may train on, by name."""
+    """Machines of the inventory that train together under `launcher=multi_node`, by name."""
     python: str = ""
     """Interpreter of the stages."""
     folder: Path = Path()
     """Folder of the stage; empty while only planning."""
     workdir: str = ""
     """Directory that the command was given in, where a process runs."""
-    ssh_config: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ class Strategy(Extension):
 
 def place(recipe: Recipe, machine: Machine, *, python: str = "", folder: Path = Path()) -> Place:
     """Return where a recipe trains on a machine."""
-    hosts = {name: host for name, host in recipe.hosts.hosts.items() if not host.roles or "train" in host.roles}
     workdir = str(Path.cwd()) if python else ""
-    return Place(machine.device, machine.num_gpus, hosts, python, folder, workdir, recipe.hosts.ssh_config)
+    hosts = recipe.hosts.for_training() or dict(list(recipe.hosts.hosts.items())[:1])
+    return Place(machine.device, machine.num_gpus, hosts, python, folder, workdir)
 
 
 def processes(strategy: Strategy, place: Place, *, gpus: int = 0) -> int:

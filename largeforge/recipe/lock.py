@@ -46,7 +46,7 @@ _NOT_LOCKED: dict[str, Any] = {
     "mode": True, "memory_check": True, "runs": True, "sweep": True, "tracking": True,
     "export": True,
     "hardware": {"price_per_hour", "power_watts"}, "serving": {"targets"},
-    "hosts": {"ssh_config": True, "queue": True, "hosts": {"__all__": {"user", "port", "python", "workdir"}}},
+    "hosts": {"ssh_config": True, "queue": True, "hosts": {"__all__": {"user", "port", "python"}}},
     "launcher": {
         "rdzv_port", "connect_timeout_s", "lost_after_s", "cluster", "cpus_per_task", "mem_gb", "timeout_min",
         "signal_delay_s", "max_requeues", "partition", "account", "qos", "constraint", "additional_parameters", "setup",

@@ -61,6 +61,8 @@ def slots(plan: Plan, num_trials: int, jobs: int, machine: Machine, *, memory_gi
     if hosts := training_hosts(plan.recipe):
         each = launching.local_processes(plan.recipe, plan.machine)
         places = sum(places_of(host, each, plan.machine.device) for host in hosts.values())
+        if plan.recipe.launcher.name == "multi_node":
+            places = 1  # each trial takes all of them
         return [Slot(plan.recipe.hardware.cores)] * min(jobs or places, num_trials)
     if plan.machine.device == "cuda":
         return _gpu_slots(plan, min(jobs or num_trials, num_trials), bool(jobs), machine)

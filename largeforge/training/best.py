@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from largeforge.training import checkpoints, distributed
+from largeforge.training import apart, checkpoints, distributed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from largeforge.events import Events
     from largeforge.recipe.training import TrainingMethod
+    from largeforge.stages.context import Context
     from largeforge.training.checkpoints import Store
 
 
@@ -25,7 +26,7 @@ def forget_damaged(state: Any, *, store: Store, resumed: Path | None, events: Ev
         state.best_global_step = state.best_metric = None
 
 
-def load(trainer: Any, *, store: Store, method: TrainingMethod, events: Events) -> dict[str, float]:
+def load(trainer: Any, *, store: Store, method: TrainingMethod, context: Context) -> dict[str, float]:
     """Give the trainer the model of its best evaluation; return the step and value, nothing when the last one stays."""
     state = trainer.state
     best = state.best_global_step
@@ -33,14 +34,15 @@ def load(trainer: Any, *, store: Store, method: TrainingMethod, events: Events) 
         return {}
     path = store.path(best)
     if lost := _damage(path):
-        events.emit("note", text=f"{lost}: the best model is lost, the last one is kept")
+        context.events.emit("note", text=f"{lost}: the best model is lost, the last one is kept")
         return {}
     if best != state.global_step:
+        apart.bring(path, work=context.work)
         state.best_model_checkpoint = str(path)
         trainer._load_best_model()
     name = method.metric_for_best_model.removeprefix("eval_")
     text = f"keeping the model of step {best}, the best of all evaluations ({name} = {state.best_metric:.4g})"
-    events.emit("note", text=text)
+    context.events.emit("note", text=text)
     return {"best_step": float(best), f"best_{name}": float(state.best_metric)}
 
 

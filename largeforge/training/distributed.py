@@ -60,7 +60,7 @@ def is_first() -> bool:
 
 def from_first(value: Any) -> Any:
     """Return the first process's value in all of them: what depends on a clock or a disk must be decided once."""
-    if not _are_several():
+    if not are_several():
         return value
     import torch.distributed
 
@@ -71,7 +71,7 @@ def from_first(value: Any) -> Any:
 
 def highest(value: int) -> int:
     """Return the highest value of all processes: they must decide the same; no GPU is waited for."""
-    if not _are_several():
+    if not are_several():
         return value
     import torch
 
@@ -89,13 +89,14 @@ def _host_group() -> Any:
 
 def wait_for_all() -> None:
     """Wait until every process has come here."""
-    if _are_several():
+    if are_several():
         import torch.distributed
 
         torch.distributed.barrier()
 
 
-def _are_several() -> bool:
+def are_several() -> bool:
+    """Tell whether this is one of several processes that have met."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return False
     import torch.distributed

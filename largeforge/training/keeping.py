@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from largeforge.errors import StageError
-from largeforge.training import best, checkpoints, distributed, failures, running
+from largeforge.training import apart, best, checkpoints, distributed, failures, running
 from largeforge.training.limits import Limits, Stop
 from largeforge.training.soundness import Soundness
 
@@ -69,7 +69,10 @@ class Keeper:
     def resume(self) -> Path | None:
         """Return the checkpoint to continue from, or None; what cannot be continued from is removed."""
         newest, damaged = self.store.newest() if distributed.is_first() else (None, [])
-        self.resumed = distributed.from_first(newest)
+        name = distributed.from_first(newest.name if newest else "")
+        if name:
+            self.resumed = self.store.folder / name  # where this host has it
+            apart.bring(self.resumed, work=self.context.work)
         found = checkpoints.facts(self.resumed) if self.resumed else {}
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         if found and found["processes"] != processes:
@@ -154,7 +157,7 @@ class Keeper:
             self.ended_by = "steps"
         try:
             best_step = self._write_parts(model, trial)
-            distributed.wait_for_all()
+            apart.gather(self.store.saving, work=self.context.work)
             if distributed.is_first():
                 self._commit(best_step, time.monotonic() - began)
         except Exception as error:
@@ -225,7 +228,7 @@ class Keeper:
             text = f"{metric} has not become better in {since}: ended at step {step} of {steps}"
             self.context.events.emit("note", text=text)
         if self.method.load_best_model_at_end:
-            self.best = best.load(self.trainer, store=self.store, method=self.method, events=self.context.events)
+            self.best = best.load(self.trainer, store=self.store, method=self.method, context=self.context)
 
 
 def _callback(keeper: Keeper) -> Any:

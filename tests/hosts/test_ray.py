@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.test_training import rows
 from tests.e2e.workspace import Workspace, wait_for
 from tests.hosts.machines import ROOT, Machines, machines, this_python
-from tests.system.test_multi_node import SMALL
+from tests.system.small import SMALL
 
 if TYPE_CHECKING:
     from tests.hosts.machine import Machine

@@ -6,131 +6,32 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from largeforge.deploy.shell import who
-from tests.e2e.test_training import SMALL, rows
-from tests.e2e.workspace import environment, wait_for
+from tests.e2e.workspace import wait_for
 from tests.hosts import faults
-from tests.hosts.machines import ROOT, Machine, Machines
+from tests.hosts.trainings import JOBS, SIZE, Controller, Lab, end_units, made_lab, rate_of, seat, units, weights
 
-PYTHON = "/usr/local/bin/largeforge-python"
+if TYPE_CHECKING:
+    from tests.hosts.machines import Machines
+
 STEPS = 150
-SIZE = ("hardware.cores=1", "hardware.memory_gib=2")
-JOBS = "var/lib/largeforge/trainings/deploy/jobs"
-
-
-@dataclass
-class Controller:
-    """One command of a person, with what it has said."""
-
-    process: subprocess.Popen[str]
-    log: Path
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text()
-
-    @property
-    def step(self) -> int:
-        return max((int(step) for step in re.findall(r"step (\d+)/", self.said)), default=0)
-
-    def wait_for(self, text: str) -> None:
-        wait_for(lambda: text in self.said or self.process.poll() is not None, timeout_s=120)
-        assert text in self.said, self.said
-
-    def reach(self, step: int) -> None:
-        wait_for(lambda: self.step >= step or self.process.poll() is not None, timeout_s=120)
-        assert self.step >= step, self.said
-
-    def ended(self, code: int = 0) -> str:
-        assert self.process.wait(120) == code, self.said
-        return self.said
-
-    def stop(self, number: signal.Signals) -> None:
-        os.kill(self.process.pid, number)
-        self.process.wait(60)
-
-
-@dataclass
-class Lab:
-    """A person's working directory with inventories of test hosts."""
-
-    path: Path
-    hosts: Machines
-    controllers: list[Controller] = field(default_factory=list)
-
-    def start(self, *words: str) -> Controller:
-        log = self.path / f"output-{len(self.controllers)}.log"
-        with log.open("w") as stream:
-            process = subprocess.Popen(
-                self.hosts.inside(sys.executable, "-m", "largeforge", *words), cwd=self.path, env=environment(),
-                stdout=stream, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            )  # fmt: skip
-        self.controllers.append(Controller(process, log))
-        return self.controllers[-1]
-
-    def train(self, inventory: str, *words: str) -> Controller:
-        return self.start("+recipe=small", f"hosts={inventory}", *SIZE, *words)
-
-    def end(self) -> None:
-        """End all that is still running here."""
-        for controller in self.controllers:
-            if controller.process.poll() is None:
-                controller.stop(signal.SIGKILL)
-
-    def run_dir(self, controller: Controller) -> Path:
-        (found,) = set(re.findall(r"runs/small/\S+-[0-9a-f]{8}(?:-\d+)?", controller.said))
-        return self.path / found
-
-    def manifest(self, run: Path) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((run / "train" / "manifest.json").read_text())
-        return found
-
-    def steps(self, run: Path) -> list[int]:
-        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-        return [event["step"] for event in events if event["stage"] == "train" and event["kind"] == "progress"]
-
-    def forget(self, run: Path) -> None:
-        """Let no other run reuse what a run has trained."""
-        (self.path / "runs" / ".finished" / self.manifest(run)["fingerprint"]).unlink()
+INVENTORIES = {
+    "one": ["h1"], "two": ["h1", "h2"], "left": ["h1"], "third": ["h3"], "unlike": ["h1"], "away": ["h9"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(booted: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A working directory, and hosts that this checkout is lent to."""
-    path = tmp_path_factory.mktemp("lab")
-    for machine in booted:
-        lend_python(machine)
-    recipe = SMALL.replace("  - /evaluation: loss\n", "").replace('gates:\n  vs_base.loss: "< -1"\n', "")
-    for folder in ("recipes", "hosts"):
-        (path / folder).mkdir()
-    (path / "recipes/small.yaml").write_text(recipe.replace("max_steps: 60", f"max_steps: {STEPS}"))
-    (path / "words.jsonl").write_text(rows(60))
-    inventories = {
-        "one": ["h1"],
-        "two": ["h1", "h2"],
-        "left": ["h1"],
-        "third": ["h3"],
-        "unlike": ["h1"],
-        "away": ["h9"],
-    }
-    for name, members in inventories.items():
-        python = "/usr/bin/python3" if name == "unlike" else PYTHON
-        hosts = {member: {"address": member, "roles": ["train"], "python": python} for member in members}
-        reached = {"ssh_config": str(booted.ssh_config), "host_key_checking": "yes"}
-        (path / f"hosts/{name}.yaml").write_text(json.dumps({"name": name, **reached, "hosts": hosts}))
-    lab = Lab(path, booted)
-    yield lab
-    lab.end()
+    with made_lab(booted, tmp_path_factory.mktemp("lab"), INVENTORIES, steps=STEPS) as lab:
+        yield lab
 
 
 @dataclass
@@ -158,37 +59,7 @@ def lab(made: Lab, trained: Trained, hosts: Machines) -> Iterator[Lab]:
     """The same; nothing trains on the hosts before and after a test."""
     yield made
     made.end()
-    for machine in hosts:
-        if machine.pid:
-            machine.enter("systemctl", "stop", "largeforge-training-*")
-
-
-def lend_python(machine: Machine) -> None:
-    """Let a host run this checkout, wherever the environment has LargeForge from."""
-    path = machine.disk / PYTHON[1:]
-    path.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
-    path.chmod(0o755)
-
-
-def units(machine: Machine) -> list[str]:
-    listed = machine.enter("systemctl", "list-units", "--plain", "--no-legend", "largeforge-training-*").stdout
-    return [line.split()[0] for line in listed.splitlines()]
-
-
-def seat(controller: Controller) -> tuple[str, str]:
-    """Return the host that has a training, and the unit there."""
-    found = re.search(r"runs on (h\d) as (\S+)", controller.said)
-    assert found, controller.said
-    return found[1], found[2]
-
-
-def rate_of(controller: Controller) -> str:
-    """Return the word that tells a training from the others."""
-    return str(controller.process.args[-1])  # type: ignore[index]
-
-
-def weights(manifest: dict[str, Any]) -> str:
-    return str(manifest["files"]["model.safetensors"]["sha256"])
+    end_units(hosts)
 
 
 @pytest.mark.thorough
@@ -211,7 +82,7 @@ def test_a_training_on_a_host_makes_what_one_here_makes(lab: Lab, trained: Train
 def test_two_train_at_once_and_the_third_waits_until_one_is_cancelled(lab: Lab) -> None:
     first, second, third = (lab.train("two", f"method.learning_rate={rate}") for rate in ("1e-4", "2e-4", "3e-4"))
     three = (first, second, third)
-    wait_for(lambda: sum("runs on h" in one.said for one in three) == 2, timeout_s=100)
+    wait_for(lambda: sum("runs on h" in one.said for one in three) == 2, timeout_s=300)
     (last,) = (one for one in three if "runs on h" not in one.said)
     last.wait_for("waiting for a host: ")
     shown = lab.start("queue", "two").ended()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from largeforge.cluster.spec import JobSpec, RaySpec, Spec
+from largeforge.cluster.spec import JobSpec, RaySpec
 from largeforge.errors import RecipeError
 from largeforge.planning import make_plan
 from largeforge.recipe import extensions
@@ -22,8 +23,8 @@ PAIR = {
     "b": Host(address="node-b", internal_address="10.0.0.2", user="trainer", port=2222, python="/opt/python", gpus=4),
 }
 FOLDER = Path("/shared/runs/x/train")
-GPUS = Place("cuda", 4, PAIR, "/usr/bin/python", FOLDER, "/home/me", "")
-CPU = Place("cpu", 0, PAIR, "/usr/bin/python", FOLDER, "/home/me", "")
+GPUS = Place("cuda", 4, PAIR, "/usr/bin/python", FOLDER, "/home/me")
+CPU = Place("cpu", 0, PAIR, "/usr/bin/python", FOLDER, "/home/me")
 MODULE = ["largeforge.stages", "/shared/runs/x/train/stage.json"]
 
 
@@ -122,21 +123,24 @@ def test_processes_of_one_machine_meet_on_its_loopback() -> None:
     assert words[-3:] == ["-m", *MODULE]
 
 
-def test_hosts_meet_at_the_first_one_and_each_says_how_it_is_reached() -> None:
+def test_each_host_does_its_part_and_the_first_has_the_first_process() -> None:
     module, config = launcher("multi_node", rdzv_port=1234, lost_after_s=7)
-    words = module.command(config, MODULE, GPUS)
-    assert words[:3] == ["/usr/bin/python", "-m", "largeforge.cluster.nodes"]
-    spec = Spec.decode(words[3])
-    assert (spec.folder, spec.lost_after_s) == (str(FOLDER), 7)
-    first, second = spec.nodes
-    assert (first.address, first.gpus, second.gpus, second.user, second.port) == ("node-a", 2, 4, "trainer", 2222)
-    assert second.argv[0] == second.python == "/opt/python"
-    for node, is_host, address in ((first, 1, "node-a"), (second, 0, "10.0.0.2")):
-        assert {"--nnodes=2", "--rdzv-endpoint=node-a:1234", f"--local-addr={address}"} <= set(node.argv)
-        assert any(word.startswith(f"--rdzv-conf=is_host={is_host},") for word in node.argv)
-        assert f"--nproc-per-node={node.gpus}" in node.argv
-        assert node.workdir == "/home/me"
-    assert len({word for node in spec.nodes for word in node.argv if word.startswith("--rdzv-id=")}) == 1
+    parts = [module.part(config, MODULE, GPUS, host=name, port=5, key="k") for name in PAIR]
+    for rank, (part, host) in enumerate(zip(parts, PAIR.values(), strict=True)):
+        assert part.addresses == {"a": "node-a", "b": "10.0.0.2"}
+        assert (part.first, part.port, part.lost_after_s) == ("a", 1234, 7)
+        words = ("--rdzv-backend=static", "--nnodes=2", "--master-addr=node-a", f"--node-rank={rank}")
+        assert {*words, f"--local-addr={host.reached_at}", f"--nproc-per-node={host.gpus}"} <= set(part.argv)
+        assert type(part).decode(part.encode()) == part
+    assert (parts[0].peers, parts[1].peers) == (["10.0.0.2"], ["node-a"])
+    assert module.part(module.Config(), MODULE, GPUS, host="b", port=5, key="k").port == 5, "a free one, left out"
+
+
+def test_this_machine_alone_needs_no_other() -> None:
+    module, config = launcher("multi_node", strategy={"name": "ddp", "num_processes": 2})
+    alone = replace(CPU, hosts={"local": Host(address="local")})
+    assert module.world_size(config, alone) == 2
+    assert "--rdzv-endpoint=127.0.0.1:0" in module.command(config, MODULE, alone)
 
 
 def test_a_job_asks_for_what_was_given_and_leaves_the_rest_to_the_cluster() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from largeforge.errors import RecipeError
 from largeforge.recipe.compose import compose
+from largeforge.recipe.host_checks import training_hosts
 from largeforge.recipe.validate import validate
 
 
@@ -34,3 +35,31 @@ def test_rules_of_placement_name_experts() -> None:
 
 def test_secrets_are_references(tmp_path: Path) -> None:
     assert "deploy.secrets.HF_TOKEN" in problems("+deploy.secrets.HF_TOKEN=hf_abcdefgh")
+
+
+def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inventory: str, *words: str) -> list[str]:
+    """Return the words of a training over all hosts of an inventory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts/pair.yaml").write_text(f"# Two.\nname: pair\nhosts:\n{inventory}")
+    size = ("hardware=h200", "hardware.num_gpus=4", "hardware.cores=16")
+    return ["+recipe=sft_qwen7b", "launcher=multi_node", "hosts=pair", *size, *words]
+
+
+def test_hosts_that_train_together_reach_each_other_and_this_machine_is_one_of_them_by_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory = "  a: {address: 127.0.0.1}\n  b: {address: node-b}\n  c: {address: local}\n"
+    words = together(tmp_path, monkeypatch, inventory)
+    with pytest.raises(RecipeError) as refused:
+        validate(compose(words))
+    assert "hosts.hosts.a.address = '127.0.0.1': other hosts do not reach it there" in str(refused.value)
+    assert "hosts.hosts.c.address = 'local': trains with others only as one of them, over ssh" in str(refused.value)
+
+
+def test_labels_choose_the_hosts_that_train_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory = "".join(
+        f"  {name}: {{address: {name}, labels: {{rack: {rack}}}}}\n" for name, rack in zip("abc", "xyx", strict=True)
+    )
+    recipe = validate(compose(together(tmp_path, monkeypatch, inventory, "+hosts.queue.labels={rack: x}")))
+    assert list(training_hosts(recipe)) == ["a", "c"]

@@ -123,7 +123,9 @@ def test_choice_is_planned(group: str, path: Path) -> None:
 
 @pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
 def test_inventory_is_planned(path: Path) -> None:
-    write_recipe({**TRAINING, "hosts": path.stem, "launcher": "multi_node"}, {"dataset": {"path": "sft.jsonl"}})
+    size = {"hardware": {"cores": 2, "memory_gib": 16}}  # of the hosts, which a plan does not ask
+    chosen = {**TRAINING, "hosts": path.stem, "launcher": "multi_node", "hardware": "cpu"}
+    write_recipe(chosen, {"dataset": {"path": "sft.jsonl"}, **size})
     assert planned("+recipe=attempt").stages
 
 

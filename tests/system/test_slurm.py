@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.test_training import rows
 from tests.e2e.workspace import Workspace, environment, processes, wait_for
 from tests.system.cluster import Cluster, cluster
-from tests.system.test_multi_node import SMALL
+from tests.system.small import SMALL
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(os.geteuid() != 0, reason="the cluster's daemons run as root")]
 

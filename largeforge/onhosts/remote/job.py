@@ -31,6 +31,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -57,6 +58,8 @@ def look(request):
         "user": user,
         "home": home,
         "boot": boot(),
+        "machine": machine(),
+        "port": free_port(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": memory_bytes(),
         "gpus": gpus(),
@@ -610,6 +613,22 @@ def boot():
     """Return what is another one after each start of this host."""
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as stream:
         return stream.read().strip()
+
+
+def machine():
+    """Return what tells this host from all others, whatever it is called."""
+    try:
+        with open("/etc/machine-id", encoding="utf-8") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def free_port():
+    """Return a port at which nobody listens here."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
 
 
 def loaded(path):

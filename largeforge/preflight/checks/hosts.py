@@ -23,9 +23,7 @@ def check(context: Context) -> Iterator[Finding]:
         return
     hosts = context.recipe.hosts.hosts
     remote = [name for name, host in hosts.items() if not host.is_local]
-    if remote and context.recipe.launcher.name == "multi_node":
-        yield ok(f"training on {listed(hosts, 3)}; each is asked when a training starts")
-    elif remote and (there := training_hosts(context.recipe)):
+    if remote and (there := training_hosts(context.recipe)):
         yield ok(
             f"training on {listed(there, 3)}: python -m largeforge queue {context.recipe.hosts.name} shows who is there"
         )

@@ -54,7 +54,7 @@ class Host(Strict):
     address: str = Field(pattern=ADDRESS_PATTERN)
     """Host name or IP address for ssh, or a name of its configuration; `local` is this machine, without ssh."""
     internal_address: str = Field(default="", pattern=f"^$|{ADDRESS_PATTERN}")
-    """Address at which the other hosts reach it, where that is another: a network for training, or of `local`."""
+    """Address at which the other hosts reach it, where that is another: a network for training."""
     user: str = Field(default="", pattern="^[A-Za-z0-9_.@-]*$")
     """Account on the host; empty leaves it to ssh."""
     port: Port = 0
@@ -68,10 +68,7 @@ class Host(Strict):
     sudo_password: SecretRef = ""
     """Where the password for sudo is, if it asks for one."""
     python: str = ""
-    """Interpreter there with LargeForge (and vLLM, where it serves models). Empty: an environment that is built there;
-    with `launcher=multi_node` the same path as here."""
-    workdir: str = ""
-    """Working directory of processes of `launcher=multi_node`; empty means the same path as here."""
+    """Interpreter there with LargeForge (and vLLM, where it serves models). Empty: an environment is built there."""
     gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """GPUs to use; `auto` reads them from the host."""
     gpu_type: str = Field(default="", pattern="^[a-z0-9_]*$")
@@ -135,6 +132,15 @@ class Hosts(Strict):
     """File with the keys of hosts; empty takes that of ssh."""
     host_key_checking: Literal["accept-new", "yes"] = "accept-new"
     """Whether a host that is not in that file is put there; one whose key has changed is refused in any case."""
+
+    def for_training(self) -> dict[str, Host]:
+        """Return the hosts besides this machine that are for training and have the wanted labels."""
+        wanted = self.queue.labels.items()
+        return {
+            name: host
+            for name, host in self.hosts.items()
+            if not host.is_local and host.has_role("train") and wanted <= host.labels.items()
+        }
 
     @model_validator(mode="before")
     @classmethod

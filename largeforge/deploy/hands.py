@@ -64,7 +64,9 @@ class HostHands:
         }  # fmt: skip
         self._agent(release.host, "switch", "retire", json.dumps(order), timeout_s=idle_timeout_s + 120)
 
-    def put_gateway_file(self, file: Mapping[str, Any], *, unasked: Collection[str] = ()) -> None:
+    def put_gateway_file(
+        self, file: Mapping[str, Any], *, unasked: Collection[str] = (), undrained: Collection[str] = ()
+    ) -> None:
         """Write the file on every host with a gateway, and have those that run take it up, but for the unasked."""
         text = json.dumps(file, indent=1) + "\n"
 
@@ -72,7 +74,7 @@ class HostHands:
             layout = self._site.layouts[host]
             step = steps.File(layout.gateway_file, tls.located(text, layout), user=layout.user, mode="640")
             if host in self._gateways and host not in unasked:
-                self._gateway(host, first=step, do="reload")
+                self._gateway(host, first=step, do="reload", servers=dict.fromkeys(undrained, ""))
             else:
                 shell.carry_out(self._reaches[host], step)
 
@@ -89,11 +91,6 @@ class HostHands:
             rest = max(0.0, until - time.monotonic())
             left += int(self._gateway(host, timeout_s=rest, do="wait", server=url)["left"])
         return left
-
-    def undrain(self, *urls: str) -> None:
-        """Have the gateways send servers requests again."""
-        for host in self._gateways:
-            self._gateway(host, do="undrain", servers=dict.fromkeys(urls, ""))
 
     def _gateway(
         self, host: str, *, timeout_s: float = 30.0, first: steps.Step | None = None, **order: Any

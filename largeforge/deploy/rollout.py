@@ -89,14 +89,16 @@ class Hands(Protocol):
     def retire(self, release: Release, *, idle_timeout_s: float) -> None:
         """Stop a server that is not asked any more, once it has nothing to answer."""
 
-    def put_gateway_file(self, file: Mapping[str, Any], *, unasked: Collection[str] = ()) -> None:
-        """Have all gateways that run serve this file, but for the unasked hosts; those that will be started find it."""
+    def put_gateway_file(
+        self, file: Mapping[str, Any], *, unasked: Collection[str] = (), undrained: Collection[str] = ()
+    ) -> None:
+        """Have all gateways that run serve this file, and send requests again to servers that are undrained.
+
+        Those of unasked hosts are not told; they find it when they start, as those do that do not run.
+        """
 
     def drain(self, url: str, *, timeout_s: float) -> int:
         """Have the gateways send a server nothing new; return how many requests it still answers after the time."""
-
-    def undrain(self, *urls: str) -> None:
-        """Have the gateways send servers requests again."""
 
     def check(self) -> None:
         """Raise DeployError when this is not the only controller any more."""
@@ -165,9 +167,7 @@ class Rollout:
 
     def _mend(self) -> None:
         """Let the gateways ask all that is up, whatever a rollout that was killed has left them with."""
-        self._tell_gateways()
-        if self._sections:
-            self._hands.undrain(*(release.url for release in self._live.values()))
+        self._tell_gateways(undrained=[release.url for release in self._live.values()])
 
     def _start(self, replacements: Sequence[Replacement]) -> None:
         """Start servers that take nothing away from others, those of different hosts side by side."""
@@ -236,13 +236,13 @@ class Rollout:
     def _serve_from(self, release: Release, *, instead_of: Release) -> None:
         """Let the gateways ask a release, and not the other one of its service."""
         self._live[release.place] = release
-        self._tell_gateways()
-        self._hands.undrain(*{release.url, instead_of.url})
+        self._tell_gateways(undrained={release.url, instead_of.url})
 
-    def _tell_gateways(self, *, unasked: Collection[str] = ()) -> None:
+    def _tell_gateways(self, *, unasked: Collection[str] = (), undrained: Collection[str] = ()) -> None:
         """Have gateways ask what is live; the unasked are replaced next, and find the file when they start."""
         if self._sections:
-            self._hands.put_gateway_file(gateway_file(self._sections, list(self._live.values())), unasked=unasked)
+            file = gateway_file(self._sections, list(self._live.values()))
+            self._hands.put_gateway_file(file, unasked=unasked, undrained=undrained)
 
     def _retire(self, releases: Sequence[Release]) -> None:
         """Stop what serves no more, once it has nothing to answer; a host that cannot be reached is told and left."""

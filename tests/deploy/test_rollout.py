@@ -53,20 +53,19 @@ class Played:
         self.up.discard(release.url)
         self._nobody_notices()
 
-    def put_gateway_file(self, file: Mapping[str, Any], *, unasked: Collection[str] = ()) -> None:
-        self.unasked = list(unasked)
+    def put_gateway_file(
+        self, file: Mapping[str, Any], *, unasked: Collection[str] = (), undrained: Collection[str] = ()
+    ) -> None:
         if self.fail_file and file["router"]["name"] == "broken":
             raise DeployError("one: the gateway refuses its file")
         self.files.append(file)
         self._ask()
+        self.drained -= set(undrained)
 
     def drain(self, url: str, *, timeout_s: float) -> int:
         self.told.append(f"drain {url}")
         self.drained.add(url)
         return 0
-
-    def undrain(self, *urls: str) -> None:
-        self.drained -= set(urls)
 
     def _ask(self) -> None:
         if self.gateways_run and self.files:

@@ -1,4 +1,4 @@
-"""Ask a gateway without a pause until SIGTERM, and write down what was not answered: `client.py URL MODEL REPORT`.
+"""Ask a gateway without a pause until SIGTERM, and write down what was not answered: `client.py URL MODEL REPORT TIMEOUT_S`.
 
 Half of the connections stream. The report is JSON: how many were answered by which model, since when, every failure,
 and the longest time without an answer to any connection.
@@ -21,7 +21,7 @@ import httpx
 CONNECTIONS = 4
 
 
-def main(url: str, model: str, report: str) -> None:
+def main(url: str, model: str, report: str, timeout_s: str) -> None:
     """Ask until told to stop."""
     over, lock = threading.Event(), threading.Lock()
     answered: Counter[str] = Counter()
@@ -32,7 +32,7 @@ def main(url: str, model: str, report: str) -> None:
 
     def ask(number: int) -> None:
         body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "stream": bool(number % 2)}
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=float(timeout_s)) as client:
             while not over.is_set():
                 failure = ""
                 try:

@@ -204,11 +204,11 @@ class Lab:
         return {row["service"]: row["state"] for row in json.loads(ended.output)["services"]}
 
     @contextmanager
-    def asked(self, *, at: str = "h1") -> Iterator[dict[str, Any]]:
+    def asked(self, *, at: str = "h1", timeout_s: float = 30) -> Iterator[dict[str, Any]]:
         """Keep asking the gateway; what became of it is there at the end."""
         report = self.folder / f"asked-{time.monotonic_ns()}.json"
         url = f"http://{self.hosts[at].address}:{PORT}"
-        argv = [sys.executable, str(Path(__file__).parent / "client.py"), url, "general", str(report)]
+        argv = [sys.executable, str(Path(__file__).parent / "client.py"), url, "general", str(report), str(timeout_s)]
         client = subprocess.Popen(self.hosts.inside(*argv), stdout=subprocess.PIPE, text=True)
         assert client.stdout is not None and client.stdout.readline() == "asking\n"
         found: dict[str, Any] = {}
@@ -216,7 +216,7 @@ class Lab:
             yield found
         finally:
             client.send_signal(signal.SIGTERM)
-            client.wait(timeout=60)
+            client.wait(timeout=30 + timeout_s)
             client.stdout.close()
         found.update(json.loads(report.read_text()))
 

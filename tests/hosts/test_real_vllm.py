@@ -64,7 +64,7 @@ def test_the_model_of_real_servers_is_replaced_and_brought_back_and_no_request_f
     lab.deploy(*model("one"))
     (first,) = answers(lab)
     assert "nothing to change" in lab.deploy(*model("one")).output
-    with lab.asked() as asked:
+    with lab.asked(timeout_s=300) as asked:
         lab.deploy(*model("two"))
     assert not asked["failures"] and len(asked["answered"]) == 2, asked
     (second,) = answers(lab)
@@ -74,7 +74,7 @@ def test_the_model_of_real_servers_is_replaced_and_brought_back_and_no_request_f
     shutil.copytree(lab.folder / "models" / "one", damaged)
     weights = (damaged / "model.safetensors").read_bytes()
     (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with lab.asked() as asked:
+    with lab.asked(timeout_s=300) as asked:
         refused = lab.run("+recipe=shop", *model("damaged"), timeout_s=600)
         assert refused.code == 1 and "The release before serves on" in refused.output, refused.output
         assert answers(lab) == {second}

@@ -1,7 +1,7 @@
 """Operate the gateway of this host: `gateway.py ORDER`, a JSON object; prints one as answer.
 
-`url` is where it listens, `token` the file with its token. `do`: `state`, `drain` and `undrain` (`servers`: address to
-reason), `wait` until a server answers nothing any more (`server`, `timeout_s`), `reload` its file.
+`url` is where it listens, `token` the file with its token. `do`: `state`, `drain` (`servers`: address to reason),
+`wait` until a server answers nothing any more (`server`, `timeout_s`), `reload` its file and undrain `servers`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ POLL_S = 0.1
 
 def main(order):
     """Do it and return what is to be told."""
-    if order["do"] in ("drain", "undrain"):
-        return set_drained(
-            order, {url: reason if order["do"] == "drain" else None for url, reason in order["servers"].items()}
-        )
+    if order["do"] == "drain":
+        return set_drained(order, order["servers"])
     if order["do"] == "wait":
         return wait(order)
     if order["do"] == "reload":
-        return call(order, "POST", "/admin/reload")
+        answer = call(order, "POST", "/admin/reload")
+        return {**answer, **set_drained(order, dict.fromkeys(order["servers"]))}
     return {**call(order, "GET", "/admin/state"), "ready": call(order, "GET", "/ready", allowed=(503,))}
 
 

@@ -1,4 +1,6 @@
-"""Ask a gateway without a pause until SIGTERM, and write down what was not answered: `client.py URL MODEL REPORT TIMEOUT_S`.
+"""Ask a gateway without a pause until SIGTERM, and write down what was not answered.
+
+    client.py URL MODEL REPORT TIMEOUT_S
 
 Half of the connections stream. The report is JSON: how many were answered by which model, since when, every failure,
 and the longest time without an answer to any connection.

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import write_json
+from largeforge.deploy import telling
 from largeforge.deploy.controller import Controller, Outcome, preview
 from largeforge.deploy.seating import deployed_hosts, deployment_of, placed, request, url_of, wanted_of
 from largeforge.deploy.tls import clients_trust
+from largeforge.errors import DeployError
 from largeforge.events import Events
 from largeforge.gateway.learning import located
 from largeforge.recipe.sections.deploying import Deploy
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 DEPLOYED = "deployed.json"
 ANSWERS = "answers.json"
+LOGS = "hosts"
+"""Folder with a log for each host."""
 TRUSTED = "trusted.pem"
 """Certificates that clients must trust; empty where that is not the deployment's affair."""
 
@@ -76,14 +80,24 @@ def run(config: Config, context: Context) -> Result:
                 watch=lambda: None, python=config.serving.python, ca=ca,
             ))  # fmt: skip
 
+    logs = telling.HostLogs(context.out / LOGS)
+
+    def report(host: str, text: str) -> None:
+        logs.write(host, text)
+        context.events.emit("note", text=f"{host}: {text}" if host else text)
+
     controller = Controller(
-        config.hosts, names, deployment_of(config), request=lambda name: request(config, name),
-        report=lambda host, text: context.events.emit("note", text=f"{host}: {text}" if host else text),
+        config.hosts, names, deployment_of(config), request=lambda name: request(config, name), report=report,
         parallel=config.deploy.parallel,
     )  # fmt: skip
-    outcome = controller.deploy(decide, verify, complete=complete)
+    try:
+        outcome = controller.deploy(decide, verify, complete=complete)
+    except DeployError as error:
+        raise _advised(error, config, logs) from error
     if outcome.is_nothing:
         context.events.emit("note", text="nothing to change: all hosts are as the recipe says")
+    else:
+        context.events.emit("table", **telling.table(outcome))
     write_json(context.out / ANSWERS, [asdict(answer) for answer in answers])
     write_json(context.out / DEPLOYED, _told(outcome))
     context.events.emit("note", text=f"Serving at {url_of(config)}/v1")
@@ -111,6 +125,14 @@ def previewed(config: Config, lock: str) -> tuple[Preview, list[Row]]:
         parallel=config.deploy.parallel,
     )  # fmt: skip
     return found, rows
+
+
+def _advised(error: DeployError, config: Config, logs: telling.HostLogs) -> DeployError:
+    """Return an error with what to do about it; each host's log has its own part."""
+    for host, text in telling.by_host(str(error), config.hosts.hosts).items():
+        logs.write(host, f"FAILED: {text}")
+    advice = telling.advice(str(error), inventory=config.hosts.name, deployment=deployment_of(config))
+    return DeployError("\n".join(filter(None, (str(error), advice, f"Logs of hosts: {logs.folder}"))))
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:

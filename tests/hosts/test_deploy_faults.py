@@ -124,17 +124,32 @@ def test_a_host_that_dies_in_the_middle_comes_back_with_what_it_served(lab: Lab,
 
 
 @pytest.mark.thorough
-def test_a_link_that_is_down_for_a_while_only_delays(lab: Lab) -> None:
+def test_a_link_that_is_down_for_half_a_minute_only_delays(lab: Lab) -> None:
     change = lab.model("v2")
-    process = lab.start("+recipe=shop", change, "deploy.rollout.watch_s=5")
-    lab.await_line(process, "general: starting release")
-    faults.link(lab.hosts["h2"], "down")
-    time.sleep(12)
+    with lab.asked() as asked:
+        process = lab.start("+recipe=shop", change, "deploy.rollout.unreachable_s=90")
+        lab.await_line(process, "general: starting release")
+        faults.link(lab.hosts["h2"], "down")
+        time.sleep(30)
+        faults.link(lab.hosts["h2"], "up")
+        output = process.communicate(timeout=400)[0]
+    assert process.returncode == 0 and lab.versions() == {"v2"}, output
+    assert not asked["failures"], asked
+
+
+@pytest.mark.thorough
+def test_a_link_that_stays_down_ends_the_run_and_the_others_serve(lab: Lab) -> None:
+    change = lab.model("v2")
+    with lab.asked() as asked:
+        process = lab.start("+recipe=shop", change)
+        lab.await_line(process, "general: starting release")
+        faults.link(lab.hosts["h2"], "down")
+        output = process.communicate(timeout=400)[0]
+    assert process.returncode == 1 and "h2: the connection is lost" in output, output
+    assert lab.versions() == {"v1"} and not asked["failures"], (asked, output)
     faults.link(lab.hosts["h2"], "up")
-    output = process.communicate(timeout=400)[0]
-    if process.returncode:
-        lab.deploy(change)
-    assert lab.versions() == {"v2"}, output
+    lab.deploy(change)
+    assert lab.versions() == {"v2"}
 
 
 @pytest.mark.thorough

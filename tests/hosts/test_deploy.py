@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -171,13 +172,32 @@ def test_the_firewall_lets_gateways_and_named_clients_through(lab: Lab) -> None:
     assert "largeforge" not in lab.hosts.run(lab.hosts["h2"], "nft", "list", "tables").stdout
 
 
-@pytest.mark.thorough
-def test_a_host_without_internet_gets_its_environment_from_a_bundle_once(lab: Lab) -> None:
+@pytest.fixture(scope="module")
+def wheels(lab: Lab) -> Path:
+    """A bundle for gateways."""
     argv = [sys.executable, "-m", "largeforge", "bundle", "--role", "gateway", "--output", "wheels"]
     made = subprocess.run(argv, cwd=lab.folder, env=lab.environment, capture_output=True, text=True, timeout=900)
     assert made.returncode == 0, made.stderr
+    return lab.folder / "wheels"
+
+
+@pytest.fixture(params=["bundle", "index"])
+def packages(request: pytest.FixtureRequest, lab: Lab, wheels: Path) -> Iterator[dict[str, str]]:
+    """Where a host gets packages from: a bundle that is brought, or an index that it reaches."""
+    if request.param == "bundle":
+        yield {"wheelhouse": str(wheels)}
+        return
+    argv = lab.hosts.inside(sys.executable, str(Path(__file__).parent / "index.py"), f"{NETWORK}.1", f"{wheels}/wheels")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield {"index_url": process.stdout.readline().strip()}
+        process.kill()
+
+
+@pytest.mark.thorough
+def test_a_host_gets_its_environment_once(lab: Lab, packages: dict[str, str]) -> None:
     front = lab.inventory["hosts"]["h1"]
-    front |= {"python": "", "packages": {"wheelhouse": str(lab.folder / "wheels")}}
+    front |= {"python": "", "packages": packages}
     lab.write_inventory()
     try:
         first = lab.deploy(lab.model("v1"))
@@ -188,7 +208,10 @@ def test_a_host_without_internet_gets_its_environment_from_a_bundle_once(lab: La
         assert "nothing to change" in again.output and "environment" not in again.output, again.output
     finally:
         front["python"] = lab.inventory["common"]["python"]
+        del front["packages"]
         lab.write_inventory()
+        lab.deploy(lab.model("v1"))
+        lab.hosts.run(lab.hosts["h1"], "rm", "-rf", "/opt/largeforge/environments")
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import getpass
 import json
 import os
 import platform
+import secrets
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -99,6 +101,8 @@ class Locks:
     def __init__(self, reaches: Mapping[str, Reach], deployment: str):
         self._reaches, self._deployment = dict(reaches), deployment
         self._held: dict[str, subprocess.Popen[str]] = {}
+        self._token = secrets.token_hex(8)
+        self._turn = threading.Lock()
         self._over = threading.Event()
 
     @contextmanager
@@ -137,10 +141,31 @@ class Locks:
             self._confirm(name, process)
 
     def check(self, *names: str) -> None:
-        """Raise DeployError when the lock of one of these hosts, or of any, is lost: another may have it by now."""
-        for name in names or tuple(self._held):
-            if self._held[name].poll() is not None:
-                raise DeployError(f"{name}: the connection that held its lock is lost; nothing more is done there")
+        """Take the locks of these hosts, or of all, again where a link that broke has cost them.
+
+        Raises DeployError when that is impossible, or somebody else has had one meanwhile.
+        """
+        with self._turn:
+            for name in names or tuple(self._held):
+                if self._held[name].poll() is not None:
+                    self._take_again(name)
+
+    def _take_again(self, name: str) -> None:
+        until = time.monotonic() + LOCK_SILENCE_S + LOCK_TIMEOUT_S
+        while True:
+            self._close(self._held[name])
+            self._held[name] = self._begin(self._reaches[name])
+            said = self._answer(self._held[name])
+            if said.get("before") != self._token:
+                reason = f"and {said['held_by']} has it now" if "held_by" in said else "and was not had again"
+                raise DeployError(
+                    f"{name}: its lock was lost with the connection, {reason}; nothing more is done there"
+                )
+            if said.get("held"):
+                return
+            if time.monotonic() > until:
+                raise DeployError(f"{name}: its lock is still held for the connection that was lost")
+            time.sleep(1.0)  # until the host has noticed that, too
 
     def _ask(self) -> None:
         for name in sorted(self._reaches):
@@ -148,7 +173,9 @@ class Locks:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _begin(self, reach: Reach) -> subprocess.Popen[str]:
-        argv = remote_python.argv("hold", self._deployment, f"{who()} (process {os.getpid()})", str(LOCK_SILENCE_S))
+        argv = remote_python.argv(
+            "hold", self._deployment, self._token, f"{who()} (process {os.getpid()})", str(LOCK_SILENCE_S)
+        )
         process = subprocess.Popen(
             reaper.command(reach.command(argv, root=True), grace_s=1), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -158,13 +185,19 @@ class Locks:
         process.stdin.flush()
         return process
 
-    def _confirm(self, name: str, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None and process.stderr is not None
+    def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        """Return what a host says of its lock; empty when it says nothing in time."""
+        assert process.stdout is not None
         late = threading.Timer(LOCK_TIMEOUT_S, process.terminate)
         late.start()
         line = process.stdout.readline()
         late.cancel()
         said: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
+        return said
+
+    def _confirm(self, name: str, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        said = self._answer(process)
         if "held_by" in said:
             raise DeployError(f"{name}: {said['held_by']} is changing this deployment; wait until that has ended")
         if not said.get("held"):
@@ -173,7 +206,7 @@ class Locks:
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_S):
-            for process in self._held.values():
+            for process in tuple(self._held.values()):
                 try:
                     process.stdin.write("\n")  # type: ignore[union-attr]
                     process.stdin.flush()  # type: ignore[union-attr]
@@ -185,10 +218,15 @@ class Locks:
         for process in self._held.values():
             process.terminate()
         for process in self._held.values():
-            process.wait()
-            for stream in (process.stdout, process.stderr):
-                stream.close()  # type: ignore[union-attr]
+            self._close(process)
         self._held.clear()
+
+    @staticmethod
+    def _close(process: subprocess.Popen[str]) -> None:
+        process.terminate()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            stream.close()  # type: ignore[union-attr]
 
 
 def _opening(reach: Reach, root: bool) -> str:

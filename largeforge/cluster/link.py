@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import socket
 
 LONGEST_HELLO = 4096
+HELLO_S = 2.0
+"""Time for all that somebody who knocks says: others wait behind him."""
 STOPPED = "it was told to end there, by systemctl or because the host was shut down"
 
 
@@ -62,15 +64,16 @@ class Link:
 
 def hello(found: socket.socket) -> tuple[dict[str, Any], bytes]:
     """Return what somebody who knocks says of himself, and what came after it; nothing when that is no sense."""
-    data = b""
+    data, until = b"", time.monotonic() + HELLO_S
     try:
         while b"\n" not in data and len(data) < LONGEST_HELLO:
+            found.settimeout(max(0.01, until - time.monotonic()))
             part = found.recv(1024)
             if not part:
                 break
             data += part
         line, _, rest = data.partition(b"\n")
         said = json.loads(line)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}, b""
     return (said, rest) if isinstance(said, dict) else ({}, b"")

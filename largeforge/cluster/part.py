@@ -31,6 +31,7 @@ from largeforge.cluster.spec import Part
 HEARTBEAT_S = 2.0
 SAVE_S = 80.0
 """Time for processes that are told to end by a person; they save a checkpoint meanwhile."""
+SENT_WITHIN_S = 2.0
 _RETRY_S = 0.5
 
 
@@ -122,11 +123,12 @@ class Training:
             found, _ = listener.accept()
         except TimeoutError:
             return
-        found.settimeout(2.0)
         said, rest = hello(found)
-        if said.get("host") not in missing or not hmac.compare_digest(str(said.get("key")), self._part.key):
+        key = str(said.get("key")).encode(errors="replace")  # text that is no ASCII would not be compared
+        if said.get("host") not in missing or not hmac.compare_digest(key, self._part.key.encode()):
             found.close()
             return
+        found.settimeout(SENT_WITHIN_S)
         link = Link(said["host"], self._part.addresses[said["host"]], found, buffer=rest)
         link.said.update(said)
         self._add(link)

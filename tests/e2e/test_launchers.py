@@ -152,7 +152,7 @@ def test_workers_refuse_what_accelerate_fell_back_to_before_the_first_step(works
         "the launcher started 1 processes where the plan has 2"
     ]
 
-    place = Place("cpu", 0, {}, sys.executable, folder, str(workspace.path), "")
+    place = Place("cpu", 0, {}, sys.executable, folder, str(workspace.path))
     both = launching.torchrun(["tests.e2e.fallen", str(path)], place, processes=2)
     ended = subprocess.run(both, cwd=repository, env=environment(), capture_output=True, text=True)
     assert ended.returncode == 1

@@ -126,6 +126,11 @@ class Target:
         return any(replica.backend.state == "up" and replica.backend.is_well for replica in self.replicas)
 
     @property
+    def is_drained(self) -> bool:
+        """Whether operators have taken a replica out of use for a while: another one is to come in its place."""
+        return any(replica.backend.is_drained for replica in self.replicas)
+
+    @property
     def trouble(self) -> str:
         """Why no replica is used, in words."""
         said = dict.fromkeys(replica.backend.trouble for replica in self.replicas)
@@ -170,6 +175,13 @@ def adopt(file: GatewayFile, experts: Mapping[str, Target], tls: SSLContext | No
 def backends(experts: Mapping[str, Target]) -> dict[str, Backend]:
     """Return the servers of all experts by address, each once."""
     return {replica.url: replica.backend for target in experts.values() for replica in target.replicas}
+
+
+def forget_drained(old: Mapping[str, Target], new: Mapping[str, Target]) -> None:
+    """Have nobody wait for drained servers that are not part of the topology any more."""
+    for server in set(backends(old).values()).difference(backends(new).values()):
+        if server.is_drained:
+            server.is_drained, server.state, server.reason = False, "down", "is not served any more"
 
 
 def header_value(text: str) -> bytes:

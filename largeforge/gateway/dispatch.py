@@ -20,10 +20,10 @@ from largeforge.gateway.kinds import UPSTREAM_PATHS
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from largeforge.gateway.access import Exchange
-    from largeforge.gateway.backend import Replica, Target
+    from largeforge.gateway.backend import Backend, Replica, Target
     from largeforge.gateway.health import Health
     from largeforge.gateway.metrics import Metrics
     from largeforge.gateway.request import Request
@@ -91,36 +91,49 @@ class _Attempts:
     """Attempts that may still follow."""
     gives_up_at: float
     """When the gateway's own limit ends the request; never where its client waits for less than that."""
+    waits: bool
+    """Whether it waits for servers that are drained, where no others may be asked."""
     has_moved: bool = False
     """Whether a server that died lost it, so that it has waited its turn already."""
-    tried: list[Replica] = field(default_factory=list)
+    tried: list[Backend] = field(default_factory=list)
 
 
 class Dispatch:
     """Sends requests to the replicas of experts."""
 
-    def __init__(self, settings: Gateway, health: Health, waiting: Waiting, metrics: Metrics):
+    def __init__(
+        self,
+        settings: Gateway,
+        health: Health,
+        waiting: Waiting,
+        metrics: Metrics,
+        *,
+        successor: Callable[[str], Target | None] = lambda name: None,
+    ):
+        """`successor` returns an expert as it is served since, for requests whose own servers are gone."""
         self.health, self.waiting = health, waiting
         self.hedges = True
         """Whether a second replica may be asked beside one that is slow."""
-        self._metrics = metrics
+        self._metrics, self._successor = metrics, successor
         self._settings = settings.retries
         self._blame_s = settings.request_timeout_s / 2
         self._choose = chooser(settings.balance)
         self._budget = RetryBudget(settings.retries.budget)
 
     async def ask(
-        self, target: Target, request: Request, head: bytes, exchange: Exchange, *, gives_up_at: float = math.inf
-    ) -> Answering:
+        self, target: Target, request: Request, head: bytes, exchange: Exchange, *, gives_up_at: float = math.inf,
+        waits: bool = False,
+    ) -> Answering:  # fmt: skip
         """Return the answer of one of the expert's replicas.
 
-        A server that has sent nothing at `gives_up_at` (`time.monotonic`) has failed.
+        A server that has sent nothing at `gives_up_at` (`time.monotonic`) has failed. Where it `waits`, a request
+        for an expert whose servers are drained stays in the queue until there is one.
 
         Raises UpstreamFailed when none gave one, after adding to `exchange.failures` what each did, and ApiError when
         the expert is too busy.
         """
         self._budget.request()
-        attempts = _Attempts(request, target, head, exchange, self._settings.most, gives_up_at)
+        attempts = _Attempts(request, target, head, exchange, self._settings.most, gives_up_at, waits)
         while True:
             try:
                 if self.hedges and self._settings.hedge_after_ms and len(target.replicas) > 1:
@@ -146,8 +159,8 @@ class Dispatch:
         replica = await self.waiting.enter(
             attempts.target.name, lambda: self._pick(attempts), is_known=attempts.has_moved
         )
-        attempts.tried.append(replica)
         backend, is_kept = replica.backend, False
+        attempts.tried.append(backend)
         asked_at = time.monotonic()
         exchange = attempts.exchange
         exchange.attempts += 1
@@ -233,6 +246,11 @@ class Dispatch:
     def _pick(self, attempts: _Attempts) -> Replica | None:
         """Return the replica to ask next, None while all that might be are full; raises when there is none."""
         well = self._untried(attempts)
+        if not well and (successor := self._successor(attempts.target.name)):
+            attempts.target = successor
+            well = self._untried(attempts)
+        if not well and attempts.waits and attempts.target.is_drained:
+            return None
         if not well:
             attempts.exchange.failures.append(
                 f"'{attempts.target.name}' {attempts.target.trouble or 'has no further replica'}"
@@ -243,4 +261,4 @@ class Dispatch:
 
     @staticmethod
     def _untried(attempts: _Attempts) -> list[Replica]:
-        return [one for one in attempts.target.replicas if one not in attempts.tried and one.backend.is_well]
+        return [one for one in attempts.target.replicas if one.backend not in attempts.tried and one.backend.is_well]

@@ -88,6 +88,13 @@ class Health:
             if watch := self._watched.get(backend.url):
                 watch.wake.set()
 
+    def ask_anew(self, backend: Backend) -> None:
+        """Forget that a server was down while it was not in use, and probe it now."""
+        if backend.state == "down":
+            self._set(backend, "unknown", "not probed since it was undrained")
+            if watch := self._watched.get(backend.url):
+                watch.wake.set()
+
     def report(self) -> dict[str, dict[str, Any]]:
         """Return the state of each expert, why, and since when (seconds since the epoch), and those of its replicas."""
         return {name: self._of(target) for name, target in self._targets.items()}

@@ -137,6 +137,8 @@ class Live:
             self.now = new
             self._metrics.follow(served(new.targets))
             self._apply()
+            backend.forget_drained(old.targets, new.targets)
+            self._waiting.wake_all()  # those that wait for a server which has another in its place now
             task = asyncio.create_task(self._let_go(old))
             self._letting_go.add(task)
             task.add_done_callback(self._letting_go.discard)
@@ -152,6 +154,7 @@ class Live:
         for url, server in backend.backends(self.now.targets).items():
             was, server.is_drained = server.is_drained, url in self._state.drained
             if was and not server.is_drained:
+                self.health.ask_anew(server)
                 self._waiting.wake(server.experts)
 
     async def _return_to(self, old: Generation, new: Generation) -> None:
@@ -175,8 +178,18 @@ class Live:
                 self._place.count(server)
         fallbacks = {name: _in_place_of(name, topology) for name in topology.experts}
         tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
-        dispatch = Dispatch(settings, self.health, self._waiting, self._metrics)
+        dispatch = Dispatch(
+            settings, self.health, self._waiting, self._metrics, successor=lambda name: self._successor(file, name)
+        )
         return Generation(file, targets, fallbacks, tasks, routing, dispatch, tls)
+
+    def _successor(self, file: GatewayFile, expert: str) -> Target | None:
+        """Return an expert as it is served now, for a request that came under a file before; None where requests are
+        routed in another way by now, so that nothing answers what it was not chosen for."""
+        now = self.now
+        if now.file is file or (now.file.router, now.file.topology) != (file.router, file.topology):
+            return None
+        return now.targets[expert]
 
     def _share_of(self, queue: Queue) -> Queue:
         """Return the part of the queue that this worker keeps."""

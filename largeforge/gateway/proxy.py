@@ -154,31 +154,44 @@ class Proxy:
             answering.close()
 
     async def _ask(self, call: _Call) -> Answering:
-        """Return the answer of the route's expert, or of the first in its place that gives one."""
-        route = call.route
+        """Return the answer of the route's expert, or of the first in its place that gives one.
+
+        When none does, and one is drained, which says that it comes back, the request waits for that one.
+        """
+        route, returning = call.route, []
         if route.fallback:
             self._observer.metrics.fallbacks.labels(route.fallback).inc()
         for expert in (route.expert, *call.now.fallbacks[route.expert]):
             if expert != call.route.expert:
                 self._observer.metrics.fallbacks.labels("expert-down").inc()
                 route = Route(expert, route.reason, call.route.requested, fallback="expert-down")
-            target = call.now.targets[expert]
             if expert in self._controls.now.experts:
                 call.exchange.failures.append(f"'{expert}' is isolated")
                 last = UpstreamFailed("down")
                 continue
-            _note(call.exchange, target.replicas[0], route)
             try:
-                answering = await call.now.dispatch.ask(
-                    target, call.request, call.upstream_head, call.exchange, gives_up_at=call.gives_up_at
-                )
+                return await self._ask_one(call, route)
             except UpstreamFailed as failure:
                 last = failure
-                continue
-            if answering.replica is not target.replicas[0]:
-                _note(call.exchange, answering.replica, route)
-            return answering
+                if call.now.targets[expert].is_drained:
+                    returning.append(route)
+        if returning:
+            try:
+                return await self._ask_one(call, returning[0], waits=True)
+            except UpstreamFailed as failure:
+                last = failure
         raise self._unavailable(call, last) from last
+
+    async def _ask_one(self, call: _Call, route: Route, *, waits: bool = False) -> Answering:
+        """Return the answer of one expert; raises UpstreamFailed when it gives none."""
+        target = call.now.targets[route.expert]
+        _note(call.exchange, target.replicas[0], route)
+        answering = await call.now.dispatch.ask(
+            target, call.request, call.upstream_head, call.exchange, gives_up_at=call.gives_up_at, waits=waits
+        )
+        if answering.replica is not target.replicas[0]:
+            _note(call.exchange, answering.replica, route)
+        return answering
 
     def _unavailable(self, call: _Call, failure: UpstreamFailed) -> ApiError:
         """Return the error for a request that no expert could answer."""

@@ -36,8 +36,8 @@ class Waiting:
 
         Raises ApiError: 429 when too many wait already, 503 when the wait was too long. Raises what `pick` raises.
         """
-        queue = self._queues.get(expert)
-        if not queue and (replica := pick()) is not None:
+        queue, replica = self._queues.get(expert), pick()
+        if not queue and replica is not None:
             return _taken(replica)
         if queue is None:
             queue = self._queues[expert] = deque()
@@ -92,7 +92,7 @@ class Waiting:
                 waiter = queue[place] = loop.create_future()
         except TimeoutError:
             outcome = "timeout"
-            message = f"Expert '{expert}' was busy for {self.settings.wait_s:g} s, and the request still waited."
+            message = f"Expert '{expert}' had no room for {self.settings.wait_s:g} s, and the request still waited."
             raise ApiError(503, message, code="overloaded", retry_after_s=self.settings.wait_s) from None
         finally:
             queue.remove(waiter)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from largeforge.deploy import history, present, shell
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.fleet import Fleet
-from largeforge.deploy.hands import HostHands
+from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
 from largeforge.deploy.rollout import Release, Replacement, Rollout
 from largeforge.deploy.service import Layout, Site
 from largeforge.deploy.shell import Locks
@@ -137,7 +138,9 @@ def go_back(
     Raises DeployError when that is not kept any more, or does not serve; what serves now serves on then.
     """
     with ExitStack() as stack:
-        reached, fleet = stack.enter_context(connected(inventory))
+        reached = stack.enter_context(reaches(inventory, host_names(inventory, ())))
+        asked = stack.enter_context(Locks(reached, wanted).asked()) if wanted else None
+        fleet = stack.enter_context(Fleet(reached))
         deployed = find(inventory, fleet, wanted)
         target = _trusted_now(deployed, _target(deployed, to))
         missing = [host for host in target.services if host not in deployed.states]
@@ -147,7 +150,9 @@ def go_back(
             )
         on_begin(f"{deployed.name}: back to {target.id} ({target.recipe})")
         there = {host: reached[host] for host in deployed.states}
-        locks = stack.enter_context(Locks(there, deployed.name))
+        if asked is not None:
+            asked.confirm(*there)
+        locks = asked or stack.enter_context(Locks(there, deployed.name))
         hands = HostHands(deployed.site, there, locks, running_gateways=_running_gateways(deployed))
         up = [release for release in deployed.current() if deployed.is_up(release)]
         rollout = Rollout(
@@ -159,8 +164,8 @@ def go_back(
         )
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         record = replace(target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=f"back to {target.id}")
-        for host, reach in there.items():
-            shell.carry_out(reach, record.file(deployed.layouts[host]))
+        with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
+            list(pool.map(lambda host: shell.carry_out(there[host], record.file(deployed.layouts[host])), there))
         return rollout.done
 
 
@@ -270,7 +275,7 @@ def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
             fits = is_up or old is None or (new.num_bytes and new.num_bytes * present.SPARE < room)
             room -= 0 if is_up else new.num_bytes
             mode = "handover" if new.kind == "gateway" else "blue_green" if fits else "fixed"
-            found.append(Replacement(new, old, mode, is_return=True))
+            found.append(Replacement(new, old, mode, is_return=True, is_up=is_up))
     return sorted(found, key=lambda one: (one.new.kind == "gateway", one.new.service, one.new.host))
 
 

@@ -62,6 +62,8 @@ class Replacement:
     probes: Sequence[Mapping[str, Any]] = ()
     is_return: bool = False
     """Whether it goes back to a release that has served before: it is not watched again."""
+    is_up: bool = False
+    """Whether the new release runs already, as one on standby does."""
 
     @property
     def back(self) -> Replacement:
@@ -125,6 +127,7 @@ class Rollout:
         self._drain_timeout_s = drain_timeout_s
         self._parallel = parallel
         self._finished: list[Replacement] = []
+        self._beside: list[Replacement] = []
 
     def run(
         self,
@@ -143,19 +146,26 @@ class Rollout:
         self._sections = _trusting(self._sections, sections)
         before, live_before = dict(self._sections), dict(self._live)
         handovers = [one for one in replacements if one.mode == "handover"]
-        beside = [one for one in replacements if one.mode == "blue_green"]
+        beside = self._beside = [one for one in replacements if one.mode == "blue_green"]
+        fixed = [one for one in replacements if one.mode == "fixed"]
+        is_instant = bool(beside) and not fixed and all(one.is_return and one.is_up for one in beside)
         try:
-            self._mend()
-            self._start(beside)
-            for replacement in replacements:
-                if replacement.mode == "fixed":
+            if not is_instant:
+                self._mend()
+                self._start(beside)
+                for replacement in fixed:
                     self._replace(replacement)
             self._hands.check()
             self._live |= {one.new.place: one.new for one in beside}
             for release in removed:
                 self._live.pop(release.place, None)
             self._sections = dict(sections)
-            self._tell_gateways(unasked=[one.new.host for one in handovers])
+            unasked = [one.new.host for one in handovers]
+            if is_instant:  # all has served before and is up: the gateways ask it at once, the hosts follow
+                self._tell_gateways(unasked=unasked, undrained=[release.url for release in self._live.values()])
+                self._start(beside)
+            else:
+                self._tell_gateways(unasked=unasked)
             for replacement in handovers:
                 self._switch(replacement)
             verify()
@@ -246,11 +256,15 @@ class Rollout:
 
     def _retire(self, releases: Sequence[Release]) -> None:
         """Stop what serves no more, once it has nothing to answer; a host that cannot be reached is told and left."""
-        for release in releases:
+
+        def retire(release: Release) -> None:
             try:
                 self._hands.retire(release, idle_timeout_s=self._drain_timeout_s)
             except DeployError as error:
                 self._report(release.host, f"{release.service}: release {release.key} is still up: {error}")
+
+        with ThreadPoolExecutor(max_workers=self._parallel) as pool:
+            list(pool.map(retire, releases))
 
     def _go_back(
         self, before: Mapping[str, Any], live_before: Mapping[tuple[str, str], Release], error: BaseException
@@ -259,13 +273,10 @@ class Rollout:
         failed: list[str] = []
         finished, self._finished = self._finished, []
         self._sections = dict(before)
-        side_by_side = [one for one in finished if one.mode == "blue_green"]
-        self._live = {
-            place: release
-            for place, release in self._live.items()
-            if place not in {one.new.place for one in side_by_side}
-        }
-        self._live |= {one.old.place: one.old for one in side_by_side if one.old and one.old.place in live_before}
+        for place in (one.new.place for one in self._beside):
+            self._live.pop(place, None)
+            if place in live_before:
+                self._live[place] = live_before[place]
         with suppress(DeployError):
             self._tell_gateways()
         for replacement in reversed(finished):

@@ -132,11 +132,13 @@ class Locks:
     ) -> None:
         self._let_go()
 
-    def confirm(self) -> None:
-        """Wait until all locks that were asked for are held.
+    def confirm(self, *names: str) -> None:
+        """Wait until all locks that were asked for are held; given names, only those, and the others are let go.
 
         Raises DeployError with who holds one.
         """
+        for name in set(self._held).difference(names or self._held):
+            self._close(self._held.pop(name))
         for name, process in self._held.items():
             self._confirm(name, process)
 

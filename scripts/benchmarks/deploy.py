@@ -3,8 +3,7 @@
 Boots hosts with systemd and ssh on this machine (root; see tests/hosts), deploys a gateway and a model server on each
 (the stand-in for vLLM, so that nothing but the deployment takes time), and lets ansible-core put the same files,
 account and unit there, as fast as it does that: pipelining, connections that stay, no facts, no search for Python. Both
-run from compiled bytecode, as installed packages do, and take turns. A client asks all the time during updates; the
-only server of one host cannot answer while it is replaced in its place (`fixed`).
+run from compiled bytecode, as installed packages do, and take turns. A client asks all the time during updates.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--hosts", default="1,3,10", help="numbers of hosts (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median counts (%(default)s)")
+    parser.add_argument("--updates", action="store_true", help="only updates under load and going back, no Ansible")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
 
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     from tests.hosts.lab import LENT
     from tests.hosts.machines import machines
 
-    ansible = _peers.install(ANSIBLE, _peers.cache_folder())
+    ansible = None if options.updates else _peers.install(ANSIBLE, _peers.cache_folder())
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as bytecode:
         os.environ["PYTHONPYCACHEPREFIX"] = bytecode
@@ -48,25 +48,32 @@ def run(options: argparse.Namespace) -> int:
         for number in (int(word) for word in options.hosts.split(",")):
             with machines(number, bind=LENT) as hosts, tempfile.TemporaryDirectory() as folder:
                 found[str(number)] = _measure(hosts, Path(folder), ansible, runs=options.runs)
-            print(_table(found), flush=True)
+            print(_table(found, beside_ansible=ansible is not None), flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 
-def _measure(hosts, folder: Path, ansible: Path, *, runs: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def _measure(hosts, folder: Path, ansible: Path | None, *, runs: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Return seconds by what was measured, for some hosts."""
     from tests.hosts.lab import Lab
 
     lab = Lab(folder / "lab", hosts)
     lab.prepare()
-    first = lab.deploy()
+    figures = {"first": lab.deploy().seconds}
+    if ansible is not None:
+        figures |= _beside_ansible(lab, hosts, folder / "ansible", ansible, runs=runs)
+    return {**figures, **_updates(lab)}
+
+
+def _beside_ansible(lab, hosts, peer: Path, ansible: Path, *, runs: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Return what runs take that change nothing, or one file."""
     addresses = {host.name: host.address for host in hosts}
-    peer, models = folder / "ansible", lab.folder / "models" / "v1"
+    models = lab.folder / "models" / "v1"
     playbook.write(peer, addresses=addresses, key=hosts.key, known_hosts=hosts.known_hosts, models=models)
     argv = hosts.inside(str(ansible / "ansible-playbook"), "-i", "inventory.ini", "playbook.yaml")
     _timed(argv, peer)
-    figures = {"first": first.seconds}
+    figures: dict[str, float] = {}
     for what in ("no-op", "one file"):
         own, other = [], []
         for attempt in range(runs):
@@ -80,7 +87,7 @@ def _measure(hosts, folder: Path, ansible: Path, *, runs: int) -> dict[str, floa
             assert set(lab.deployed()["changed"].values()) == {0}, lab.deployed()
         else:
             assert set(lab.deployed()["changed"].values()) == {1}, lab.deployed()
-    return {**figures, **_updates(lab)}
+    return figures
 
 
 def _updates(lab) -> dict[str, float]:  # type: ignore[no-untyped-def]
@@ -124,9 +131,9 @@ def _timed(argv: list[str], folder: Path, *, changed: int | None = None) -> floa
     return seconds
 
 
-def _table(found: dict[str, dict[str, float]]) -> str:
+def _table(found: dict[str, dict[str, float]], *, beside_ansible: bool) -> str:
     rows = [["hosts", "no-op", "Ansible", "ratio", "one file", "Ansible", "ratio"]]
-    for number, figures in found.items():
+    for number, figures in found.items() if beside_ansible else ():
         cells = [number]
         for what in ("no-op", "one file"):
             own, other = figures[what], figures[f"{what}, ansible"]
@@ -139,4 +146,4 @@ def _table(found: dict[str, dict[str, float]]) -> str:
         for what, value in figures.items()
         if not what.startswith(known)
     ]
-    return "\n".join(["", columns(rows), *others])
+    return "\n".join(["", *([columns(rows)] if beside_ansible else []), *others])

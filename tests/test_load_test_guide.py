@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from largeforge.recipe.sections.load_test import LATENCIES, METRICS, PERCENTILES, LoadTest, Slo
+from largeforge.recipe.sections.load_test import LATENCIES, METRICS, PERCENTILES, Goodput, LoadTest
 from tests import guides
 
 GUIDE = guides.page("load_test")
@@ -32,6 +32,6 @@ def test_the_table_has_every_metric_and_no_other():
 
 
 def test_what_the_text_calls_by_name_is_a_setting():
-    settings = {*LoadTest.model_fields, *(f"slo.{name}" for name in Slo.model_fields)}
+    settings = {*LoadTest.model_fields, *(f"slo.{name}" for name in Goodput.model_fields)}
     assert {"max_concurrency", "warm_up_requests", "drain_timeout_s", "slo.share"} <= settings
     assert len(guides.commands(GUIDE)) == 3

@@ -17,7 +17,7 @@ from largeforge.recipe.sections.load_test import PERCENTILES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from largeforge.recipe.schema import Slo
+    from largeforge.recipe.schema import Goodput
 
 _MOST_REASONS = 20
 _UNKNOWN = "no reason given"
@@ -57,7 +57,7 @@ class _Answer:
     gaps: list[float]
 
 
-def step(found: Mapping[str, Any], *, slo: Slo) -> Step:
+def step(found: Mapping[str, Any], *, slo: Goodput) -> Step:
     """Return the step that the tool's result with details tells of.
 
     Raises LoadTestError when the result contradicts itself.
@@ -124,7 +124,7 @@ def _answer(found: Mapping[str, Any], place: int) -> _Answer:
     )
 
 
-def _is_good(answer: _Answer, slo: Slo) -> bool:
+def _is_good(answer: _Answer, slo: Goodput) -> bool:
     limits = ((answer.ttft, slo.ttft_ms), (answer.tpot, slo.inter_token_ms), (answer.e2e, slo.e2e_ms))
     return all(value <= limit for value, limit in limits if limit)
 

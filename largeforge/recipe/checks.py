@@ -18,6 +18,7 @@ from largeforge.recipe import (
     model_ref,
     quantization_checks,
     routing_checks,
+    slo_checks,
     task_checks,
 )
 from largeforge.recipe.quantization import is_quantized
@@ -45,7 +46,7 @@ def check(recipe: Recipe) -> list[Problem]:
         problems += _model(f"models.{name}", model, recipe)
     if recipe.topology:
         problems += _topology(recipe.topology, recipe)
-    return [*problems, *routing_checks.check(recipe), *load_checks.check(recipe)]
+    return [*problems, *routing_checks.check(recipe), *load_checks.check(recipe), *slo_checks.check(recipe)]
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:

@@ -27,11 +27,12 @@ from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.hosts import Host, Hosts
 from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
 from largeforge.recipe.sections.judging import Baseline, Judging, Parity
-from largeforge.recipe.sections.load_test import LoadTest, Slo
+from largeforge.recipe.sections.load_test import Goodput, LoadTest
 from largeforge.recipe.sections.machines import Environment, Hardware, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.routing import Flag, Routing, Shadow
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
+from largeforge.recipe.sections.slos import Slo
 from largeforge.recipe.sections.sweeps import Sweep
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Flag",
     "Gates",
     "Gateway",
+    "Goodput",
     "Hardware",
     "Host",
     "Hosts",
@@ -138,6 +140,8 @@ class Recipe(Strict):
     """Questions asked after serving has started."""
     load_test: LoadTest | None = None
     """Load that what is served must bear, after the questions; null asks for none."""
+    slo: Slo = Slo()
+    """What the deployment promises: alerts, panels, gates and limits follow from it."""
     serve: bool = False
     """Keep serving in the foreground until interrupted."""
     hardware: Hardware

@@ -11,13 +11,13 @@ from largeforge.errors import GateError
 from largeforge.judging.verdict import require
 from largeforge.loadtest.report import Report
 from largeforge.loadtest.result import step
-from largeforge.recipe.schema import LoadTest, Slo
+from largeforge.recipe.schema import Goodput, LoadTest
 from tests.loadtest.test_result import made
 
 
 def report(gates: dict[str, str] | None = None, *, rate: float = 4.0, **steps: float) -> Report:
     """Return a report with a time to the first token, in ms, for each rate; 0 is no answer."""
-    slo = Slo(ttft_ms=100)
+    slo = Goodput(ttft_ms=100)
     rates = {float(name.removeprefix("at")): ttft for name, ttft in steps.items()}
     section = LoadTest(requests_per_second=rate, steps=list(rates), slo=slo, gates=gates or {})
     found = [

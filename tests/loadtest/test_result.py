@@ -11,7 +11,7 @@ import pytest
 
 from largeforge.errors import LoadTestError
 from largeforge.loadtest.result import percentile, step
-from largeforge.recipe.schema import Slo
+from largeforge.recipe.schema import Goodput
 from largeforge.recipe.sections.load_test import METRICS
 
 RECORDED = Path(__file__).with_name("recorded_result.json")
@@ -37,7 +37,7 @@ def made(*requests: tuple[float, list[float], str], rate: float = 10.0, queue: f
 
 def test_a_recorded_result_has_every_metric_and_the_latencies_that_the_tool_tells():
     raw = recorded()
-    found = step(raw, slo=Slo(ttft_ms=2000))
+    found = step(raw, slo=Goodput(ttft_ms=2000))
     assert {*found.metrics, "sustained_per_s"} == set(METRICS)
     assert (found.metrics["sent"], found.metrics["completed"], found.metrics["failed"]) == (30, 27, 3)
     assert found.metrics["error_share"] == pytest.approx(0.1)
@@ -60,7 +60,7 @@ def test_percentiles_are_those_of_numpy():
 
 
 def test_where_nobody_answered_there_is_no_latency_rather_than_one_of_0():
-    found = step(made((0.0, [], "Bad Gateway"), (0.0, [], "Bad Gateway")), slo=Slo())
+    found = step(made((0.0, [], "Bad Gateway"), (0.0, [], "Bad Gateway")), slo=Goodput())
     assert found.metrics["ttft_p95_ms"] is None
     assert found.metrics["error_share"] == 1
     assert found.metrics["goodput_share"] == 0
@@ -79,13 +79,13 @@ def test_where_nobody_answered_there_is_no_latency_rather_than_one_of_0():
 )
 def test_goodput_counts_what_meets_the_whole_objective(slo, good):
     requests = made((0.05, [0.1, 0.1, 0.3], ""), (0.3, [0.01] * 1, ""), (0.01, [0.01], "TimeoutError: too late"))
-    found = step(requests, slo=Slo(**slo))
+    found = step(requests, slo=Goodput(**slo))
     assert found.metrics["goodput_share"] == pytest.approx(good / 3)
     assert found.metrics["goodput_per_s"] == pytest.approx(good / 2)
 
 
 def test_a_wait_before_sending_counts_as_latency():
-    found = step(made((0.05, [0.01], ""), queue=1.0), slo=Slo())
+    found = step(made((0.05, [0.01], ""), queue=1.0), slo=Goodput())
     assert found.metrics["ttft_p50_ms"] == pytest.approx(1050)
     assert found.metrics["e2e_p50_ms"] == pytest.approx(1060)
 
@@ -94,13 +94,13 @@ def test_a_wait_before_sending_does_not_pass_for_a_slow_machine():
     waited = made(*[(0.05, [0.01], "")] * 10, rate=20)
     waited["queue_times"] = [0.1 * place for place in range(10)]
     waited["start_times"] = [place * (0.1 + 1 / 20) for place in range(10)]
-    found = step(waited, slo=Slo())
+    found = step(waited, slo=Goodput())
     assert found.metrics["sent_per_s"] == pytest.approx(20)
     assert found.keeps_rate
 
 
 def test_one_request_is_enough():
-    found = step(made((0.05, [0.01], "")), slo=Slo())
+    found = step(made((0.05, [0.01], "")), slo=Goodput())
     assert found.keeps_rate
     assert found.metrics["sent_per_s"] is None
     assert found.metrics["ttft_p99_ms"] == pytest.approx(50)
@@ -108,7 +108,7 @@ def test_one_request_is_enough():
 
 def test_a_stream_that_broke_is_a_failure_with_the_last_line_of_its_traceback():
     trace = "Traceback (most recent call last):\n  File 'x.py'\nRuntimeError: the stream ended in an error: 500\n"
-    found = step(made((0.05, [], ""), (0.05, [0.01], trace)), slo=Slo())
+    found = step(made((0.05, [], ""), (0.05, [0.01], trace)), slo=Goodput())
     assert found.errors == {"RuntimeError: the stream ended in an error: 500": 1}
     assert found.metrics["completed"] == 1
 
@@ -116,11 +116,11 @@ def test_a_stream_that_broke_is_a_failure_with_the_last_line_of_its_traceback():
 def test_a_machine_that_is_too_slow_to_send_is_found_out():
     slow = made(*[(0.05, [0.01], "")] * 10, rate=10)
     slow["request_rate"] = 20.0
-    found = step(slow, slo=Slo())
+    found = step(slow, slo=Goodput())
     assert found.metrics["sent_per_s"] == pytest.approx(10)
     assert not found.keeps_rate
 
 
 def test_a_result_that_contradicts_itself_is_refused():
     with pytest.raises(LoadTestError, match="counts 30 answers and 3 failures"):
-        step({**recorded(), "completed": 30}, slo=Slo())
+        step({**recorded(), "completed": 30}, slo=Goodput())

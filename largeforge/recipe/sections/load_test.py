@@ -27,7 +27,7 @@ OF_SLO = ("goodput_share", "goodput_per_s", "sustained_per_s")
 Rate = Annotated[float, Field(gt=0)]
 
 
-class Slo(Strict):
+class Goodput(Strict):
     """What one request must meet to count as goodput; 0 means not asked for. A failed request never counts."""
 
     ttft_ms: float = Field(default=0, ge=0)
@@ -75,7 +75,7 @@ class LoadTest(Strict):
     """Length of answers, 0 means that of `serving.targets`: exact to random prompts, the most to rows."""
     completion_tokens_spread: float = Field(default=0, ge=0, lt=1)
     """The same for the length of answers to random prompts."""
-    slo: Slo = Slo()
+    slo: Goodput = Goodput()
     """What counts as goodput."""
     drain_timeout_s: float = Field(default=300, gt=0)
     """How long answers may take after the last request of a rate was sent; then the test is given up."""

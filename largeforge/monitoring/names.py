@@ -1,0 +1,61 @@
+"""Metrics by name, and writing PromQL."""
+
+from __future__ import annotations
+
+GATEWAY = "largeforge_gateway"
+REQUESTS = f"{GATEWAY}_requests_total"
+DURATION = f"{GATEWAY}_request_duration_seconds"
+TTFT = f"{GATEWAY}_time_to_first_token_seconds"
+INTER_TOKEN = f"{GATEWAY}_inter_token_latency_seconds"
+FALLBACKS = f"{GATEWAY}_fallbacks_total"
+QUALITY = f"{GATEWAY}_quality_total"
+"""Judgements of answers: labels `expert`, `model`, `signal` (`schema_valid`, `thumbs`, `judge`, `agreement`), `good`
+(`true`, `false`)."""
+WAITING = f"{GATEWAY}_requests_waiting"
+REPLICA_UP = f"{GATEWAY}_replica_up"
+GPU_USE, GPU_MEMORY = "largeforge_gpu_use_ratio", "largeforge_gpu_memory_use_ratio"
+"""Written for the node exporter by hosts with a GPU, from nvidia-smi."""
+
+FAILED = 'status=~"5.."'
+VALID = 'status!~"4.."'
+"""Requests that the deployment should have answered well: not the mistakes of clients, nor clients that left."""
+
+
+def selected(metric: str, *matchers: str) -> str:
+    """Return a selector; empty matchers are left out."""
+    given = ",".join(matcher for matcher in matchers if matcher)
+    return f"{metric}{{{given}}}" if given else metric
+
+
+def equals(label: str, value: str) -> str:
+    """Return a matcher."""
+    return f'{label}="{value}"'
+
+
+def rate(metric: str, window: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
+    """Return the events per second over a window, of all processes together or by some labels."""
+    return summed(f"rate({selected(metric, *matchers)}[{window}])", by)
+
+
+def summed(expression: str, by: tuple[str, ...] = ()) -> str:
+    """Return a sum over everything but some labels."""
+    return f"sum by ({', '.join(by)}) ({expression})" if by else f"sum({expression})"
+
+
+def or_zero(expression: str, like: str) -> str:
+    """Return an expression that is 0 where there is nothing yet, for the same labels as another."""
+    return f"({expression} or 0 * {like})"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as PromQL writes it: in the largest unit that divides it."""
+    whole = round(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole and whole % size == 0:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def bound(threshold_ms: float) -> str:
+    """Return the bound of a histogram's bucket as the gateway's `le` label has it."""
+    return repr(threshold_ms / 1000)

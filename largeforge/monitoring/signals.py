@@ -1,0 +1,117 @@
+"""Numbers as they are now, as PromQL: what alerts with a threshold look at, and what panels show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from largeforge.monitoring import names
+from largeforge.monitoring.names import equals, or_zero, rate, selected, summed
+
+if TYPE_CHECKING:
+    from largeforge.recipe.sections.slos import Signal
+
+By = tuple[str, ...]
+WINDOW = "5m"
+
+
+def expression(signal: Signal, where: str, by: By = ()) -> str:
+    """Return PromQL for a signal; `where` selects the deployment, `by` are labels to tell apart."""
+    return _SIGNALS[signal](where, by)
+
+
+def quantile(metric: str, share: float, where: str, by: By = (), window: str = WINDOW, offset: str = "") -> str:
+    """Return a quantile of a histogram, in milliseconds."""
+    past = f" offset {offset}" if offset else ""
+    buckets = summed(f"rate({selected(f'{metric}_bucket', where)}[{window}]{past})", (*by, "le"))
+    return f"1000 * histogram_quantile({share:g}, {buckets})"
+
+
+def _quantile(metric: str, share: float) -> Callable[[str, By], str]:
+    return lambda where, by: quantile(metric, share, where, by)
+
+
+def _latency_vs_day_before(where: str, by: By) -> str:
+    now, before = (quantile(names.DURATION, 0.95, where, by, offset=offset) for offset in ("", "1d"))
+    return f"({now}) / ({before})"
+
+
+def _error_share(where: str, by: By) -> str:
+    every = rate(names.REQUESTS, WINDOW, where, names.VALID, by=by)
+    return f"{or_zero(rate(names.REQUESTS, WINDOW, where, names.FAILED, by=by), every)} / {every}"
+
+
+def _availability(where: str, by: By) -> str:
+    return f"1 - {_error_share(where, by)}"
+
+
+def _requests(where: str, by: By) -> str:
+    return rate(names.REQUESTS, WINDOW, where, by=by)
+
+
+def _fallback_share(where: str, by: By) -> str:
+    every = rate(names.REQUESTS, WINDOW, where, names.VALID)
+    return f"{or_zero(rate(names.FALLBACKS, WINDOW, where), every)} / {every}"
+
+
+def _schema_valid_share(where: str, by: By) -> str:
+    return quality("schema_valid", where, by)
+
+
+def quality(signal: str, where: str, by: By = (), window: str = WINDOW, offset: str = "") -> str:
+    """Return the share of good ones among judgements of one kind, or where it is empty of all but the schema's."""
+    past = f" offset {offset}" if offset else ""
+    kind, is_good = equals("signal", signal) if signal else 'signal!="schema_valid"', equals("good", "true")
+    every = summed(f"rate({selected(names.QUALITY, where, kind)}[{window}]{past})", by)
+    good = summed(f"rate({selected(names.QUALITY, where, kind, is_good)}[{window}]{past})", by)
+    return f"{or_zero(good, every)} / {every}"
+
+
+def _quality_vs_week_before(where: str, by: By) -> str:
+    now, before = (quality("", where, by, window="1d", offset=offset) for offset in ("", "7d"))
+    return f"({now}) / ({before})"
+
+
+def _queue(where: str, by: By) -> str:
+    return summed(selected(names.WAITING, where), by)
+
+
+def _servers_down(where: str, by: By) -> str:
+    return f"count(max by (replica) ({selected(names.REPLICA_UP, where)}) == 0) or vector(0)"
+
+
+def _cache_use(where: str, by: By) -> str:
+    return f"max({selected('vllm:kv_cache_usage_perc', where)})"
+
+
+def _prefix_hits(where: str, by: By) -> str:
+    every = rate("vllm:prefix_cache_queries_total", WINDOW, where)
+    return f"{rate('vllm:prefix_cache_hits_total', WINDOW, where)} / {every}"
+
+
+def _gpu_use(where: str, by: By) -> str:
+    own, dcgm = selected(names.GPU_USE, where), selected("DCGM_FI_DEV_GPU_UTIL", where)
+    return f"avg(avg_over_time({own}[{WINDOW}])) or avg(avg_over_time({dcgm}[{WINDOW}])) / 100"
+
+
+def _gpu_memory(where: str, by: By) -> str:
+    used, free = selected("DCGM_FI_DEV_FB_USED", where), selected("DCGM_FI_DEV_FB_FREE", where)
+    return f"max({selected(names.GPU_MEMORY, where)}) or max({used} / ({used} + {free}))"
+
+
+def _disk_free(where: str, by: By) -> str:
+    real = 'fstype!~"tmpfs|overlay|squashfs|ramfs"'
+    free, size = (selected(f"node_filesystem_{what}_bytes", where, real) for what in ("avail", "size"))
+    return f"min({free} / {size})"
+
+
+_SIGNALS: dict[str, Callable[[str, By], str]] = {
+    "latency_p50_ms": _quantile(names.DURATION, 0.5), "latency_p95_ms": _quantile(names.DURATION, 0.95),
+    "latency_p99_ms": _quantile(names.DURATION, 0.99), "latency_p95_vs_day_before": _latency_vs_day_before,
+    "ttft_p95_ms": _quantile(names.TTFT, 0.95), "ttft_p99_ms": _quantile(names.TTFT, 0.99),
+    "inter_token_p95_ms": _quantile(names.INTER_TOKEN, 0.95), "error_share": _error_share,
+    "availability": _availability, "requests_per_s": _requests, "fallback_share": _fallback_share,
+    "schema_valid_share": _schema_valid_share, "quality_vs_week_before": _quality_vs_week_before, "queue": _queue,
+    "servers_down": _servers_down, "vllm_cache_use": _cache_use, "prefix_cache_hit_share": _prefix_hits,
+    "gpu_use": _gpu_use, "gpu_memory_use": _gpu_memory, "disk_free_share": _disk_free,
+}  # fmt: skip

@@ -15,7 +15,6 @@ from largeforge.deploy import firewall, steps, tls
 from largeforge.deploy.content import Content, HubContent
 from largeforge.deploy.history import Record
 from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_unit, unit_text
-from largeforge.recipe.sections.serving import FIXED_WHILE_RUNNING
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
@@ -298,7 +297,8 @@ def _answer(wanted: Wanted, expert: ServedExpert, template: str) -> dict[str, An
 def _gateway_service(wanted: Wanted, host: str) -> Service:
     layout = wanted.layout(host)
     state = layout.own_state(GATEWAY)
-    certificate = tls.located(tls.gateway_section(wanted).tls.certificate, layout)
+    settings = tls.gateway_section(wanted)
+    certificate = tls.located(settings.tls.certificate, layout)
     return Service(
         name=GATEWAY,
         kind="gateway",
@@ -307,18 +307,12 @@ def _gateway_service(wanted: Wanted, host: str) -> Service:
             "HOME": state, "XDG_CACHE_HOME": f"{state}/cache", "XDG_RUNTIME_DIR": state, "PYTHONUNBUFFERED": "1",
         },
         place={"host": loopback_of(wanted.gateway.host), **({"ca": certificate} if certificate else {})},
-        files={"process.json": json.dumps(_of_the_process(wanted), indent=1, sort_keys=True) + "\n"},
+        files={"process.json": json.dumps(settings.of_the_process(), indent=1, sort_keys=True) + "\n"},
         start_timeout_s=90.0,
         stop_timeout_s=START_SPARE_S,
         secrets=tuple(name for name in sorted(wanted.deploy.secrets) if name.startswith("LARGEFORGE_")),
         runtime=runtime_key(),
     )  # fmt: skip
-
-
-def _of_the_process(wanted: Wanted) -> dict[str, Any]:
-    """Return the settings that only a new gateway process takes up: with others it is another release."""
-    settings = tls.gateway_section(wanted).model_dump(mode="json")
-    return {key: settings[key] for key in FIXED_WHILE_RUNNING}
 
 
 def _share(seat: Seat) -> dict[str, float]:

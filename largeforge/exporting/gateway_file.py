@@ -26,7 +26,7 @@ def gateway_file(
     assert recipe.router is not None and recipe.topology is not None
     limit = math.ceil(recipe.serving.max_num_seqs / num_gateways)
     batches = recipe.gateway.batches.model_copy(update={"folder": f"{STATE}/batches" if found.batches else ""})
-    gateway = recipe.gateway.model_copy(update={"host": "0.0.0.0", "port": GATEWAY_PORT, "batches": batches})
+    gateway = recipe.served_gateway.model_copy(update={"host": "0.0.0.0", "port": GATEWAY_PORT, "batches": batches})
     upstreams = {
         expert.name: [
             {

@@ -71,7 +71,7 @@ def create_app(
     `log` takes a line for each request; without it the line goes to Python's logging.
     """
     registry = registry or CollectorRegistry()
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, thresholds_ms=file.gateway.slo.thresholds_ms())
     live = Live(file, metrics=metrics, registry=registry, clock=clock, wall_clock=wall_clock, place=place)
     operated = (admin or Admin()).of(live, registry=registry, wall_clock=wall_clock)
     controls = operated.controls

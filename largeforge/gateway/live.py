@@ -21,7 +21,6 @@ from largeforge.gateway.routing import Routing, routing_of
 from largeforge.gateway.services import Servers, services
 from largeforge.gateway.tasks import Tasks
 from largeforge.gateway.waiting import Waiting
-from largeforge.recipe.sections.serving import FIXED_WHILE_RUNNING
 from largeforge.recipe.sections.tls import UpstreamTls
 from largeforge.tls import client_context
 
@@ -237,4 +236,5 @@ def _in_place_of(name: str, topology: Topology) -> tuple[str, ...]:
 
 def _differing(new: Gateway, old: Gateway) -> list[str]:
     """Return the settings that only a new process takes up, and that are others."""
-    return [key for key in FIXED_WHILE_RUNNING if getattr(new, key) != getattr(old, key)]
+    before = old.of_the_process()
+    return [key for key, value in new.of_the_process().items() if value != before[key]]

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from largeforge.gateway.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from largeforge.gateway.access import Exchange
 
@@ -35,27 +35,30 @@ _Of = tuple[str, str]
 class Metrics:
     """The gateway's own metrics."""
 
-    def __init__(self, registry: CollectorRegistry):
+    def __init__(self, registry: CollectorRegistry, *, thresholds_ms: Mapping[str, Sequence[float]] = {}):
+        """`thresholds_ms` are further times that histograms tell apart, by indicator of an objective."""
         self.registry = registry
+        further = {indicator: [time / 1000 for time in times] for indicator, times in thresholds_ms.items()}
         of = ("expert", "model")
         self.requests = self._counter("requests", "Completion requests by answering expert.", *of, "status")
         self.errors = self._counter(
             "errors", "Requests without a good answer, by the `code` of the error or why there is none.", *of, "error"
         )
         self.duration = self._histogram(
-            "request_duration_seconds", "Time from the request until the end of its answer.", DURATION_BUCKETS, *of
-        )
+            "request_duration_seconds", "Time from the request until the end of its answer.",
+            _bounds(DURATION_BUCKETS, further.get("latency")), *of,
+        )  # fmt: skip
         self.time_to_first_byte = self._histogram(
             "time_to_first_byte_seconds", "Time from the request until the first byte of its answer.",
             DURATION_BUCKETS, *of,
         )  # fmt: skip
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds", "Streams: time from the request until the first event with a part of the "
-            "answer.", DURATION_BUCKETS, *of,
+            "answer.", _bounds(DURATION_BUCKETS, further.get("ttft")), *of,
         )  # fmt: skip
         self.inter_token = self._histogram(
             "inter_token_latency_seconds", "Streams: time from one event with a part of the answer to the next; events "
-            "that arrive together share it.", TOKEN_BUCKETS, *of,
+            "that arrive together share it.", _bounds(TOKEN_BUCKETS, further.get("inter_token")), *of,
         )  # fmt: skip
         self.tokens = self._counter(
             "tokens", "Tokens by kind, prompt or completion, as the `usage` of answers says. Streams without it count "
@@ -68,6 +71,10 @@ class Metrics:
         self.queue_wait = self._histogram(
             "queue_wait_seconds", "Time that requests waited for a busy expert, of those that did.",
             DURATION_BUCKETS, "expert", "outcome",
+        )  # fmt: skip
+        self.quality = self._counter(
+            "quality", "Judgements of answers: `signal` is who judged (`schema_valid`, `thumbs`, `judge`, "
+            "`agreement`).", *of, "signal", "good",
         )  # fmt: skip
         self.queue_refusals = self._counter(
             "queue_refusals", "Requests refused because a queue was full or the wait was over.", "expert", "reason"
@@ -119,7 +126,7 @@ class Metrics:
             labels = {"expert": of[0], "model": of[1]}
             for metric in (
                 self.requests, self.errors, self.duration, self.time_to_first_byte, self.time_to_first_token,
-                self.inter_token, self.tokens,
+                self.inter_token, self.tokens, self.quality,
             ):  # fmt: skip
                 metric.remove_by_labels(labels)
         self._kept = wanted
@@ -133,6 +140,10 @@ class Metrics:
 
     def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"{PREFIX}_{name}", meaning, labels, buckets=buckets, registry=self.registry)
+
+
+def _bounds(usual: tuple[float, ...], further: Sequence[float] | None) -> tuple[float, ...]:
+    return tuple(sorted({*usual, *(further or ())}))
 
 
 class _Series:

@@ -55,7 +55,7 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         "topology": recipe.topology.model_dump(),
         "models": {name: model.model_dump() for name, model in recipe.models.items()},
         "router": recipe.router.model_dump(), "serving": recipe.serving.model_dump(),
-        "gateway": recipe.gateway.model_dump(), "verify": recipe.verify.model_dump(),
+        "gateway": recipe.served_gateway.model_dump(), "verify": recipe.verify.model_dump(),
         "registry": recipe.registry.model_dump(), "device": found.device, "hold": recipe.serve,
     }  # fmt: skip
     if recipe.load_test is not None:

@@ -45,7 +45,7 @@ MAX_BYTES = 16 * 2**20
 _NOT_LOCKED: dict[str, Any] = {
     "mode": True, "memory_check": True, "runs": True, "sweep": True, "tracking": True,
     "export": True, "slo": True,
-    "hardware": {"price_per_hour", "power_watts"}, "serving": {"targets"},
+    "hardware": {"price_per_hour", "power_watts"}, "serving": {"targets"}, "gateway": {"slo"},
     "hosts": {"ssh_config": True, "queue": True, "hosts": {"__all__": {"user", "port", "python"}}},
     "launcher": {
         "rdzv_port", "connect_timeout_s", "lost_after_s", "cluster", "cpus_per_task", "mem_gb", "timeout_min",

@@ -166,6 +166,11 @@ class Recipe(Strict):
     """Files that the topology is written as, for others to run, instead of being carried out here."""
 
     @property
+    def served_gateway(self) -> Gateway:
+        """The gateway with what it promises."""
+        return self.gateway.model_copy(update={"slo": self.slo})
+
+    @property
     def training_jobs(self) -> dict[str, Job]:
         """All training jobs by name; the one at the top level is called `main`."""
         if self.model is None or self.dataset is None or self.method is None:

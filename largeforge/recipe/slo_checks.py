@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def check(recipe: Recipe) -> Iterator[Problem]:
     """Yield what is wrong with a recipe's objectives and alerts."""
     slo = recipe.slo
+    if recipe.gateway.slo != type(slo)():
+        yield Problem("gateway.slo", "is filled in from the recipe's own slo; write it there.")
     for name, objective in slo.objectives.items():
         yield from _objective(f"slo.objectives.{name}", objective)
     for index, alert in enumerate(slo.burn_rates):

@@ -31,7 +31,7 @@ def changed(served: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         update={
             "topology": recipe.topology,
             "router": as_before(recipe.router, before.router),
-            "gateway": recipe.gateway,
+            "gateway": recipe.served_gateway,
             "upstreams": {name: before.upstreams[name] for name in recipe.topology.experts},
         }
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 from largeforge.recipe.base import Name, Port, Strict
 from largeforge.recipe.sections.resilience import Balance, Breaker, Queue, Retries
 from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
+from largeforge.recipe.sections.slos import Slo
 from largeforge.recipe.sections.tls import ServerTls, UpstreamTls
 from largeforge.recipe.sections.tracing import Tracing
 
@@ -130,7 +131,7 @@ class Batches(Strict):
     """How long files and finished batches are kept."""
 
 
-FIXED_WHILE_RUNNING = ("host", "port", "tls", "batches", "workers", "tracing")
+_OF_THE_PROCESS = ("host", "port", "tls", "batches", "workers", "tracing")
 """Settings of a gateway that only a new process takes up."""
 
 
@@ -173,6 +174,13 @@ class Gateway(Strict):
     """OpenTelemetry traces."""
     batches: Batches = Batches()
     """Files and batches."""
+    slo: Slo = Slo()
+    """What is promised, to show and to measure it; filled in from the recipe's own `slo`."""
+
+    def of_the_process(self) -> dict[str, Any]:
+        """Return the settings that only a new gateway process takes up, by their keys, as plain data."""
+        values = self.model_dump(mode="json", include=set(_OF_THE_PROCESS))
+        return {**{key: values[key] for key in _OF_THE_PROCESS}, "slo": self.slo.thresholds_ms()}
 
 
 class Question(Strict):

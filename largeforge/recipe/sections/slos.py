@@ -110,3 +110,11 @@ class Slo(Strict):
     """Events over an alert's longer window without which it is not raised: of three requests one may fail."""
     alerts: dict[Name, Threshold] = {}
     """Further alerts by name, on numbers as they are."""
+
+    def thresholds_ms(self) -> dict[str, list[float]]:
+        """Return the times that must be told apart, by the indicator that is measured."""
+        found: dict[str, set[float]] = {}
+        for objective in self.objectives.values():
+            if objective.indicator in LATENCIES:
+                found.setdefault(objective.indicator, set()).add(objective.threshold_ms)
+        return {indicator: sorted(times) for indicator, times in sorted(found.items())}

@@ -141,7 +141,23 @@ RULES = {
         )
     ),
     "onhosts": Rule(own=("recipe", "plan", "deploy", "cluster", "hostenv", "stages.models")),
-    "onhosts.remote": Rule(),
+    "onhosts.remote": Rule(
+        top=(
+            "begin",
+            "brought",
+            "carry",
+            "disk",
+            "facts",
+            "folders",
+            "follow",
+            "places",
+            "prepare",
+            "status",
+            "talk",
+            "turns",
+            "unit",
+        )
+    ),
     "autopsy": Rule(),
     "console": Rule(top=("rich",)),
     "report": Rule(own=("console",)),

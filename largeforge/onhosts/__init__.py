@@ -4,8 +4,8 @@ task.py         what that process is told: the stage, the hosts that would do, w
 proxy.py        the process: starts the job or finds it again, follows it, brings the artifact home
 starting.py     a turn on a host or on several, files, environment, the job
 ends.py         how it ended, and which of several hosts was the cause
-remote/job.py   what runs on a host: the queue, the job as a transient unit, what it tells
-host.py         one host: those programs, asked over ssh
+remote/         what runs on a host: the queue, the job as a transient unit, what it tells
+host.py         one host: that program, brought there and asked over ssh
 choice.py       which hosts can do it, and which is first
 line.py         in line on several hosts at once, until the first has a turn
 inputs.py       what a stage reads, by the digest of its content, and where it is on the host

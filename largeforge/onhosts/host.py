@@ -1,10 +1,8 @@
-"""One host of trainings: the program `remote/job.py` there, asked over ssh."""
+"""One host of trainings: the program of `remote/` there, asked over ssh."""
 
 from __future__ import annotations
 
-import base64
 import json
-import shlex
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -13,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge import reaper
 from largeforge.artifacts import digest
-from largeforge.deploy import secret_refs, shell
+from largeforge.deploy import remote_python, secret_refs, shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from largeforge.deploy.connection import Reach
 
-_PROGRAM = Path(__file__).resolve().parent / "remote" / "job.py"
+_REMOTE = Path(__file__).resolve().parent / "remote"
 LONGEST_S = 1800.0
 """Longest answer: hashing a large model takes minutes."""
 
@@ -42,18 +40,14 @@ class OnHost:
         return f"{self.reach.host.paths.state}/trainings"
 
     @property
-    def program(self) -> str:
-        """Where the program is; another version is another file, so that jobs keep theirs."""
-        return f"{self.base}/agent/{digest(_source())[:12]}/job.py"
+    def programs(self) -> str:
+        """Folder of the program there; another version is another folder, so that jobs keep theirs."""
+        return f"{self.base}/agent/{digest(_sources())[:12]}"
 
     def install(self) -> None:
-        """Bring the program there, unless it is there; its path names its content."""
-        path = shlex.quote(self.program)
-        folder = path.rpartition("/")[0]
-        written = 'new=$(mktemp .new.XXXXXX); base64 -d > "$new"; chmod 644 "$new"'
-        line = f'set -e; test -f {path} || (umask 022; mkdir -p {folder}; cd {folder}; {written}; mv -f "$new" {path})'
-        text = base64.b64encode(_source().encode()).decode()
-        shell.run(self.reach, ["sh", "-c", line], stdin=text, timeout_s=60)
+        """Bring the program there, unless it is there; its folder's name is a digest of its content."""
+        argv = remote_python.argv("unpack", self.programs)
+        shell.run(self.reach, argv, stdin=json.dumps(_sources()), timeout_s=60)
 
     def ask(self, action: str, timeout_s: float = LONGEST_S, **request: Any) -> dict[str, Any]:
         """Return what the program answers.
@@ -92,9 +86,9 @@ class OnHost:
 
     def argv(self, action: str, request: dict[str, Any]) -> list[str]:
         """Return the command line of the program there."""
-        return ["python3", self.program, action, json.dumps(request)]
+        return ["python3", f"{self.programs}/job.py", action, json.dumps(request)]
 
 
 @cache
-def _source() -> str:
-    return _PROGRAM.read_text(encoding="utf-8")
+def _sources() -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(_REMOTE.glob("[a-z]*.py"))}

@@ -167,8 +167,9 @@ class Recipe(Strict):
 
     @property
     def served_gateway(self) -> Gateway:
-        """The gateway with what it promises."""
-        return self.gateway.model_copy(update={"slo": self.slo})
+        """The gateway with what it promises; whom alerts are raised for is not its affair."""
+        promised = self.slo.model_copy(update={"burn_rates": (), "alerts": {}})
+        return self.gateway.model_copy(update={"slo": promised})
 
     @property
     def training_jobs(self) -> dict[str, Job]:

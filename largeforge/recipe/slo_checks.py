@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def check(recipe: Recipe) -> Iterator[Problem]:
     """Yield what is wrong with a recipe's objectives and alerts."""
     slo = recipe.slo
-    if recipe.gateway.slo != type(slo)():
+    if recipe.gateway.slo != type(recipe.gateway)().slo:
         yield Problem("gateway.slo", "is filled in from the recipe's own slo; write it there.")
     for name, objective in slo.objectives.items():
         yield from _objective(f"slo.objectives.{name}", objective)

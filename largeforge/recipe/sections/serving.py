@@ -174,7 +174,7 @@ class Gateway(Strict):
     """OpenTelemetry traces."""
     batches: Batches = Batches()
     """Files and batches."""
-    slo: Slo = Slo()
+    slo: Slo = Slo(burn_rates=())
     """What is promised, to show and to measure it; filled in from the recipe's own `slo`."""
 
     def of_the_process(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ RULES = {
     "serving": Rule(own=("recipe", "tls")),
     "loadtest": Rule(own=("recipe", "data", "judging"), late=("vllm",)),
     "exporters": Rule(own=("recipe", "exporting"), top=("pydantic",)),
-    "exporting": Rule(own=("recipe", "serving", "forecast", "plan", "exporters"), top=("yaml",)),
+    "exporting": Rule(own=("recipe", "serving", "forecast", "plan", "exporters", "monitoring"), top=("yaml",)),
     "rollout": Rule(own=("recipe",)),
     "monitoring": Rule(own=("recipe",)),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),

@@ -12,6 +12,7 @@ QUALITY = f"{GATEWAY}_quality_total"
 """Judgements of answers: labels `expert`, `model`, `signal` (`schema_valid`, `thumbs`, `judge`, `agreement`), `good`
 (`true`, `false`)."""
 WAITING = f"{GATEWAY}_requests_waiting"
+OUTSTANDING = f"{GATEWAY}_server_outstanding_requests"
 REPLICA_UP = f"{GATEWAY}_replica_up"
 GPU_USE, GPU_MEMORY = "largeforge_gpu_use_ratio", "largeforge_gpu_memory_use_ratio"
 """Written for the node exporter by hosts with a GPU, from nvidia-smi."""

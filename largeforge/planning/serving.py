@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from largeforge.forecast import placing
 from largeforge.plan import Stage
 from largeforge.planning.job import stage_name
-from largeforge.recipe import model_ref, routing_files
+from largeforge.recipe import model_ref, promises, routing_files
 
 if TYPE_CHECKING:
     from largeforge.hardware import Machine
@@ -59,7 +59,8 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         "registry": recipe.registry.model_dump(), "device": found.device, "hold": recipe.serve,
     }  # fmt: skip
     if recipe.load_test is not None:
-        config["load_test"] = recipe.load_test.completed(recipe.serving.targets).model_dump()
+        test = promises.load_test(recipe.load_test, recipe.serving.targets, recipe.slo)
+        config["load_test"] = test.model_dump()
     experts = ", ".join(recipe.topology.experts)
     if is_deployed(recipe):
         config |= {

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
+from largeforge.recipe import promises
 from largeforge.recipe.sections.load_test import METRICS, OF_SLO
 
 if TYPE_CHECKING:
-    from largeforge.recipe.schema import LoadTest, Recipe, Topology
+    from largeforge.recipe.schema import Goodput, LoadTest, Recipe, Topology
 
 
 def check(recipe: Recipe) -> Iterator[Problem]:
     """Yield what is wrong between a recipe's load test and the rest of it."""
     if recipe.load_test is None:
         return
-    given, test = recipe.load_test, recipe.load_test.completed(recipe.serving.targets)
+    given, test = recipe.load_test, promises.load_test(recipe.load_test, recipe.serving.targets, recipe.slo)
     if recipe.topology is None:
         yield Problem("load_test", "needs a topology whose experts are asked; choose one with +topology=…")
     else:
@@ -25,7 +26,7 @@ def check(recipe: Recipe) -> Iterator[Problem]:
     if not test.requests_per_second:
         rule = "is required: requests that arrive in a second, here or in serving.targets.requests_per_second."
         yield Problem("load_test.requests_per_second", rule)
-    yield from _gates(given)
+    yield from _gates(given, test.slo)
     yield from _lengths(test, recipe.serving.max_model_len)
 
 
@@ -39,12 +40,12 @@ def _expert(test: LoadTest, topology: Topology) -> Iterator[Problem]:
         yield Problem("load_test.expert", rule, nearest=nearest(test.expert, writers))
 
 
-def _gates(test: LoadTest) -> Iterator[Problem]:
+def _gates(test: LoadTest, goodput: Goodput) -> Iterator[Problem]:
     for metric in test.gates:
         if metric not in METRICS:
             rule = f"no such metric of a load test; there is: {listed(METRICS)}."
             yield Problem(f"load_test.gates.{metric}", rule, nearest=nearest(metric, METRICS))
-        elif metric in OF_SLO and not test.slo.is_given:
+        elif metric in OF_SLO and not goodput.is_given:
             rule = "is judged by load_test.slo, which asks for nothing: give ttft_ms, inter_token_ms or e2e_ms there."
             yield Problem(f"load_test.gates.{metric}", rule)
 

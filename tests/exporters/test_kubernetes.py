@@ -19,9 +19,9 @@ from largeforge.errors import FitError, RecipeError
 from largeforge.estimate.memory import GIB
 from largeforge.exporters.kubernetes import Config
 from largeforge.exporting.files import write
-from largeforge.exporting.kubernetes.scaling import OUTSTANDING, WAITING
 from largeforge.exporting.models import FETCH
 from largeforge.gateway.config import GatewayFile
+from largeforge.monitoring.names import OUTSTANDING, WAITING
 from tests.exporters.exports import (
     WORKLOADS,
     Object,
@@ -417,6 +417,27 @@ def test_servers_are_scaled_by_what_waits_at_the_gateway(how: str) -> None:
     assert pattern and "largeforge_gateway_server_outstanding_requests" in queries[1]
     urls = [one["url"] for one in gateway_file(found)["upstreams"]["general"]]
     assert len(urls) == 4 and all(re.fullmatch(pattern[1], url) for url in urls)
+
+
+@pytest.mark.parametrize("how", ["hpa", "keda"])
+@pytest.mark.parametrize("threshold", [150, 70])
+def test_servers_are_scaled_by_the_latency_that_is_promised(how: str, threshold: int) -> None:
+    rendered = kubernetes(
+        "+recipe=serve_gpt_oss_20b", f"export.autoscaling={how}", "export.prometheus_url=http://prometheus:9090",
+        "slo=gpt_oss_20b", f"slo.objectives.first_token.threshold_ms={threshold}",
+    )  # fmt: skip
+    spec = of_kind(objects(rendered), "HorizontalPodAutoscaler" if how == "hpa" else "ScaledObject")[0]["spec"]
+    if how == "hpa":
+        target = spec["metrics"][2]["external"]["target"]
+        rules = yaml.safe_load(rendered.files["prometheus-adapter.yaml"])["rules"]["external"]
+        assert target == {"type": "Value", "value": f"{threshold}"}
+        query = rules[2]["metricsQuery"]
+    else:
+        trigger = spec["triggers"][2]
+        assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("Value", f"{threshold}")
+        query = trigger["metadata"]["query"]
+    assert "histogram_quantile(0.95" in query and "time_to_first_token_seconds_bucket" in query
+    assert query.endswith("or vector(0)"), "nobody asks: nothing is wanted"
 
 
 def test_the_metrics_that_scale_are_the_gateways() -> None:

@@ -1,14 +1,18 @@
 """More model servers when requests queue, fewer when they do not.
 
-Two numbers decide, and the larger need wins: requests that wait at the gateway, which is what people notice, and
-requests at the servers, without which a full server that just about keeps up would be taken away.
+Several numbers decide, and the largest need wins: requests that wait at the gateway, which is what people notice;
+requests at the servers, without which a full server that just about keeps up would be taken away; and each latency that
+`slo` promises, so that there are more servers before the promise is broken for long.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from largeforge.exporting.kubernetes.objects import labels
+from largeforge.monitoring import names, signals
+from largeforge.monitoring.indicators import HISTOGRAMS
 
 if TYPE_CHECKING:
     from largeforge.exporting.kubernetes.objects import Context, Object
@@ -18,7 +22,7 @@ UP_S, DOWN_S = 60, 300
 """How long a need must last before servers are started or stopped."""
 FULL = 0.8
 """Share of a server's sequences in flight from which another is wanted."""
-WAITING, OUTSTANDING = "largeforge_gateway_requests_waiting", "largeforge_gateway_server_outstanding_requests"
+LATENCY_WINDOW = "2m"
 
 BEHAVIOR = {
     "scaleUp": {
@@ -42,18 +46,45 @@ def full(context: Context) -> int:
     return max(1, int(FULL * context.system.recipe.serving.max_num_seqs))
 
 
-def queries(context: Context, one: ModelServer) -> dict[str, str]:
-    """Return PromQL for the requests that wait for a server's experts, and for those at its replicas.
+@dataclass(frozen=True)
+class Need:
+    """One number that decides."""
+
+    name: str
+    query: str
+    series: str
+    """The metric that it is made of."""
+    target: float
+    is_per_server: bool = True
+    """Whether the target is for each server; else it is for all of them as they are, such as a latency."""
+
+
+def needs(context: Context, one: ModelServer) -> list[Need]:
+    """Return what decides on a server: what waits for its experts, what is at its replicas, and how slow they are.
 
     Workers of a gateway share one count of what is at a server; pods of it each have their own.
     """
-    experts = "|".join(one.experts)
-    servers = f"http://{one.name}-[0-9]+[.]{one.name}[.]{context.namespace}[.].*"
-    own = f'namespace="{context.namespace}"'
-    return {
-        "waiting": f'sum({WAITING}{{{own},expert=~"{experts}"}})',
-        "outstanding": f'sum(max by (instance, replica) ({OUTSTANDING}{{{own},replica=~"{servers}"}}))',
-    }
+    experts = f'expert=~"{"|".join(one.experts)}"'
+    servers = f'replica=~"http://{one.name}-[0-9]+[.]{one.name}[.]{context.namespace}[.].*"'
+    own = names.equals("namespace", context.namespace)
+    waiting = names.summed(names.selected(names.WAITING, own, experts))
+    outstanding = f"sum(max by (instance, replica) ({names.selected(names.OUTSTANDING, own, servers)}))"
+    return [
+        Need("waiting", waiting, names.WAITING, context.config.waiting_per_server),
+        Need("outstanding", outstanding, names.OUTSTANDING, full(context)),
+        *_latencies(context, f"{own},{experts}"),
+    ]
+
+
+def _latencies(context: Context, where: str) -> list[Need]:
+    """Return the latencies that are promised; 0 while nobody asks."""
+    found = []
+    for name, objective in context.system.recipe.slo.objectives.items():
+        if histogram := HISTOGRAMS.get(objective.indicator):
+            time = signals.quantile(histogram, objective.objective, where, window=LATENCY_WINDOW)
+            query = f"({time} > 0) or vector(0)"
+            found.append(Need(f"slo-{name}", query, f"{histogram}_bucket", objective.threshold_ms, is_per_server=False))
+    return found
 
 
 def _hpa(context: Context, one: ModelServer) -> Object:
@@ -61,17 +92,17 @@ def _hpa(context: Context, one: ModelServer) -> Object:
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": one.name},
         "minReplicas": one.replicas,
         "maxReplicas": context.config.max_replicas,
-        "metrics": [
-            _external(f"{one.name}-waiting", context.config.waiting_per_server),
-            _external(f"{one.name}-outstanding", full(context)),
-        ],
+        "metrics": [_external(f"{one.name}-{need.name}", need) for need in needs(context, one)],
         "behavior": BEHAVIOR,
     }
     return context.object("HorizontalPodAutoscaler", one.name, labels(one), api="autoscaling/v2", spec=spec)
 
 
-def _external(name: str, value: int) -> Object:
-    target = {"type": "AverageValue", "averageValue": str(value)}
+def _external(name: str, need: Need) -> Object:
+    value = f"{need.target:g}"
+    target = (
+        {"type": "AverageValue", "averageValue": value} if need.is_per_server else {"type": "Value", "value": value}
+    )
     return {"type": "External", "external": {"metric": {"name": name}, "target": target}}
 
 
@@ -79,26 +110,25 @@ def adapter_rules(context: Context) -> list[Object]:
     """Return rules of prometheus-adapter that make the metrics which the autoscalers read."""
     return [
         {
-            "seriesQuery": f'{WAITING if key == "waiting" else OUTSTANDING}{{namespace="{context.namespace}"}}',
+            "seriesQuery": names.selected(need.series, names.equals("namespace", context.namespace)),
             "resources": {"overrides": {"namespace": {"resource": "namespace"}}},
-            "name": {"as": f"{one.name}-{key}"},
-            "metricsQuery": query,
+            "name": {"as": f"{one.name}-{need.name}"},
+            "metricsQuery": need.query,
         }
         for one in context.system.servers
-        for key, query in queries(context, one).items()
+        for need in needs(context, one)
     ]
 
 
 def _keda(context: Context, one: ModelServer) -> Object:
-    thresholds = {"waiting": context.config.waiting_per_server, "outstanding": full(context)}
     triggers = [
         {
-            "type": "prometheus", "name": key, "metricType": "AverageValue",
+            "type": "prometheus", "name": need.name, "metricType": "AverageValue" if need.is_per_server else "Value",
             "metadata": {
-                "serverAddress": context.config.prometheus_url, "query": query, "threshold": str(thresholds[key]),
+                "serverAddress": context.config.prometheus_url, "query": need.query, "threshold": f"{need.target:g}",
             },
         }
-        for key, query in queries(context, one).items()
+        for need in needs(context, one)
     ]  # fmt: skip
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": one.name},

@@ -116,7 +116,7 @@ def _free() -> dict[str, dict[str, float]]:
 def shortage(spec: RaySpec, nodes: Sequence[Mapping[str, Any]], free: Mapping[str, Mapping[str, float]]) -> str:
     """Say what is asked of a cluster, and what its nodes (`ray.nodes()`) have."""
     asked = ", ".join(f"{amount:g} {name}" for name, amount in spec.bundle.items())
-    alive = [node for node in nodes if node["Alive"]]
+    alive = sorted((node for node in nodes if node["Alive"]), key=lambda node: str(node["NodeManagerHostname"]))
     has = [
         f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}): "
         + ", ".join(_amount(name, node["Resources"], free.get(node["NodeID"])) for name in spec.bundle)

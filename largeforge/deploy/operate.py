@@ -216,7 +216,7 @@ def take_away(inventory: Hosts, wanted: str, *, report: Report, keep_models: boo
             ]  # fmt: skip
             others = [name for name in deployed.machines[host]["deployments"] if name != deployed.name]
             if not others and not keep_models:
-                paths += [f"{layout.root}/{part}" for part in ("models", "environments", "incoming", "agent")]
+                paths += [f"{layout.root}/{part}" for part in ("models", "environments", "wheels", "incoming", "agent")]
             shell.run(reached[host], ["rm", "-rf", "--", *paths], timeout_s=600)
             shell.run(reached[host], ["systemctl", "daemon-reload"])
             left = [f"{layout.root}/deployments", layout.root, layout.state, layout.logs, "/etc/largeforge"]

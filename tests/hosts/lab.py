@@ -34,6 +34,8 @@ SITE = Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}" / "site-pa
 LENT = {str(Path(sys.base_prefix).resolve()): "/opt/python", str(SITE): "/opt/packages", str(ROOT): "/opt/checkout"}
 """What the hosts are lent, at places that a service without rights may read."""
 PORT = 8080
+SERVERS = tuple(range(18000, 18008))
+"""Ports that model servers of a few releases have."""
 INSTALL = f"""
 set -e
 echo /opt/python/lib > /etc/ld.so.conf.d/lent.conf; ldconfig

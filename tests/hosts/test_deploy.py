@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.lab import LENT, PORT, Lab, unit
+from tests.hosts.lab import LENT, PORT, SERVERS, Lab, unit
 from tests.hosts.machines import NETWORK, ROOT, machines
 
 
@@ -108,10 +108,10 @@ def test_tls_is_switched_on_and_off_and_no_request_notices(lab: Lab) -> None:
     lab.deploy(lab.model("v1"), "deploy.tls.servers=off")
     with lab.asked() as asked:
         lab.deploy(lab.model("v2"))
-        assert lab.versions() == {"v2"} and not lab.reaches("h2", 18000, 18001, as_plain=True)
+        assert lab.versions() == {"v2"} and not lab.reaches("h2", *SERVERS, as_plain=True)
         back = lab.run("rollback", "lab", "shop")
         assert back.code == 0, back.output
-        assert lab.versions() == {"v1"} and lab.reaches("h2", 18000, 18001, as_plain=True)
+        assert lab.versions() == {"v1"} and lab.reaches("h2", *SERVERS, as_plain=True)
         lab.deploy(lab.model("v2"), "gateway.workers=2")
     assert not asked["failures"], asked
     assert "nothing to change" in lab.deploy(lab.model("v2"), "gateway.workers=2").output
@@ -159,16 +159,16 @@ def test_several_gateways_are_told_together_and_one_that_is_not_wanted_goes(lab:
 @pytest.mark.thorough
 def test_the_firewall_lets_gateways_and_named_clients_through(lab: Lab) -> None:
     model = lab.model("v2")
-    lab.deploy(model, "deploy.firewall=nftables")
+    first = lab.deploy(model, "deploy.firewall=nftables").output
     assert lab.versions() == {"v2"}
-    ports = (18000, 18001, 18002)
-    assert not lab.reaches("h2", *ports) and lab.reaches("h2", *ports, of="h1") and lab.reaches("h1", PORT)
-    assert "nothing to change" in lab.deploy(model, "deploy.firewall=nftables").output
+    assert not lab.reaches("h2", *SERVERS) and lab.reaches("h2", *SERVERS, of="h1") and lab.reaches("h1", PORT)
+    again = lab.deploy(model, "deploy.firewall=nftables").output
+    assert "nothing to change" in again, first + again
     closed = [model, "deploy.firewall=nftables", f"deploy.clients=[{lab.hosts['h3'].address}/32]"]
     lab.deploy(*closed)
     assert not lab.reaches("h1", PORT) and lab.reaches("h1", PORT, of="h3")
     lab.deploy(model)
-    assert lab.reaches("h1", PORT) and lab.reaches("h2", *ports)
+    assert lab.reaches("h1", PORT) and lab.reaches("h2", *SERVERS)
     assert "largeforge" not in lab.hosts.run(lab.hosts["h2"], "nft", "list", "tables").stdout
 
 

@@ -75,7 +75,8 @@ def test_a_training_on_a_host_makes_what_one_here_makes(lab: Lab, trained: Train
     card = (run / "train/out/README.md").read_text()
     assert "words.jsonl" in card and "53 train, 7 held out" in card
     assert "/var/lib/largeforge" not in card + (run / "events.jsonl").read_text()
-    assert not list((lab.hosts["h1"].disk / JOBS).iterdir()), "what has come home is not kept there"
+    (job,) = set(re.findall(r"largeforge-training-([\w-]+)\.service", said))
+    assert not (lab.hosts["h1"].disk / JOBS / job).exists(), "what has come home is not kept there"
 
 
 @pytest.mark.thorough

@@ -69,10 +69,20 @@ class Outcome:
 def preview(
     inventory: Hosts, names: list[str], decide: Decide, request: Callable[[str], dict[str, Any]], *, parallel: int
 ) -> Preview:
-    """Look at hosts and return what would be changed; nothing is, and no lock is taken."""
+    """Look at hosts and return what would be changed; nothing is, and no lock is taken.
+
+    Raises DeployError when that cannot be said, with the hosts that cannot be reached.
+    """
     with reaches(inventory, names) as reached, Fleet(reached, parallel=parallel) as fleet:
         looks = fleet.look({name: request(name) for name in names if name not in fleet.failed})
-        wanted = decide(looks)
+        if not looks:
+            raise DeployError(f"no host can be looked at:\n{_listed(fleet.failed)}")
+        try:
+            wanted = decide(looks)
+        except DeployError as error:
+            if not fleet.failed:
+                raise
+            raise DeployError(f"some hosts cannot be looked at:\n{_listed(fleet.failed)}\n{error}") from error
         changes = fleet.plan(_steps(wanted, {name: look["state"] for name, look in looks.items()}))
         found = {name: look["state"] for name, look in looks.items()}
         return Preview(
@@ -265,5 +275,8 @@ def _steps(wanted: Wanted, found: Mapping[str, Any]) -> dict[str, list[Step]]:
 
 
 def _all_failed(failed: Mapping[str, str]) -> str:
-    lines = [f"{name}: {error}" for name, error in sorted(failed.items())]
-    return "nothing that runs was changed:\n" + "\n".join(lines)
+    return f"nothing that runs was changed:\n{_listed(failed)}"
+
+
+def _listed(failed: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {error}" for name, error in sorted(failed.items()))

@@ -135,8 +135,12 @@ def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[
             and (parts[0], parts[2]) not in keep
         ):
             ages.setdefault(parts[0], []).append((entry["changed"], parts[2]))
-    spare = max(0, wanted.deploy.rollout.keep_releases - 2)
-    return [(name, key) for name, found in sorted(ages.items()) for _, key in sorted(found, reverse=True)[spare:]]
+    most = wanted.deploy.rollout.keep_releases
+    listed = []
+    for name, found in sorted(ages.items()):
+        spare = max(0, most - sum(service == name for service, _ in keep))
+        listed += [(name, key) for _, key in sorted(found, reverse=True)[spare:]]
+    return listed
 
 
 def kept_ports(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[int]:

@@ -98,6 +98,8 @@ def test_weights_that_are_damaged_on_the_way_are_not_taken(lab: Lab) -> None:
 @pytest.mark.thorough
 def test_a_host_that_is_dead_before_is_named_and_nothing_changes(lab: Lab) -> None:
     lab.hosts["h3"].power_off(hard=True)
+    plan = lab.run("+recipe=shop", "mode=plan", lab.model("v2")).output
+    assert "✗ h3" in plan, plan
     with lab.asked() as asked:
         output = refused(lab, lab.model("v2"))
     assert "h3: " in output and "nothing that runs was changed" in output, output

@@ -56,6 +56,10 @@ class Exchange:
     num_bytes: int = 0
     """Size of the body that was sent."""
     trace: RequestTrace | None = None
+    arm: str = ""
+    """Which side of a rollout answered, where its expert is being rolled out; `canary` also when that failed first."""
+    is_lost: bool = False
+    """Whether the canary failed and stable answered in its place."""
     is_shadow: bool = False
     """Whether nobody gets the answer."""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from largeforge.gateway import docs, tracing, websocket
 from largeforge.gateway.access import AccessLog, RequestLog, exchange_of
 from largeforge.gateway.admin.service import Admin
+from largeforge.gateway.arms import Arms
 from largeforge.gateway.bulk.service import service as bulk_service
 from largeforge.gateway.completions import Completions
 from largeforge.gateway.crew.whole import Whole
@@ -76,10 +77,11 @@ def create_app(
     operated = (admin or Admin()).of(live, registry=registry, wall_clock=wall_clock)
     controls = operated.controls
     metrics.in_flight.set_function(lambda: len(operated.running))
-    whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
+    arms = Arms(clock)
+    whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running), arms=arms.as_json)
 
     traces = tracing.traces(file.gateway)
-    observer = Observer(metrics, traces, clock)
+    observer = Observer(metrics, traces, clock, arms)
     shadows = Shadows(metrics)
     loopback = Loopback()
     bulk = bulk_service(

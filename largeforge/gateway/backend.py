@@ -15,13 +15,15 @@ from largeforge.gateway.breaker import Breaker
 from largeforge.gateway.connection import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from ssl import SSLContext
 
     from largeforge.gateway.config import GatewayFile, Upstream
     from largeforge.gateway.crew.counts import Count
 
 State = Literal["unknown", "up", "down"]
+CANARY = "@canary"
+"""Behind an expert's name: its servers that get a share of its requests."""
 MOST_HEADER_CHARS = 256
 """What comes after in a header value is cut off."""
 
@@ -101,6 +103,7 @@ class Replica:
     lock: str
     """Digest of the lock of the run that made the model."""
     headers: tuple[tuple[bytes, bytes], ...]
+    arm: str = "stable"
 
     @property
     def url(self) -> str:
@@ -110,9 +113,10 @@ class Replica:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Target:
-    """One expert with its replicas."""
+    """One expert with its replicas, or those of its canary."""
 
     name: str
+    """The expert's; of a canary with `CANARY` behind."""
     replicas: tuple[Replica, ...]
 
     @property
@@ -141,33 +145,35 @@ def targets(
     file: GatewayFile, *, clock: Callable[[], float], wall_clock: Callable[[], float],
     kept: Mapping[str, Backend] = {}, tls: SSLContext | None = None,
 ) -> dict[str, Target]:  # fmt: skip
-    """Return the experts of a gateway file, in the order of the topology.
+    """Return the experts of a gateway file, in the order of the topology, each followed by its canary if it has one.
 
     Servers of `kept` are taken over with their connections and what is known of them, so that a new file changes
     nothing for those that it still names; `adopt` then gives them what the file says of them.
     """
     backends: dict[str, Backend] = {}
     found = {}
-    for name in file.topology.experts:
+    for key, name, upstreams in _arms(file):
         replicas = []
-        for upstream in file.upstreams[name]:
+        for upstream in upstreams:
             backend = backends.get(upstream.url)
             if backend is None:
                 backend = backends[upstream.url] = kept.get(upstream.url) or _backend(
                     file, upstream, clock, wall_clock(), tls
                 )
             headers = _headers(name, upstream)
-            replicas.append(Replica(name, backend, upstream.served_model, upstream.model, upstream.lock, headers))
-        found[name] = Target(name, tuple(replicas))
+            replicas.append(
+                Replica(name, backend, upstream.served_model, upstream.model, upstream.lock, headers, upstream.arm)
+            )
+        found[key] = Target(key, tuple(replicas))
     return found
 
 
 def adopt(file: GatewayFile, experts: Mapping[str, Target], tls: SSLContext | None) -> None:
     """Give the servers what a gateway file says of them, once it is in force."""
-    for name, target in experts.items():
-        for upstream, replica in zip(file.upstreams[name], target.replicas, strict=True):
+    for key, _, upstreams in _arms(file):
+        for upstream, replica in zip(upstreams, experts[key].replicas, strict=True):
             backend = replica.backend
-            backend.experts[name] = None
+            backend.experts[key] = None
             backend.limit, backend.breaker.settings = upstream.limit, file.gateway.breaker
             backend.pool.tls = tls
 
@@ -192,6 +198,14 @@ def header_value(text: str) -> bytes:
 @lru_cache(4096)
 def _header_value(text: str) -> bytes:
     return quote(text, safe=" !#$&'()*+,/:;=?@[]~")[:MOST_HEADER_CHARS].encode()
+
+
+def _arms(file: GatewayFile) -> Iterator[tuple[str, str, list[Upstream]]]:
+    """Yield the servers of each expert, and of each canary, with its key among targets and the expert's name."""
+    for name in file.topology.experts:
+        for arm, key in (("stable", name), ("canary", name + CANARY)):
+            if servers := [server for server in file.upstreams[name] if server.arm == arm]:
+                yield key, name, servers
 
 
 def _backend(

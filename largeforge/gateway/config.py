@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -34,6 +34,8 @@ class Upstream(Strict):
     limit: int = Field(default=0, ge=0)
     """Requests that the server takes at once (vLLM's `max_num_seqs`), 0 for any number; the others wait in the
     gateway."""
+    arm: Literal["stable", "canary"] = "stable"
+    """Whether it is a server of the model that answers, or of one that is to take over and gets a share of requests."""
     chat_template: str = ""
     """sha256 of the chat template that conversations are written with, shown in the list of models."""
 
@@ -65,6 +67,9 @@ class GatewayFile(Strict):
             raise ValueError(f"topology.fallback: '{self.topology.fallback}' is none of: {', '.join(experts)}")
         if missing := experts.keys() - self.upstreams.keys():
             raise ValueError(f"upstreams: no server for {', '.join(sorted(missing))}")
+        for name, servers in self.upstreams.items():
+            if all(server.arm == "canary" for server in servers):
+                raise ValueError(f"upstreams.{name}: a canary alone; it takes a share of what a stable server answers")
         for name, expert in experts.items():
             for other in expert.fallback or ():
                 if other not in experts or other == name:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from largeforge.errors import Problem, RecipeError
 from largeforge.gateway import backend, upstream
 from largeforge.gateway.admin.state import State
+from largeforge.gateway.arms import Split
 from largeforge.gateway.dispatch import Dispatch
 from largeforge.gateway.gauges import Gauges, served
 from largeforge.gateway.health import Health
@@ -53,6 +54,8 @@ class Generation:
     tasks: Tasks
     routing: Routing
     dispatch: Dispatch
+    split: Split
+    """Whose requests canaries answer."""
     tls: SSLContext | None
     """What connections to servers are made with where these speak TLS; None where none does."""
 
@@ -180,7 +183,8 @@ class Live:
         dispatch = Dispatch(
             settings, self.health, self._waiting, self._metrics, successor=lambda name: self._successor(file, name)
         )
-        return Generation(file, targets, fallbacks, tasks, routing, dispatch, tls)
+        split = Split(topology, self._services.random)
+        return Generation(file, targets, fallbacks, tasks, routing, dispatch, split, tls)
 
     def _successor(self, file: GatewayFile, expert: str) -> Target | None:
         """Return an expert as it is served now, for a request that came under a file before; None where requests are
@@ -188,7 +192,7 @@ class Live:
         now = self.now
         if now.file is file or (now.file.router, now.file.topology) != (file.router, file.topology):
             return None
-        return now.targets[expert]
+        return now.targets.get(expert)
 
     def _share_of(self, queue: Queue) -> Queue:
         """Return the part of the queue that this worker keeps."""

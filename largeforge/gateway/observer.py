@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from largeforge.gateway.access import Exchange
+    from largeforge.gateway.arms import Arms
     from largeforge.gateway.link import Link
     from largeforge.gateway.metrics import Metrics
     from largeforge.gateway.pace import Pace
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 class Observer:
     """Tells the metrics, and the traces where there are any."""
 
-    def __init__(self, metrics: Metrics, traces: Traces | None, clock: Callable[[], float]):
+    def __init__(self, metrics: Metrics, traces: Traces | None, clock: Callable[[], float], arms: Arms):
         self.metrics = metrics
         self.clock = clock
+        self._arms = arms
         self._traces = traces
 
     def begin(self, link: Link) -> None:
@@ -34,5 +36,7 @@ class Observer:
     def end(self, exchange: Exchange) -> None:
         """Note that a request is done with."""
         self.metrics.observe(exchange, self.clock())
+        if exchange.arm:
+            self._arms.observe(exchange)
         if exchange.trace is not None:
             exchange.trace.end(exchange)

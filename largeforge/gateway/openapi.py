@@ -39,6 +39,7 @@ _MODELS: list[type[BaseModel]] = [
     wire.Error,
     wire.ModelList,
     wire.RouteExplained,
+    wire_admin.GatewayArms,
     wire_admin.GatewayState,
     wire_admin.GatewayStatePatch,
     wire_admin.GatewayConfig,

@@ -176,6 +176,15 @@ def _admin() -> dict[str, Any]:
         "/admin/reload": {
             "post": _get("reload", "operators", "Read the gateway's file again", file, *denied, "400", "409", "507")
         },
+        "/admin/arms": {
+            "get": _get(
+                "arms",
+                "operators",
+                "Look at what was counted of canaries and of what they are to replace",
+                {"200": ("GatewayArms", "Counts since the gateway started.")},
+                *denied,
+            )
+        },
     }
     for operations in paths.values():
         for operation in operations.values():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from largeforge.gateway import deadline, tokens, tracing
-from largeforge.gateway.backend import header_value
+from largeforge.gateway.backend import CANARY, header_value
 from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.link import AsgiLink
 from largeforge.gateway.request import ClientGone, Request, parse
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.access import Exchange
     from largeforge.gateway.admin.controls import Controls
-    from largeforge.gateway.backend import Replica
+    from largeforge.gateway.backend import Replica, Target
     from largeforge.gateway.dispatch import Answering
     from largeforge.gateway.kinds import Kind
     from largeforge.gateway.link import Link
@@ -185,6 +185,16 @@ class Proxy:
     async def _ask_one(self, call: _Call, route: Route, *, waits: bool = False) -> Answering:
         """Return the answer of one expert; raises UpstreamFailed when it gives none."""
         target = call.now.targets[route.expert]
+        if canary := call.now.targets.get(route.expert + CANARY):
+            share = self._controls.now.canaries.get(route.expert, 0.0)
+            call.exchange.arm = "canary" if call.now.split.takes(route.expert, call.request, share) else "stable"
+            if call.exchange.arm == "canary":
+                with suppress(UpstreamFailed, ApiError):
+                    return await self._ask_of(canary, call, route)
+                call.exchange.is_lost = True
+        return await self._ask_of(target, call, route, waits=waits)
+
+    async def _ask_of(self, target: Target, call: _Call, route: Route, *, waits: bool = False) -> Answering:
         _note(call.exchange, target.replicas[0], route)
         answering = await call.now.dispatch.ask(
             target, call.request, call.upstream_head, call.exchange, gives_up_at=call.gives_up_at, waits=waits

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from largeforge.gateway.admin.state import MOST_ENTRIES, Mode, Reason
+from largeforge.gateway.admin.state import MOST_ENTRIES, Mode, Reason, Share
 from largeforge.gateway.wire import Open
 
 
@@ -27,6 +27,8 @@ class GatewayState(Open):
     """Isolated tenants, with the reason."""
     drained: dict[str, str]
     """Servers that get no new requests, with the reason."""
+    canaries: dict[str, float]
+    """Share of an expert's requests that its canary answers."""
     since: float
     """When it was set, in seconds since the epoch."""
     in_flight: int
@@ -53,6 +55,36 @@ class GatewayStatePatch(Open):
     """Tenants to isolate, with the reason, or to release (null)."""
     drained: dict[str, Reason | None] | None = Field(default=None, max_length=MOST_ENTRIES)
     """Servers to drain, with the reason, or to use again (null)."""
+    canaries: dict[str, Share | None] | None = Field(default=None, max_length=MOST_ENTRIES)
+    """Share of an expert's requests that its canary answers, from 0 to 1, or nothing (null)."""
+
+
+class GatewayArms(Open):
+    """What was counted of experts with a canary, on both sides."""
+
+    object: Literal["arms"] = "arms"
+    data: dict[str, dict[Literal["canary", "stable"], ArmCounts]]
+    """By expert and side."""
+
+
+class ArmCounts(Open):
+    """Counts of one side since the gateway started; further keys are signals of quality, with `good` and `total`."""
+
+    requests: int
+    errors: int
+    """Requests without a good answer; those of a canary that stable answered in its place count here."""
+    duration: TimeCounts
+    ttft: TimeCounts
+    """Time to first token, of streams."""
+
+
+class TimeCounts(Open):
+    """A histogram of times."""
+
+    edges: list[float]
+    """Bounds in seconds."""
+    counts: list[int]
+    """Requests up to each bound and over the one before; the last are those over all."""
 
 
 class GatewayConfig(Open):

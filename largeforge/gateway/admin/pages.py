@@ -2,7 +2,7 @@
 
 `/admin/state` is the mode, who is isolated and what is drained; `/admin/config` is the gateway file that is served.
 Both are read with GET and changed by a JSON merge patch; `PUT /admin/config` takes a whole file, `POST /admin/reload`
-reads the one that the gateway was started with again.
+reads the one that the gateway was started with again. `/admin/arms` has what was counted of canaries.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class AdminPages:
             "/admin/state": Endpoint(GET=self._state, PATCH=self._set),
             "/admin/config": Endpoint(GET=self._config, PATCH=self._change_config, PUT=self._put_config),
             "/admin/reload": Endpoint(POST=self._reload),
+            "/admin/arms": Endpoint(GET=self._arms),
         }
         return [Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items()]
 
@@ -78,6 +79,10 @@ class AdminPages:
         await self._reloading.reread()
         return self._file()
 
+    async def _arms(self, request: Request) -> Response:
+        self._access.check(request.scope)
+        return answer({"object": "arms", "data": await self._whole.arms()})
+
     async def _body(self, request: Request) -> Any:
         """Return what an operator sends as JSON; who is none is refused before anything is read."""
         self._access.check(request.scope)
@@ -93,8 +98,10 @@ class AdminPages:
     def _check(self, state: State) -> None:
         """Refuse what is not there: isolating a name with a typo would isolate nobody."""
         before, targets = self._controls.now, self._live.now.targets
+        experts = list(self._live.now.file.topology.experts)
         for kind, given, known in (
-            ("experts", state.experts.keys() - before.experts.keys(), list(targets)),
+            ("experts", state.experts.keys() - before.experts.keys(), experts),
+            ("canaries", state.canaries.keys() - before.canaries.keys(), experts),
             ("drained", state.drained.keys() - before.drained.keys(), list(backend.backends(targets))),
         ):
             for name in sorted(given - set(known)):

@@ -18,6 +18,7 @@ MODES: tuple[Mode, ...] = ("normal", "high_load", "degraded", "maintenance")
 
 Reason = Annotated[str, Field(max_length=500)]
 Tenant = Annotated[str, Field(min_length=1, max_length=256)]
+Share = Annotated[float, Field(ge=0, le=1)]
 MOST_ENTRIES = 1000
 """Most experts, tenants or servers that are isolated or drained at once."""
 
@@ -38,6 +39,9 @@ class State(Strict):
     """Tenants that are isolated, with the reason: their running answers are broken off, new requests refused."""
     drained: dict[str, Reason] = Field(default={}, max_length=MOST_ENTRIES)
     """Addresses of servers that get no new requests, with the reason; what they answer already is finished."""
+
+    canaries: dict[Name, Share] = Field(default={}, max_length=MOST_ENTRIES)
+    """Share of an expert's requests that its canary answers, from 0 to 1; nothing by default."""
 
     @property
     def is_emergency(self) -> bool:

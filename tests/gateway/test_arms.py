@@ -1,0 +1,146 @@
+"""A canary gets its share of an expert's requests, costs no client an answer, and is counted beside stable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from largeforge.gateway.admin.service import Admin
+from largeforge.gateway.app import create_app
+from largeforge.gateway.arms import BOUNDS_S, summed
+from largeforge.gateway.config import GatewayFile
+from tests.gateway.conftest import OPERATES, TOKEN, FakeVllm, event, gateway_file, serve
+
+
+class Rolled:
+    """A gateway whose one expert has a canary."""
+
+    def __init__(self, client: httpx.AsyncClient, stable: FakeVllm, canary: FakeVllm):
+        self.client, self.stable, self.canary = client, stable, canary
+
+    async def share(self, share: float | None) -> None:
+        answer = await self.client.patch("/admin/state", json={"canaries": {"general": share}})
+        assert answer.status_code == 200, answer.text
+
+    async def ask(self, session: str = "", **body: Any) -> httpx.Response:
+        headers = {"x-largeforge-session": session} if session else {}
+        message = {"role": "user", "content": "hi"}
+        return await self.client.post("/v1/chat/completions", json={"messages": [message], **body}, headers=headers)
+
+    async def counts(self) -> dict[str, Any]:
+        return (await self.client.get("/admin/arms")).json()["data"]["general"]
+
+
+def with_canary(stable: str, canary: str) -> GatewayFile:
+    values = gateway_file({"general": [stable, canary]}).model_dump(mode="json")
+    values["topology"]["sticky"] = "session"
+    values["upstreams"]["general"][1] |= {"arm": "canary", "model": "registry:general/2", "lock": "lock-2"}
+    return GatewayFile.model_validate(values)
+
+
+@pytest.fixture
+async def rolled() -> AsyncIterator[Rolled]:
+    stable, canary = FakeVllm("stable"), FakeVllm("canary")
+    servers = [await serve(stable.app), await serve(canary.app)]
+    file = with_canary(*(server.url for server in servers))
+    gateway = await serve(create_app(file, registry=CollectorRegistry(), admin=Admin(token=TOKEN)))
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, headers=OPERATES, timeout=30) as client:
+        yield Rolled(client, stable, canary)
+    await asyncio.gather(gateway.stop(), *(server.stop() for server in servers))
+
+
+async def test_without_a_share_a_canary_gets_nothing(rolled: Rolled) -> None:
+    for _ in range(20):
+        assert (await rolled.ask()).headers["x-largeforge-model"] == "registry:general/1"
+    assert not rolled.canary.requests
+
+
+async def test_a_user_stays_on_one_side_and_a_larger_share_only_adds_users(rolled: Rolled) -> None:
+    sessions = [f"s{number}" for number in range(100)]
+    gets: list[set[str]] = []
+    for share in (0.1, 0.5, 1.0):
+        await rolled.share(share)
+        found = {name for name in sessions if (await rolled.ask(name)).headers["x-largeforge-lock"] == "lock-2"}
+        again = {name for name in sessions[:20] if (await rolled.ask(name)).headers["x-largeforge-lock"] == "lock-2"}
+        assert again == found & set(sessions[:20])
+        gets.append(found)
+    assert gets[0] < gets[1] < gets[2] == set(sessions)
+    assert 2 <= len(gets[0]) <= 22 and 35 <= len(gets[1]) <= 65
+    await rolled.share(None)
+    assert (await rolled.ask("s1")).headers["x-largeforge-lock"] == "lock-general"
+
+
+async def test_a_canary_that_fails_costs_nobody_an_answer_and_is_counted(rolled: Rolled) -> None:
+    await rolled.share(1.0)
+    rolled.canary.status = 500
+    answers = [await rolled.ask() for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert {answer.headers["x-largeforge-model"] for answer in answers} == {"registry:general/1"}
+    assert not any("x-largeforge-fallback" in answer.headers for answer in answers)
+    counts = await rolled.counts()
+    assert (counts["canary"]["requests"], counts["canary"]["errors"]) == (5, 5)
+    assert counts["stable"]["requests"] == 0, "what stable answered in its place says nothing of stable"
+
+
+async def test_both_sides_are_counted_with_their_times(rolled: Rolled) -> None:
+    await rolled.share(0.5)
+    sessions = [f"s{number}" for number in range(30)]
+    for name in sessions:
+        assert (await rolled.ask(name)).status_code == 200
+    counts = await rolled.counts()
+    for arm, fake in (("canary", rolled.canary), ("stable", rolled.stable)):
+        assert counts[arm]["requests"] == len(fake.requests) > 0
+        assert counts[arm]["errors"] == 0
+        assert sum(counts[arm]["duration"]["counts"]) == len(fake.requests)
+        assert counts[arm]["duration"]["edges"] == list(BOUNDS_S)
+        assert sum(counts[arm]["ttft"]["counts"]) == 0, "nothing was streamed"
+
+
+async def test_first_tokens_of_streams_are_counted(rolled: Rolled) -> None:
+    await rolled.share(1.0)
+    rolled.canary.script = asyncio.Queue()
+    for piece in (event("Hi"), "data: [DONE]\n\n", None):
+        rolled.canary.script.put_nowait(piece)
+    assert "Hi" in (await rolled.ask(stream=True)).text
+    assert sum((await rolled.counts())["canary"]["ttft"]["counts"]) == 1
+
+
+async def test_mistakes_of_clients_count_for_nobody(rolled: Rolled) -> None:
+    await rolled.share(1.0)
+    rolled.canary.status = 422
+    assert (await rolled.ask()).status_code == 422
+    assert (await rolled.client.get("/admin/arms")).json()["data"] == {}
+
+
+async def test_shares_are_checked(rolled: Rolled) -> None:
+    for patch in ({"canaries": {"general": 1.5}}, {"canaries": {"genral": 0.5}}, {"canaries": {"general": "all"}}):
+        answer = await rolled.client.patch("/admin/state", json=patch)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    refused = await rolled.client.get("/admin/arms", headers={"authorization": "Bearer wrong"})
+    assert refused.status_code == 401
+
+
+def test_a_canary_alone_is_refused() -> None:
+    values = gateway_file({"general": "http://127.0.0.1:9"}).model_dump(mode="json")
+    values["upstreams"]["general"][0]["arm"] = "canary"
+    with pytest.raises(ValidationError, match=r"upstreams\.general: a canary alone"):
+        GatewayFile.model_validate(values)
+
+
+def test_counts_of_workers_are_summed() -> None:
+    one = {"a": {"canary": {"requests": 1, "errors": 0, "duration": {"edges": [1.0], "counts": [1, 0]}}}}
+    other = {
+        "a": {"canary": {"requests": 2, "errors": 1, "duration": {"edges": [1.0], "counts": [0, 1]}}},
+        "b": {"stable": {"requests": 5}},
+    }
+    assert summed([one, other]) == {
+        "a": {"canary": {"requests": 3, "errors": 1, "duration": {"edges": [1.0], "counts": [1, 1]}}},
+        "b": {"stable": {"requests": 5}},
+    }
+    assert summed([]) == {}

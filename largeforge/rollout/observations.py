@@ -1,13 +1,13 @@
 """What was observed of the canary and of stable in one period, and how that is kept as JSON. Pure.
 
-A period has what was counted since the period before. Who has counters that only rise takes the difference of two readings
-(`Arm.since`), which notices that a counter began anew.
+A period has what was counted since the period before. Who has counters that only rise takes the difference of two
+readings (`Arm.since`), which notices that a counter began anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from largeforge.rollout.sequential import Counts
@@ -26,7 +26,9 @@ class Histogram:
 
     def __post_init__(self) -> None:
         if len(self.counts) != len(self.edges) + 1 or list(self.edges) != sorted(set(self.edges)) or not self.edges:
-            raise ValueError(f"a histogram of {len(self.edges)} rising edges has one count more, not {len(self.counts)}")
+            raise ValueError(
+                f"a histogram of {len(self.edges)} rising edges has one count more, not {len(self.counts)}"
+            )
         if min(self.counts) < 0:
             raise ValueError(f"counts of a histogram are not negative: {list(self.counts)}")
 
@@ -110,8 +112,16 @@ class Arm:
         Counts(self.errors, self.requests)
 
     def __add__(self, other: Arm) -> Arm:
-        pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
-        return Arm(**{name: _joined(*pair) for name, pair in pairs.items()})
+        return Arm(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            _joined(self.duration, other.duration),
+            _joined(self.ttft, other.ttft),
+            self.schema_valid + other.schema_valid,
+            self.agreement + other.agreement,
+            self.judge + other.judge,
+            self.thumbs + other.thumbs,
+        )
 
     def since(self, before: Arm) -> Arm:
         """Return what rising counters grew by; where one fell they began anew, and all that they hold is new."""
@@ -141,13 +151,12 @@ class Arm:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Arm:
         """Return what `as_json` gave."""
-        histograms = {
-            name: Histogram(tuple(found[name]["edges"]), tuple(found[name]["counts"]))
+        times = [
+            Histogram(tuple(found[name]["edges"]), tuple(found[name]["counts"])) if name in found else None
             for name in ("duration", "ttft")
-            if name in found
-        }
+        ]
         graded = {name: Graded(found[name]["good"], found[name]["total"]) for name in SIGNALS if name in found}
-        return cls(found["requests"], found["errors"], **histograms, **graded)
+        return cls(found["requests"], found["errors"], times[0], times[1], **graded)
 
 
 @dataclass(frozen=True)
@@ -170,13 +179,11 @@ class Observation:
         return cls(Arm.from_json(found["canary"]), Arm.from_json(found["stable"]))
 
 
-def _joined(one: Any, other: Any) -> Any:
+def _joined(one: Histogram | None, other: Histogram | None) -> Histogram | None:
     """Return the sum; of histograms with other edges the later one, as nothing else can be said of both."""
     if one is None or other is None:
         return other if one is None else one
-    if isinstance(one, Histogram) and one.edges != other.edges:
-        return other
-    return one + other
+    return one + other if one.edges == other.edges else other
 
 
 def _grown(now: Histogram | None, before: Histogram | None) -> Histogram | None:

@@ -1,9 +1,9 @@
 """Whether one share is larger than another, decided at any number of looks without more false alarms. Pure.
 
-A share is that of bad requests: failed, slower than a limit, judged wrong. At each look the canary's counts and stable's
-over the same time make one block, and the block one e-value: a number whose mean is at most 1 whatever the shares are, as
-long as the canary's is tolerated. A product of e-values of blocks exceeds 1/alpha at *any* look with a probability of at
-most alpha (Ville's inequality), so one may look as often as one likes and stop when one likes.
+A share is that of bad requests: failed, slower than a limit, judged wrong. At each look the canary's counts and
+stable's over the same time make one block, and the block one e-value: a number whose mean is at most 1 whatever the
+shares are, as long as the canary's is tolerated. A product of e-values of blocks exceeds 1/alpha at *any* look with a
+probability of at most alpha (Ville's inequality), so one may look as often as one likes and stop when one likes.
 
 The e-value of a block is that of Turner, Ly and Grünwald, Generic E-Variables for Exact Sequential k-Sample Tests that
 allow for Optional Stopping (arXiv:2106.02693), and Turner and Grünwald, Exact Anytime-valid Confidence Intervals for
@@ -16,9 +16,9 @@ divergence weighted with the sizes of the block. As tolerated shares are a conve
 
     exp(n_c (c - c0) (c* - c0) / (c0 (1 - c0)) + n_s (s - s0) (s* - s0) / (s0 (1 - s0))) <= 1   for tolerated (c, s),
 
-the exponent being how the divergence falls from (c0, s0) towards (c, s), which at its minimum is nowhere. Nothing asks that
-shares stay what they are from block to block: a night, or an outage that hits both, is no evidence against the canary.
-Requests of one block are taken as independent; `clustering` is for those that are not.
+the exponent being how the divergence falls from (c0, s0) towards (c, s), which at its minimum is nowhere. Nothing asks
+that shares stay what they are from block to block: a night, or an outage that hits both, is no evidence against the
+canary. Requests of one block are taken as independent; `clustering` is for those that are not.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ODDS = (1.25, 1.6, 2.5, 5.0, 12.0, 30.0)
-"""How many times the odds of what is tolerated the canary's are guessed to be; evidence is the mean over these guesses."""
+"""How many times the odds of what is tolerated the canary's are guessed to be; evidence is the mean over these
+guesses."""
 ASLEEP = 0.5
 """Share of the evidence that is not staked at first, but later: what goes wrong after hours is found, too."""
 HALF_AWAKE = 2000
-"""Canary requests after which half of that is staked; what is left then falls as 1 / requests, so never all of it is."""
+"""Canary requests after which half of that is staked; what is left then falls as 1 / requests, so never all of it
+is."""
 _PRIOR_BAD, _PRIOR_TOTAL = 0.5, 50.0
 _REMEMBERED = 20_000.0
 """Requests of stable from which its share is guessed; older ones fade."""
@@ -130,9 +132,9 @@ def nearest_tolerated(
 ) -> tuple[float, float]:
     """Return the shares (c0, s0) with c0 <= ratio * s0 + margin that are nearest to the given ones.
 
-    They minimise canary_total KL(canary, c0) + stable_total KL(stable, s0), which is convex. Its derivative on the line,
-    times what makes it a polynomial, has one root between stable's share and where the canary's would be tolerated: found
-    by Newton's method, with bisection where that would leave the bracket.
+    They minimise canary_total KL(canary, c0) + stable_total KL(stable, s0), which is convex. Its derivative on the
+    line, times what makes it a polynomial, has one root between stable's share and where the canary's would be
+    tolerated: found by Newton's method, with bisection where that would leave the bracket.
     """
     if canary <= ratio * stable + margin or not canary_total:
         return canary, stable

@@ -62,7 +62,8 @@ class Analysis(Strict):
     look, by tests that hold up under any number of looks."""
 
     alpha: float = Field(default=0.01, gt=0, lt=0.5)
-    """Most of the rollouts of models that are as good as stable that are sent back, over all metrics, looks and steps."""
+    """Most of the rollouts of models that are as good as stable that are sent back, over all metrics, looks and
+    steps."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Confidence of what `rule_out` excludes."""
     clustering: float = Field(default=1.0, ge=1)
@@ -117,7 +118,8 @@ class Rollout(Strict):
     watches it; `shadow` gives it copies of requests, whose answers nobody sees; `ab` gives it a fixed share for a time
     and reports; `immediate` all at once, and watches nothing."""
     steps: list[StepShare] = Field(default=[0.05, 0.25, 0.5, 1.0], min_length=1, max_length=50)
-    """Shares of the traffic that a canary gets one after the other, rising; 1 at the end is added where it is missing."""
+    """Shares of the traffic that a canary gets one after the other, rising; 1 at the end is added where it is
+    missing."""
     bake_s: float = Field(default=600.0, ge=0)
     """How long each step, or the shadow, lasts at least."""
     min_requests: int = Field(default=200, ge=1)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.rollout import metrics
-from largeforge.rollout.metrics import TIMES, Sample, Test
+from largeforge.rollout.metrics import LIMITS, TIMES, Sample, Test
 from largeforge.rollout.observations import SIGNALS, Arm, Observation
 from largeforge.rollout.sequential import ODDS, Counts, Evidence, difference
 
@@ -181,7 +181,7 @@ class _Judge:
         waited_for = compared.required or self.required or ours.total + theirs.total > 0
         if ours.total < wanted and waited_for:
             return f"{self.test.name}: {ours.total:g} of the {wanted} requests of the canary that are needed"
-        if not self.passing or not compared.rule_out or self.alone or not ours.total or not theirs.total:
+        if not self.passing or not compared.rule_out or self.alone or self.test.name in LIMITS or not ours.total or not theirs.total:
             return ""
         low, high = difference(ours, theirs, 1 - self.settings.confidence)
         if high <= compared.rule_out:
@@ -209,7 +209,7 @@ class _Judge:
         if self.test.metric == "agreement" and compared.floor:
             return f"{1 - compared.floor:.0%}"
         times = f"{compared.ratio:g} times " if compared.ratio > 1 else ""
-        return f"{times}stable's and {compared.tolerance:.2%}"
+        return f"{times}stable's plus {compared.tolerance:.2%}"
 
     def _odds(self) -> str:
         return f"e-value {_exp(self.log_e):.3g}, 1 / alpha is {1 / self.settings.alpha:g}"

@@ -61,11 +61,11 @@ class Histogram:
 
     def edge_near(self, share: float) -> int | None:
         """Return the index of the edge that a share nearest to the given one is slower than, by the ratio of both; None
-        where no edge has from a fifth to five times as many."""
+        where no edge has from a tenth to ten times as many."""
         slower = [self.slower(index).share for index in range(len(self.edges))]
         far = [max(found / share, share / found) if found else float("inf") for found in slower]
         nearest = min(far)
-        return far.index(nearest) if nearest <= 5 else None
+        return far.index(nearest) if nearest <= 10 else None
 
     def __add__(self, other: Histogram) -> Histogram:
         if self.edges != other.edges:

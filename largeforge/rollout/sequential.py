@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 ODDS = (1.25, 1.6, 2.5, 5.0, 12.0, 30.0)
 """How many times the odds of what is tolerated the canary's are guessed to be; evidence is the mean over these
@@ -166,6 +167,7 @@ LAMBDAS = tuple(0.01 * 1.6**power for power in range(14))
 """Of the confidence sequence: from a hundredth, for millions of requests, to 4.5, for a few."""
 
 
+@lru_cache(maxsize=256)
 def bounds(counts: Counts, alpha: float) -> tuple[float, float]:
     """Return what the mean share is between, at all looks at once with a probability of 1 - alpha; alpha / 2 a side.
 

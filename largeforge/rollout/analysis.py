@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from largeforge.rollout import metrics
 from largeforge.rollout.metrics import LIMITS, TIMES, Sample, Test
 from largeforge.rollout.observations import SIGNALS, Arm, Observation
-from largeforge.rollout.sequential import ODDS, Counts, Evidence, difference
+from largeforge.rollout.sequential import ODDS, Counts, Evidence, most_apart
 
 if TYPE_CHECKING:
     from largeforge.recipe.sections.rollouts import Analysis
@@ -83,7 +83,7 @@ def look(settings: Analysis, watch: Watch, period: Observation, *, alone: bool =
     before = watch.before + watch.whole.stable
     tracks = dict(watch.tracks)
     for test in metrics.tests(settings):
-        track = tracks.get(test.name, Track())
+        track = tracks.get(test.name) or _begun(test, before)
         waits = track.edge_s if track.canary.total or track.stable.total else 0.0
         found = metrics.sample(settings, test, period, before, alone=alone, edge_s=waits)
         if found is not None:
@@ -115,15 +115,19 @@ def assess(
     logs = {test.name: watch.tracks.get(test.name, Track()).evidence.log_e for test in tests}
     parts = {test.name: math.log(test.weight) + logs[test.name] for test in tests}
     limit = -math.log(settings.alpha)
+    edges = {name: track.edge_s for name, track in watch.tracks.items()}
     most = max(parts.values())
     total = most + math.log(sum(math.exp(part - most) for part in parts.values()))
     blamed = {name for name, part in parts.items() if part >= limit}
     if total >= limit and not blamed:
         blamed = {max(parts, key=lambda name: parts[name])}
     judges = [
-        _Judge(settings, watch, test, logs[test.name], min_requests, test.metric in required, alone, passing)
+        _Judge(
+            settings, watch, test, logs[test.name], min_requests, test.metric in required, alone, passing,
+            edges.get(test.name, 0.0),
+        )
         for test in tests
-    ]
+    ]  # fmt: skip
     found = (judge.verdict(judge.test.name in blamed) for judge in judges)
     shown = tuple(verdict for verdict in found if verdict is not None)
     outcomes = {verdict.outcome for verdict in shown}
@@ -143,6 +147,7 @@ class _Judge:
     required: bool
     alone: bool
     passing: bool
+    edge_s: float
 
     def verdict(self, worse: bool) -> Verdict | None:
         """Return what is known; None where nothing is observed and nobody waits for it."""
@@ -161,17 +166,8 @@ class _Judge:
         return replace(found, outcome="fine", reason=f"{self._shown(ours, theirs)}: not worse")
 
     def _counts(self, seen: Observation) -> tuple[Counts, Counts]:
-        before = self.watch.before + self.watch.whole.stable
-        edge_s = self._edge_s(before)
-        return metrics.count(seen.canary, self.test.metric, edge_s), metrics.count(
-            seen.stable, self.test.metric, edge_s
-        )
-
-    def _edge_s(self, before: Arm) -> float:
-        if self.test.metric not in TIMES:
-            return 0.0
-        track = self.watch.tracks.get(self.test.name, Track())
-        return track.edge_s or metrics.edge_of(self.settings, self.test, self.watch.whole.canary, before)
+        metric = self.test.metric
+        return metrics.count(seen.canary, metric, self.edge_s), metrics.count(seen.stable, metric, self.edge_s)
 
     def _missing(self, ours: Counts, theirs: Counts) -> str:
         """Return what there is not enough of, in words; empty where there is."""
@@ -181,20 +177,27 @@ class _Judge:
         waited_for = compared.required or self.required or ours.total + theirs.total > 0
         if ours.total < wanted and waited_for:
             return f"{self.test.name}: {ours.total:g} of the {wanted} requests of the canary that are needed"
-        if not self.passing or not compared.rule_out or self.alone or self.test.name in LIMITS or not ours.total or not theirs.total:
+        if (
+            not self.passing
+            or not compared.rule_out
+            or self.alone
+            or self.test.name in LIMITS
+            or not ours.total
+            or not theirs.total
+        ):
             return ""
-        low, high = difference(ours, theirs, 1 - self.settings.confidence)
-        if high <= compared.rule_out:
+        apart = most_apart(ours, theirs, 1 - self.settings.confidence)
+        if apart <= compared.rule_out:
             return ""
         return (
-            f"{self._shown(ours, theirs)}: between {low:+.1%} and {high:+.1%} apart, which does not rule out "
-            f"{compared.rule_out:+.1%} yet"
+            f"{self._shown(ours, theirs)}: may be {apart:.1%} above stable's; a step is passed when that is at most "
+            f"{compared.rule_out:.1%}"
         )
 
     def _shown(self, ours: Counts, theirs: Counts) -> str:
         what = self.test.name
         if self.test.metric in TIMES:
-            what += f" (slower than {self._edge_s(self.watch.before + self.watch.whole.stable):g} s)"
+            what += f" (slower than {self.edge_s:g} s)"
         elif self.test.metric in SIGNALS:
             what += " (bad ones)"
         beside = f", {theirs.bad:g} of {theirs.total:g} of stable's ({theirs.share:.2%})" if theirs.total else ""
@@ -213,6 +216,11 @@ class _Judge:
 
     def _odds(self) -> str:
         return f"e-value {_exp(self.log_e):.3g}, 1 / alpha is {1 / self.settings.alpha:g}"
+
+
+def _begun(test: Test, before: Arm) -> Track:
+    """Return a track that guesses stable's share from what it did before."""
+    return Track() if test.metric in TIMES else Track(Evidence(stable=metrics.count(before, test.metric)))
 
 
 def _tracked(track: Track, found: Sample, clustering: float) -> Track:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from largeforge.rollout.observations import SIGNALS, Arm, Histogram, Observation
-from largeforge.rollout.sequential import Counts, Tolerated, bounds
+from largeforge.rollout.sequential import Counts, Tolerated, upper_bound
 
 if TYPE_CHECKING:
     from largeforge.recipe.sections.rollouts import Analysis
@@ -132,7 +132,7 @@ def _alone(settings: Analysis, test: Test, earlier: Counts) -> float:
     limit = P99 if test.name == "p99_ms" else limit
     if earlier.total < max(1, compared.min_samples):
         return limit
-    return max(limit, compared.ratio * bounds(earlier, _ALPHA_BEFORE)[1] + compared.tolerance)
+    return max(limit, compared.ratio * upper_bound(earlier, _ALPHA_BEFORE) + compared.tolerance)
 
 
 def _is_apart(settings: Analysis, name: str) -> bool:

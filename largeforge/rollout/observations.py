@@ -6,6 +6,7 @@ readings (`Arm.since`), which notices that a counter began anew.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,10 +63,14 @@ class Histogram:
     def edge_near(self, share: float) -> int | None:
         """Return the index of the edge that a share nearest to the given one is slower than, by the ratio of both; None
         where no edge has from a tenth to ten times as many."""
-        slower = [self.slower(index).share for index in range(len(self.edges))]
-        far = [max(found / share, share / found) if found else float("inf") for found in slower]
-        nearest = min(far)
-        return far.index(nearest) if nearest <= 10 else None
+        left = total = self.total
+        nearest, found = 10.0, None
+        for index, count in enumerate(self.counts[:-1]):
+            left -= count
+            far = max(left / total / share, share * total / left) if left else math.inf
+            if far < nearest:
+                nearest, found = far, index
+        return found
 
     def __add__(self, other: Histogram) -> Histogram:
         if self.edges != other.edges:

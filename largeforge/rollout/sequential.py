@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-ODDS = (1.25, 1.6, 2.5, 5.0, 12.0, 30.0)
+ODDS = (1.3, 2.0, 4.0, 10.0, 25.0)
 """How many times the odds of what is tolerated the canary's are guessed to be; evidence is the mean over these
 guesses."""
-ASLEEP = 0.5
+ASLEEP = 0.3
 """Share of the evidence that is not staked at first, but later: what goes wrong after hours is found, too."""
 HALF_AWAKE = 2000
 """Canary requests after which half of that is staked; what is left then falls as 1 / requests, so never all of it
@@ -167,35 +167,28 @@ LAMBDAS = tuple(0.01 * 1.6**power for power in range(14))
 """Of the confidence sequence: from a hundredth, for millions of requests, to 4.5, for a few."""
 
 
-@lru_cache(maxsize=256)
 def bounds(counts: Counts, alpha: float) -> tuple[float, float]:
-    """Return what the mean share is between, at all looks at once with a probability of 1 - alpha; alpha / 2 a side.
+    """Return what the mean share is between, at all looks at once with a probability of 1 - alpha."""
+    return lower_bound(counts, alpha / 2), upper_bound(counts, alpha / 2)
+
+
+@lru_cache(maxsize=256)
+def upper_bound(counts: Counts, alpha: float) -> float:
+    """Return what the mean share is not above, at all looks at once with a probability of 1 - alpha.
 
     A confidence sequence by the method of mixtures (Howard, Ramdas, McAuliffe, Sekhon, Time-uniform, nonparametric,
     nonasymptotic confidence sequences, arXiv:1810.08240) over `LAMBDAS`: for fixed l, and shares p_i that may change,
 
-        exp(l S - n log(1 + p (e^l - 1))) <= exp(l S - sum_i log(1 + p_i (e^l - 1))),    p the mean of the p_i,
+        exp(-l S - n log(1 + p (e^-l - 1))) <= exp(-l S - sum_i log(1 + p_i (e^-l - 1))),    p the mean of the p_i,
 
     since the logarithm is concave; the right side is a martingale. So is its mean over several l, and the mean share p
     is not where the left side's exceeds 1 / alpha.
     """
     if not counts.total:
-        return 0.0, 1.0
-    highest = _upper(counts, alpha / 2)
-    return 1 - _upper(Counts(counts.total - counts.bad, counts.total), alpha / 2), highest
-
-
-def difference(canary: Counts, stable: Counts, alpha: float) -> tuple[float, float]:
-    """Return what the canary's mean share less stable's is between, at all looks at once with 1 - alpha."""
-    low, high = bounds(canary, alpha / 2)
-    stable_low, stable_high = bounds(stable, alpha / 2)
-    return low - stable_high, high - stable_low
-
-
-def _upper(counts: Counts, alpha: float) -> float:
+        return 1.0
     limit = math.log(len(LAMBDAS) / alpha)
     low, high = counts.share, 1.0
-    for _ in range(30):
+    for _ in range(25):
         middle = (low + high) / 2
         log = _log_sum([-x * counts.bad - counts.total * math.log1p(middle * math.expm1(-x)) for x in LAMBDAS])
         if log < limit:
@@ -203,6 +196,16 @@ def _upper(counts: Counts, alpha: float) -> float:
         else:
             high = middle
     return high
+
+
+def lower_bound(counts: Counts, alpha: float) -> float:
+    """Return what the mean share is not below, likewise."""
+    return 1 - upper_bound(Counts(counts.total - counts.bad, counts.total), alpha)
+
+
+def most_apart(canary: Counts, stable: Counts, alpha: float) -> float:
+    """Return what the canary's mean share is not above stable's by, at all looks at once with 1 - alpha."""
+    return upper_bound(canary, alpha / 2) - lower_bound(stable, alpha / 2)
 
 
 def _log_ratio(counts: Counts, of: float, to: float) -> float:

@@ -10,14 +10,15 @@ import math
 from collections.abc import Callable
 from statistics import NormalDist
 
-from largeforge.rollout.sequential import ODDS, Counts, Evidence, Tolerated, bounds
+from largeforge.rollout.sequential import ODDS, Counts, Evidence, Tolerated, lower_bound, upper_bound
 
 Decider = Callable[[Counts, Counts], bool]
 
 
 def e_values(alpha: float) -> Decider:
-    """Blocks of e-values (Turner, Ly and Grünwald): what the analysis uses."""
-    evidence = Evidence()
+    """Blocks of e-values (Turner, Ly and Grünwald): what the analysis uses, all of it staked from the first look on as
+    the others do."""
+    evidence = Evidence(tuple(-math.log(len(ODDS)) for _ in ODDS), -math.inf)
 
     def is_worse(canary: Counts, stable: Counts) -> bool:
         nonlocal evidence
@@ -74,7 +75,7 @@ def sequences(alpha: float) -> Decider:
         seen[0], seen[1] = seen[0] + canary, seen[1] + stable
         if looks % 4 or seen[0].share <= seen[1].share:
             return False
-        return bounds(seen[0], alpha)[0] > bounds(seen[1], alpha)[1]
+        return lower_bound(seen[0], alpha / 2) > upper_bound(seen[1], alpha / 2)
 
     return is_worse
 

@@ -48,6 +48,8 @@ class Scenario:
     """Share of users of whose requests 40 % fail, whoever answers them; they always get the same side."""
     rate: float = 20.0
     """Requests per second, of both together."""
+    clustering: float = 1.0
+    """What `analysis.clustering` is set to."""
     fine: bool = False
     """Whether times are counted in fine buckets instead of the gateway's."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from largeforge.recipe.sections.rollouts import Rollout
+from largeforge.recipe.sections.rollouts import Analysis, Rollout
 from largeforge.rollout import Arm, Observation, decide, start
 from largeforge.rollout.metrics import TIMES, Test, count, edge_of, tests
 from largeforge.rollout.sequential import Counts
@@ -38,6 +38,7 @@ SCENARIOS = (
     Scenario("nothing, an outage of both", outage=True),
     Scenario("nothing, fine buckets", fine=True),
     Scenario("nothing, 1 % of users fail 40 %", unlucky=0.01),
+    Scenario("the same, clustering 3", unlucky=0.01, clustering=3),
     Scenario("errors 0.5 %", canary_errors=0.005),
     Scenario("errors 1 %", canary_errors=0.01),
     Scenario("errors 2 %", canary_errors=0.02),
@@ -45,6 +46,7 @@ SCENARIOS = (
     Scenario("errors 5 %, stable 0.8 %", errors=0.008, canary_errors=0.05),
     Scenario("errors 5 %, a day", errors=0.003, canary_errors=0.05, day=True),
     Scenario("errors 5 %, an outage of both", canary_errors=0.05, outage=True),
+    Scenario("errors 5 %, clustering 3", canary_errors=0.05, clustering=3),
     Scenario("errors 5 % after 900 s", canary_errors=0.05, from_s=900),
     Scenario("slower by 10 %", slower=1.1),
     Scenario("slower by 10 %, fine buckets", slower=1.1, fine=True),
@@ -107,11 +109,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rollouts(options: argparse.Namespace) -> list[dict[str, Any]]:
-    settings = Rollout()
     rows: list[dict[str, Any]] = []
     for scenario in SCENARIOS:
         if options.scenario not in scenario.name:
             continue
+        settings = Rollout(analysis=Analysis(clustering=scenario.clustering))
         started, ours, naive = time.monotonic(), [], []
         for number in range(options.runs):
             seed = options.seed * 1_000_003 + number

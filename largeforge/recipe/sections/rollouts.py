@@ -12,14 +12,14 @@ from largeforge.recipe.sections.routing import Sticky
 StepShare = Annotated[float, Field(gt=0, le=1)]
 
 COMPARED: dict[str, dict[str, Any]] = {
-    "errors": {"tolerance": 0.001, "rule_out": 0.04, "weight": 0.4, "required": True},
+    "errors": {"tolerance": 0.001, "rule_out": 0.04, "weight": 0.5, "required": True},
     "latency_p95": {"ratio": 1.5, "tolerance": 0.01, "rule_out": 0.15, "weight": 0.1},
     "latency_p99": {"ratio": 1.5, "tolerance": 0.005, "rule_out": 0.1, "weight": 0.1},
     "ttft_p95": {"ratio": 1.5, "tolerance": 0.01, "rule_out": 0.15, "weight": 0.1},
-    "schema_valid": {"tolerance": 0.005, "rule_out": 0.05, "weight": 0.1},
-    "agreement": {"floor": 0.8, "weight": 0.05},
+    "schema_valid": {"tolerance": 0.005, "rule_out": 0.05, "weight": 0.05},
+    "agreement": {"floor": 0.8, "weight": 0.02},
     "judge": {"tolerance": 0.01, "rule_out": 0.2, "weight": 0.1},
-    "thumbs": {"tolerance": 0.02, "weight": 0.05, "min_samples": 0},
+    "thumbs": {"tolerance": 0.02, "weight": 0.03, "min_samples": 0},
 }
 """Defaults by metric, chosen by `scripts/bench rollout`."""
 

@@ -21,7 +21,7 @@ TIMES = {"latency_p95": ("duration", 0.05), "latency_p99": ("duration", 0.01), "
 LIMITS = {"error_share": "errors", "p99_ms": "latency_p99"}
 """Test of a fixed limit to the metric that it takes half of the weight from."""
 P99 = 0.01
-_TRIGGER_MARGIN = 0.001
+_TRIGGER_MARGIN = 0.0005
 _LEARNT = 200
 """Requests of stable that its percentiles are taken from at least."""
 _ALPHA_BEFORE = 0.01

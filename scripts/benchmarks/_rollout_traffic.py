@@ -58,6 +58,11 @@ class Scenario:
         """Whether nothing is wrong with the canary."""
         return self.canary_errors is None and self.slower == 1 and not self.wrong
 
+    @property
+    def is_promised(self) -> bool:
+        """Whether the defaults promise something of it: few false alarms, or 5 % of errors found soon."""
+        return self.canary_errors == 0.05 or (self.is_null and not self.unlucky)
+
 
 @dataclass
 class Traffic:

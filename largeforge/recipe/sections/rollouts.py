@@ -12,7 +12,7 @@ from largeforge.recipe.sections.routing import Sticky
 StepShare = Annotated[float, Field(gt=0, le=1)]
 
 COMPARED: dict[str, dict[str, Any]] = {
-    "errors": {"tolerance": 0.001, "rule_out": 0.04, "weight": 0.5, "required": True},
+    "errors": {"tolerance": 0.0005, "rule_out": 0.04, "weight": 0.5, "required": True},
     "latency_p95": {"ratio": 1.5, "tolerance": 0.01, "rule_out": 0.15, "weight": 0.1},
     "latency_p99": {"ratio": 1.5, "tolerance": 0.005, "rule_out": 0.1, "weight": 0.1},
     "ttft_p95": {"ratio": 1.5, "tolerance": 0.01, "rule_out": 0.15, "weight": 0.1},

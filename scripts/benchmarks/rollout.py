@@ -255,7 +255,7 @@ def _show(options: argparse.Namespace, rollouts: list[dict[str, Any]], compared:
     fewer = max(1, options.runs // 5)
     if rollouts:
         table = [
-            ["planted", "sent back", "at most", f"by {LIMIT}", "canary requests", "seconds", "users", "z-tests", "requests"]
+            ["planted", "sent back", "at most", f"by {LIMIT}", "requests", "seconds", "users", "z-tests", "requests"]
         ]  # fmt: skip
         for row in rollouts:
             at_most = f"{row['at_most']:.2%}" if row["null"] else ""

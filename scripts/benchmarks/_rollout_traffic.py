@@ -61,7 +61,7 @@ class Scenario:
     @property
     def is_promised(self) -> bool:
         """Whether the defaults promise something of it: few false alarms, or 5 % of errors found soon."""
-        return self.canary_errors == 0.05 or (self.is_null and not self.unlucky)
+        return self.canary_errors == 0.05 or (self.is_null and not self.unlucky and not self.fine)
 
 
 @dataclass

@@ -127,7 +127,8 @@ def _rollouts(options: argparse.Namespace) -> list[dict[str, Any]]:
             naive.append(replay_naive(settings, scenario, seed, every=options.every))
         rows.append({"scenario": scenario.name, "null": scenario.is_null, "clustered": bool(scenario.unlucky)})
         rows[-1] |= {"runs": runs, **_summary(ours), "naive": _summary(naive)}
-        print(f"{scenario.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        told = f"{scenario.name}: {rows[-1]['rolled_back']} of {runs} sent back, canary requests {rows[-1]['requests']}"
+        print(f"{told}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return rows
 
 

@@ -5,7 +5,8 @@
     state, decision = command(settings, state, "pause", now)          by people; one that makes no sense is refused
 
 Whoever calls this keeps `state.as_json()` before acting on a decision, so that after a crash the same state gives the
-same share again. `decision.share` and `decision.shadow` are always what should be in force.
+same share again. `decision.share` and `decision.shadow` are always what should be in force. An observation is of one
+share: what was counted is read when the share changes, and not before requests that began earlier are over.
 """
 
 from __future__ import annotations

@@ -87,8 +87,9 @@ def look(settings: Analysis, watch: Watch, period: Observation, *, alone: bool =
         waits = track.edge_s if track.canary.total or track.stable.total else 0.0
         found = metrics.sample(settings, test, period, before, alone=alone, edge_s=waits)
         if found is not None:
-            edge_s = waits or (metrics.edge_of(settings, test, period.canary, before) if test.metric in TIMES else 0.0)
-            tracks[test.name] = _tracked(replace(track, edge_s=edge_s), found, settings.clustering)
+            if found.edge_s != waits:
+                track = Track(track.evidence)  # nothing waits, or by an edge that is gone
+            tracks[test.name] = _tracked(track, found, settings.clustering)
     return Watch(tracks, watch.before, watch.whole + period, watch.step + period)
 
 
@@ -227,12 +228,12 @@ def _tracked(track: Track, found: Sample, clustering: float) -> Track:
     canary, stable = track.canary + found.canary, track.stable + found.stable
     lonely = not found.tolerated.ratio
     if canary.total < (1 if lonely else BLOCK) or (not lonely and stable.total < BLOCK):
-        return replace(track, canary=canary, stable=stable)
+        return Track(track.evidence, canary, stable, found.edge_s)
     evidence = track.evidence
     if found.stable_before is not None:
         evidence = replace(evidence, stable=found.stable_before)
     after = evidence.after(canary, stable, found.tolerated, clustering=clustering)
-    return Track(after, edge_s=track.edge_s)
+    return Track(after, edge_s=found.edge_s)
 
 
 def _exp(log: float) -> float:

@@ -6,7 +6,7 @@
 
 Whoever calls this keeps `state.as_json()` before acting on a decision, so that after a crash the same state gives the
 same share again. `decision.share` and `decision.shadow` are always what should be in force. An observation is of one
-share: what was counted is read when the share changes, and not before requests that began earlier are over.
+share: counters are read when it changes.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ class Sample:
     tolerated: Tolerated
     stable_before: Counts | None = None
     """What stable's share is to be guessed from, where that is not what the test has seen itself."""
+    edge_s: float = 0.0
+    """Seconds beyond which a request counts as bad, of tests of times."""
 
 
 def tests(settings: Analysis) -> list[Test]:
@@ -82,12 +84,12 @@ def sample(
     if test.metric == "agreement" and not (theirs.total or earlier.total):
         return _against(ours, 1 - compared.floor if compared.floor else 0.0)
     if alone:
-        return _against(ours, _alone(settings, test, earlier))
+        return _against(ours, _alone(settings, test, earlier), edge_s)
     if test.name == "error_share":
         tolerated = Tolerated(1.0, _TRIGGER_MARGIN, settings.triggers.error_share)
     else:
         tolerated = Tolerated(compared.ratio, compared.tolerance, P99 if test.name == "p99_ms" else 0.0)
-    return Sample(ours, theirs, tolerated, earlier if test.metric in TIMES else None)
+    return Sample(ours, theirs, tolerated, earlier if test.metric in TIMES else None, edge_s)
 
 
 def count(arm: Arm, metric: str, edge_s: float = 0.0) -> Counts:
@@ -118,9 +120,11 @@ def edge_of(settings: Analysis, test: Test, canary: Arm, before: Arm, edge_s: fl
     return 0.0 if edge is None else known.edges[edge]
 
 
-def _against(counts: Counts, limit: float) -> Sample | None:
+def _against(counts: Counts, limit: float, edge_s: float = 0.0) -> Sample | None:
     """Return a sample that a fixed share is tolerated of; None without one."""
-    return Sample(counts, Counts(), Tolerated(0.0, min(limit, 1.0))) if limit and counts.total else None
+    if not limit or not counts.total:
+        return None
+    return Sample(counts, Counts(), Tolerated(0.0, min(limit, 1.0)), edge_s=edge_s)
 
 
 def _alone(settings: Analysis, test: Test, earlier: Counts) -> float:

@@ -151,6 +151,16 @@ def test_rare_signals_wait_until_both_sides_have_some() -> None:
     assert next_step(lonely).tracks["thumbs"].canary.total == 0, "another share of traffic is another comparison"
 
 
+def test_requests_that_wait_by_an_edge_that_is_gone_are_left_out() -> None:
+    few = Observation(arm(2, duration=times(2, 0)), arm(2, duration=times(2, 0)))
+    watch = watched([few])
+    assert watch.tracks["latency_p95"].canary.total == 2
+    other = Histogram((0.2, 0.9, 7.0), (0, 3, 1, 0))
+    changed = look(SETTINGS, watch, Observation(Arm(4, 0, other), Arm(4, 0, other)))
+    assert changed.tracks["p99_ms"].edge_s == 0.9
+    assert (changed.tracks["p99_ms"].canary.bad, changed.tracks["p99_ms"].canary.total) == (1, 4)
+
+
 def test_several_metrics_that_are_each_a_little_worse_are_worse_together() -> None:
     found = None
     for looks in range(1, 60):

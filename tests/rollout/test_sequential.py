@@ -93,18 +93,17 @@ def test_the_mean_of_an_e_value_is_at_most_one_whatever_is_tolerated(
     assert mean <= 1 + 1e-6
 
 
-@given(st.integers(1, 40), st.integers(0, 400), st.floats(0, 1), st.floats(0, 1), tolerances)
+@given(st.integers(1, 40), st.integers(1, 400), st.floats(0, 1), st.floats(0, 1), tolerances)
 def test_more_bad_requests_of_the_canary_are_more_evidence_and_of_stable_less(
     canaries: int, stables: int, bad: float, other: float, tolerated: Tolerated
 ) -> None:
     begun = Evidence().after(Counts(1, 30), Counts(3, 300), tolerated)
-    ours, theirs = Counts(int(bad * (canaries - 1)), canaries), Counts(int(other * max(0, stables - 1)), stables)
+    ours, theirs = Counts(int(bad * (canaries - 1)), canaries), Counts(int(other * (stables - 1)), stables)
     found = begun.after(ours, theirs, tolerated).logs
     worse = begun.after(Counts(ours.bad + 1, canaries), theirs, tolerated).logs
     assert all(more > less for more, less in zip(worse, found, strict=True))
-    if stables:
-        better = begun.after(ours, Counts(theirs.bad + 1, stables), tolerated).logs
-        assert all(less <= more + 1e-9 for less, more in zip(better, found, strict=True))
+    better = begun.after(ours, Counts(theirs.bad + 1, stables), tolerated).logs
+    assert all(less <= more + 1e-9 for less, more in zip(better, found, strict=True))
 
 
 def alarms(paths: int, looks: int, seed: int, share: float, tolerated: Tolerated, alpha: float, outages: float) -> int:
@@ -179,6 +178,10 @@ def test_requests_that_come_in_clusters_are_less_evidence() -> None:
 def test_a_block_without_the_canary_only_teaches_what_stable_does() -> None:
     evidence = Evidence().after(Counts(), Counts(5, 100), Tolerated())
     assert (evidence.log_e, evidence.stable) == (pytest.approx(0.0), Counts(5, 100))
+
+
+def test_the_canary_alone_says_nothing_beside_an_unknown_stable() -> None:
+    assert Evidence().after(Counts(9, 10), Counts(), Tolerated()).log_e == pytest.approx(0.0, abs=1e-6)
 
 
 def test_old_requests_of_stable_fade() -> None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, get_args
 
-from largeforge.rollout.analysis import Assessment, Watch, assess, look, next_step
+from largeforge.rollout.analysis import Assessment, assess
 from largeforge.rollout.observations import Arm, Observation
 from largeforge.rollout.state import ENDED, Action, Decision, Phase, State
+from largeforge.rollout.watch import Watch, look, next_step
 
 if TYPE_CHECKING:
     from largeforge.recipe.sections.rollouts import Rollout

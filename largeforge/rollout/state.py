@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from largeforge.rollout import analysis
-from largeforge.rollout.analysis import Assessment, Watch
+from largeforge.rollout import watch
+from largeforge.rollout.watch import Watch
+
+if TYPE_CHECKING:
+    from largeforge.rollout.analysis import Assessment
 
 VERSION = 1
 """Of the JSON; a file of another one is refused."""
@@ -79,7 +82,7 @@ class State:
         """Return it for JSON."""
         found = {name: getattr(self, name) for name in _PLAIN}
         log = [{**asdict(entry), "reasons": list(entry.reasons)} for entry in self.log]
-        return {"version": VERSION, **found, "watch": analysis.as_json(self.watch), "log": log}
+        return {"version": VERSION, **found, "watch": watch.as_json(self.watch), "log": log}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> State:
@@ -91,7 +94,7 @@ class State:
             raise ValueError(f"the state of a rollout has version {found.get('version')!r}; {VERSION} is understood")
         try:
             log = tuple(Entry(**{**entry, "reasons": tuple(entry["reasons"])}) for entry in found["log"])
-            return cls(**{name: found[name] for name in _PLAIN}, watch=analysis.from_json(found["watch"]), log=log)
+            return cls(**{name: found[name] for name in _PLAIN}, watch=watch.from_json(found["watch"]), log=log)
         except (LookupError, TypeError) as error:
             raise ValueError(f"the state of a rollout is incomplete: {error!r}") from error
 

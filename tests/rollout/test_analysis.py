@@ -11,10 +11,11 @@ import pytest
 
 from largeforge.gateway.metrics import DURATION_BUCKETS
 from largeforge.recipe.sections.rollouts import Analysis
-from largeforge.rollout import analysis
-from largeforge.rollout.analysis import Assessment, Watch, assess, look, next_step
+from largeforge.rollout import watch as watches
+from largeforge.rollout.analysis import Assessment, assess
 from largeforge.rollout.metrics import tests as all_tests
-from largeforge.rollout.observations import Arm, Graded, Histogram, Observation
+from largeforge.rollout.observations import SIGNALS, Arm, Graded, Histogram, Observation
+from largeforge.rollout.watch import Watch, look, next_step
 
 SETTINGS = Analysis()
 
@@ -212,7 +213,7 @@ def test_alone_quality_is_held_against_stable_before() -> None:
 def test_a_watch_goes_on_from_json_as_if_nothing_had_happened() -> None:
     period = Observation(arm(40, errors=1, thumbs=Graded(1, 2)), arm(760, errors=1))
     watch = watched([period] * 3)
-    back = analysis.from_json(json.loads(json.dumps(analysis.as_json(watch))))
+    back = watches.from_json(json.loads(json.dumps(watches.as_json(watch))))
     assert back == watch
     assert look(SETTINGS, back, period) == look(SETTINGS, watch, period)
 
@@ -223,6 +224,6 @@ def test_a_partly_given_metric_keeps_its_own_defaults() -> None:
 
 
 def test_settings_that_watch_nothing_are_refused() -> None:
-    nothing = {name: {"weight": 0} for name in (*analysis.SIGNALS, "errors", "latency_p95", "latency_p99", "ttft_p95")}
+    nothing = {name: {"weight": 0} for name in (*SIGNALS, "errors", "latency_p95", "latency_p99", "ttft_p95")}
     with pytest.raises(ValueError, match="at least one metric needs a weight"):
         Analysis.model_validate(nothing)

@@ -346,7 +346,7 @@ def _base(wanted: Wanted, layout: Layout, services: Sequence[str]) -> list[steps
     return [
         steps.Account(layout.user, layout.state),
         *(steps.Folder(path) for path in shared),
-        steps.Folder(f"{layout.logs}/{layout.deployment}", user=layout.user, mode="750"),
+        steps.Folder(f"{layout.logs}/{layout.deployment}"),
         *(steps.File(f"{layout.agent}/{name}", text) for name, text in agent_files().items()),
         *(steps.Folder(layout.own_state(name), user=layout.user, mode="750") for name in services),
         steps.File(f"{layout.home}/deployment.json", json.dumps(about, indent=1, sort_keys=True) + "\n"),
@@ -404,7 +404,10 @@ def _credentials(wanted: Wanted, services: Iterable[Service]) -> list[steps.Step
 
 
 def _rotation(layout: Layout) -> steps.Step:
-    """Return the rotation of logs: daily or at 100 MB, seven kept; they are copied, since services hold them open."""
+    """Return the rotation of logs: daily or at 100 MB, seven kept; they are copied, since services hold them open.
+
+    systemd makes them for root alone; nobody else may write to their folder, so root rotates them there.
+    """
     rules = "daily\n  maxsize 100M\n  rotate 7\n  compress\n  delaycompress\n  missingok\n  notifempty\n  copytruncate"
-    text = f"{layout.logs}/{layout.deployment}/*.log {{\n  su {layout.user} {layout.user}\n  {rules}\n}}\n"
+    text = f"{layout.logs}/{layout.deployment}/*.log {{\n  su root root\n  {rules}\n}}\n"
     return steps.File(f"/etc/logrotate.d/largeforge-{layout.deployment}", text)

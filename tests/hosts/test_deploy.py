@@ -104,6 +104,19 @@ def test_logs_and_commands_reach_all_hosts(lab: Lab) -> None:
 
 
 @pytest.mark.thorough
+def test_logs_are_rotated_while_services_write_to_them(lab: Lab) -> None:
+    host, log = lab.hosts["h1"], "/var/log/largeforge/shop/gateway.log"
+    rotated = lab.hosts.run(host, "logrotate", "-f", "/etc/logrotate.d/largeforge-shop")
+    assert rotated.returncode == 0 and "error" not in rotated.stderr, rotated
+    before = int(lab.hosts.run(host, "stat", "-c", "%s", log).stdout)
+    assert int(lab.hosts.run(host, "stat", "-c", "%s", f"{log}.1").stdout) > before, "what was written has moved on"
+    assert lab.versions()
+    assert int(lab.hosts.run(host, "stat", "-c", "%s", log).stdout) > before, "the same process goes on writing"
+    owners = lab.hosts.run(host, "sh", "-c", f"stat -c '%U %a' {log} {log}.1 $(dirname {log})").stdout.split("\n")
+    assert owners[:3] == ["root 600", "root 600", "root 755"]
+
+
+@pytest.mark.thorough
 def test_tls_is_switched_on_and_off_and_no_request_notices(lab: Lab) -> None:
     lab.deploy(lab.model("v1"), "deploy.tls.servers=off")
     with lab.asked() as asked:

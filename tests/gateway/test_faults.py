@@ -249,7 +249,7 @@ async def test_streams_that_do_not_begin_in_time_are_asked_elsewhere(make_pair, 
 
 
 async def test_only_streams_must_begin_in_time(make_pair):
-    pair = await make_pair(hangs(), retries={"first_byte_timeout_s": 0.01})
+    pair = await make_pair(hangs(), retries={"first_byte_timeout_s": 0.3})
     pair.fake.finish = asyncio.Event()
     asked = [asyncio.create_task(pair.chat()) for _ in range(2)]  # one of them at the other replica
     await pair.rogue.arrived.wait()

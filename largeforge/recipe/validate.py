@@ -15,6 +15,7 @@ from largeforge.recipe.base import NAME_PATTERN
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
 from largeforge.recipe.schema import Recipe
+from largeforge.recipe.sections.hosts import SECRET_PATTERN
 from largeforge.recipe.templates import inlined
 from largeforge.secrets import without_passwords
 
@@ -109,6 +110,11 @@ def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Pro
         return Problem(key, _section_rule(path, given), places.of_key(key), given)
     if kind == "string_pattern_mismatch":
         key = key.removesuffix(".[key]")
+        if context.get("pattern") == SECRET_PATTERN:  # what is given may be the secret itself
+            rule = (
+                "says where a secret is, and is never the secret: env:NAME, file:PATH, sops:FILE#KEY, vault:PATH#FIELD."
+            )
+            return Problem(key, rule, places.of_key(key))
         rule = "a name has lowercase letters, digits, - and _, and begins with a letter or digit."
         rule = rule if context.get("pattern") == NAME_PATTERN else f"must match {context.get('pattern')}."
         return Problem(key, rule, places.of_key(key), given)

@@ -56,8 +56,10 @@ class Exchange:
     num_bytes: int = 0
     """Size of the body that was sent."""
     trace: RequestTrace | None = None
+    rolled_out: str = ""
+    """Expert that was asked while it has a canary."""
     arm: str = ""
-    """Which side of a rollout answered, where its expert is being rolled out; `canary` also when that failed first."""
+    """Which side of that was asked first."""
     is_lost: bool = False
     """Whether the canary failed and stable answered in its place."""
     is_shadow: bool = False

@@ -72,11 +72,12 @@ class Arms:
 
     def observe(self, exchange: Exchange) -> None:
         """Count a finished request of an expert with a canary."""
-        if exchange.error in NOT_OF_THE_MODEL or 400 <= exchange.status < 500 or not exchange.expert:
+        if exchange.error in NOT_OF_THE_MODEL or 400 <= exchange.status < 500:
             return
-        tally = self._of(exchange.expert, exchange.arm)
+        tally = self._of(exchange.rolled_out, exchange.arm)
         tally.requests += 1
-        if exchange.is_lost or exchange.error or exchange.status >= 500:
+        is_replaced = exchange.is_lost or exchange.expert != exchange.rolled_out
+        if is_replaced or exchange.error or exchange.status >= 500:
             tally.errors += 1
             return
         _add(tally.duration, self._clock() - exchange.started)

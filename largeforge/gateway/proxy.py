@@ -185,8 +185,9 @@ class Proxy:
     async def _ask_one(self, call: _Call, route: Route, *, waits: bool = False) -> Answering:
         """Return the answer of one expert; raises UpstreamFailed when it gives none."""
         target = call.now.targets[route.expert]
-        if canary := call.now.targets.get(route.expert + CANARY):
+        if not call.exchange.arm and (canary := call.now.targets.get(route.expert + CANARY)):
             share = self._controls.now.canaries.get(route.expert, 0.0)
+            call.exchange.rolled_out = route.expert
             call.exchange.arm = "canary" if call.now.split.takes(route.expert, call.request, share) else "stable"
             if call.exchange.arm == "canary":
                 with suppress(UpstreamFailed, ApiError):

@@ -15,7 +15,7 @@ from largeforge.gateway.admin.service import Admin
 from largeforge.gateway.app import create_app
 from largeforge.gateway.arms import BOUNDS_S, summed
 from largeforge.gateway.config import GatewayFile
-from tests.gateway.conftest import OPERATES, TOKEN, FakeVllm, event, gateway_file, serve
+from tests.gateway.conftest import OPERATES, TOKEN, FakeVllm, MakeWorld, event, gateway_file, serve
 
 
 class Rolled:
@@ -86,6 +86,21 @@ async def test_a_canary_that_fails_costs_nobody_an_answer_and_is_counted(rolled:
     counts = await rolled.counts()
     assert (counts["canary"]["requests"], counts["canary"]["errors"]) == (5, 5)
     assert counts["stable"]["requests"] == 0, "what stable answered in its place says nothing of stable"
+
+
+async def test_what_another_expert_answers_in_its_place_counts_against_its_own_side(make_world: MakeWorld) -> None:
+    world = await make_world(("general", "support"))
+    config = (await world.client.get("/admin/config")).json()
+    stable = config["upstreams"]["support"][0]
+    canary = {**stable, "url": config["upstreams"]["general"][0]["url"], "arm": "canary", "lock": "lock-2"}
+    config["upstreams"]["support"] = [stable, canary]
+    assert (await world.client.put("/admin/config", json=config)).status_code == 200
+    world.experts["support"].status = 500
+    answer = await world.chat(model="support")
+    assert answer.headers["x-largeforge-expert"] == "general"
+    counts = (await world.client.get("/admin/arms")).json()["data"]
+    assert counts.keys() == {"support"}
+    assert (counts["support"]["stable"]["requests"], counts["support"]["stable"]["errors"]) == (1, 1)
 
 
 async def test_both_sides_are_counted_with_their_times(rolled: Rolled) -> None:

@@ -284,8 +284,20 @@ class Rollout:
                 self._undo(replacement)
             except DeployError as problem:
                 failed.append(str(problem))
+                self._leave_out(replacement.new)
         if failed and isinstance(error, LargeForgeError):
             raise DeployError(f"{error}\nGoing back did not succeed everywhere:\n" + "\n".join(failed)) from error
+
+    def _leave_out(self, release: Release) -> None:
+        """Have the gateways not ask a release that could not go back, where others answer for its experts: two models
+        of one expert would answer in turns, also once its host is there again."""
+        others = [one for place, one in self._live.items() if place != release.place]
+        if release.kind == "gateway" or not release.answers.keys() <= {name for one in others for name in one.answers}:
+            return
+        if self._live.get(release.place) == release:
+            del self._live[release.place]
+            with suppress(DeployError):
+                self._tell_gateways()
 
     def _undo(self, replacement: Replacement) -> None:
         new, old = replacement.new, replacement.old

@@ -107,7 +107,7 @@ def test_a_host_that_is_dead_before_is_named_and_nothing_changes(lab: Lab) -> No
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("step", ["starting release", "ready after"])
+@pytest.mark.parametrize("step", ["systemd reads unit files", "starting release", "ready after", "is in service"])
 def test_a_host_that_dies_in_the_middle_comes_back_with_what_it_served(lab: Lab, step: str) -> None:
     change = lab.model("v2", takes_s="0")
     with lab.asked() as asked:

@@ -166,18 +166,27 @@ async def test_conversations_find_their_prefix_where_it_is_cached(servers: Serve
 
 
 async def test_servers_never_have_more_to_do_than_they_take_at_once(servers: Servers, gateway: Any) -> None:
-    async with gateway() as front:
-        asked = asyncio.gather(*(front.answer(f"question {number}", tokens=200) for number in range(6 * LIMIT)))
-        running, most_waiting = [0.0, 0.0], 0.0
-        while not asked.done():
+    seen, most_waiting, looked = [0.0, 0.0], 0.0, 0
+
+    def is_seen() -> bool:
+        return looked >= 10 and most_waiting > 0 and all(most >= LIMIT / 2 for most in seen)
+
+    async with gateway() as front, asyncio.timeout(120):
+
+        async def ask(number: int) -> None:
+            while not is_seen():
+                await front.answer(f"question {number}", tokens=200)
+
+        asked = asyncio.gather(*(ask(number) for number in range(6 * LIMIT)))
+        while not is_seen():
+            assert not asked.done(), asked.result()
             assert await servers.sums("vllm:num_requests_waiting") == [0, 0]
-            now = await servers.sums("vllm:num_requests_running")
-            running = [max(pair) for pair in zip(running, now, strict=True)]
+            seen = [max(pair) for pair in zip(seen, await servers.sums("vllm:num_requests_running"), strict=True)]
+            assert max(seen) <= LIMIT
             most_waiting = max(most_waiting, await front.counted("largeforge_gateway_requests_waiting"))
+            looked += 1
         await asked
-    print("most that ran on each, and waited in the gateway:", running, most_waiting)
-    assert all(LIMIT / 2 <= most <= LIMIT for most in running)
-    assert most_waiting > 0, "it is the gateway where the others wait"
+    print("most that ran on each, and waited in the gateway:", seen, most_waiting)
 
 
 async def test_clients_that_leave_stop_the_servers(servers: Servers, gateway: Any) -> None:

@@ -173,7 +173,9 @@ class Installed(Step):
         return (
             f'export DEBIAN_FRONTEND=noninteractive LC_ALL=C masked=""; {keep_off}'
             f"apt-get {options} update >/dev/null 2>&1; "
-            f"apt-get {options} install --yes --no-install-recommends {packages} >/dev/null || {refuse}"
+            f"apt-get {options} install --yes --no-install-recommends {packages} >/dev/null || {refuse}; "
+            f"PATH=$PATH:/usr/sbin:/sbin; for name in {' '.join(self.programs)}; do "
+            f'command -v "$name" >/dev/null || {refuse}; done'
         )
 
 

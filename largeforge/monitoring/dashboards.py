@@ -54,7 +54,9 @@ def _dashboard(topic: Topic, panels: Sequence[Panel], deployment: str) -> str:
         from grafana_foundation_sdk.builders import dashboard
         from grafana_foundation_sdk.cog.encoder import JSONEncoder
     except ImportError:
-        raise DeployError("dashboards need the package grafana-foundation-sdk on this machine (largeforge[monitoring])") from None
+        raise DeployError(
+            "dashboards need the package grafana-foundation-sdk on this machine (largeforge[monitoring])"
+        ) from None
     made = (
         dashboard.Dashboard(f"{deployment}: {TITLES[topic]}")
         .uid(f"lf-{topic}-{deployment}"[:40])

@@ -134,7 +134,9 @@ def test_what_is_not_wanted_any_more_goes(folder: Path) -> None:
 def host(tmp_path: Path) -> Any:
     """Run a step's command with an apt and a systemd that write down what they are asked."""
 
-    def run(step: steps.Step, *, apt: int = 0) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    def run(
+        step: steps.Step, *, apt: int = 0, there: tuple[str, ...] = ("prometheus", "promtool")
+    ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         programs = tmp_path / "programs"
         programs.mkdir(exist_ok=True)
         asked = tmp_path / "asked"
@@ -142,6 +144,7 @@ def host(tmp_path: Path) -> Any:
         answers = {
             "apt-get": f'case "$*" in *install*) exit {apt};; esac',
             "systemctl": 'case "$1" in cat) exit 1;; esac',
+            **dict.fromkeys(there, ""),
         }
         for name, answer in answers.items():
             (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {asked}\n{answer}\n')
@@ -168,6 +171,12 @@ def test_packages_are_installed_once_and_what_they_would_start_stays_off(host: A
         "systemctl cat prometheus.service", "systemctl mask prometheus.service", "apt-get update",
         "apt-get install prometheus", "systemctl unmask prometheus.service", "systemctl disable prometheus.service",
     ]  # fmt: skip
+
+
+def test_packages_that_do_not_bring_their_programs_are_told(host: Any) -> None:
+    step = steps.Installed(("largeforge-no-such-program",), INSTALLED.packages)
+    ended, _ = host(step)
+    assert ended.returncode == 1 and "install the packages prometheus on this host" in ended.stderr
 
 
 @pytest.mark.parametrize("by_apt", [True, False])

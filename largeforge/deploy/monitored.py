@@ -180,7 +180,8 @@ def _logs(wanted: Wanted, about: Monitored, host: str) -> Part:
         text, line = as_yaml(logs.vector(section.loki, **told)), f"vector --config {file}"
         check, brought = "vector validate --no-environment --config-yaml {}", _brought(about, ("vector",), packages=())
     configuration = steps.Checked(file, text, check=check)
-    unit = _unit_text(layout, LOGS, "ships its logs", line, log="journal")
+    # systemd makes files of logs for root alone
+    unit = _unit_text(layout, LOGS, "ships its logs", line, log="journal", may="CAP_DAC_READ_SEARCH")
     made = _running(layout, LOGS, unit, before=[brought], read=(configuration,))
     return Part(LOGS, [*made.before, configuration], made.units, made.after)
 
@@ -306,7 +307,7 @@ def _running(
 
 def _unit_text(
     layout: Layout, name: str, does: str, line: str, *, home: str = "yes", reload: Sequence[str] = (),
-    more: Sequence[str] = (), log: str = "",
+    more: Sequence[str] = (), log: str = "", may: str = "",
 ) -> str:  # fmt: skip
     output = log or f"append:{layout.log(name)}"
     return "\n".join([
@@ -327,7 +328,8 @@ def _unit_text(
         "RestartSec=2",
         "LimitNOFILE=65536",
         "NoNewPrivileges=yes",
-        "CapabilityBoundingSet=",
+        f"CapabilityBoundingSet={may}",
+        *([f"AmbientCapabilities={may}"] if may else []),
         "ProtectSystem=strict",
         f"ProtectHome={home}",
         "ProtectKernelModules=yes",

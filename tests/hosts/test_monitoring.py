@@ -152,6 +152,7 @@ def test_the_secret_of_a_receiver_is_in_no_file(lab: Lab) -> None:
     assert not own
 
 
+@pytest.mark.thorough
 def test_a_change_of_the_configuration_takes_no_measurement_with_it(lab: Lab) -> None:
     unit = "largeforge-shop-prometheus.service"
     before = is_up(lab, unit)
@@ -164,6 +165,7 @@ def test_a_change_of_the_configuration_takes_no_measurement_with_it(lab: Lab) ->
     lab.deploy()
 
 
+@pytest.mark.thorough
 def test_what_was_changed_by_hand_is_mended(lab: Lab) -> None:
     folder = "/opt/largeforge/deployments/shop/monitoring"
     lab.hosts.run(
@@ -179,6 +181,7 @@ def test_what_was_changed_by_hand_is_mended(lab: Lab) -> None:
     assert "nothing to change" in lab.deploy().output
 
 
+@pytest.mark.thorough
 def test_a_host_that_lacks_a_program_and_a_network_is_told_what_to_install(lab: Lab) -> None:
     host = lab.hosts["h1"]
     lab.hosts.run(host, "mv", "/usr/bin/amtool", "/usr/bin/amtool.away")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from largeforge.deploy import desired, monitored, seating, steps, wire
-from largeforge.deploy.desired import Wanted
 from largeforge.errors import DeployError
 from largeforge.recipe.schema import Hosts, Monitoring
 from largeforge.recipe.sections.slos import Slo
 from tests.deploy.conftest import Case, gpu, look
+
+if TYPE_CHECKING:
+    from largeforge.deploy.desired import Wanted
 
 UNITS = "/etc/systemd/system/largeforge-shop-"
 SLO = {"objectives": {"answered": {"indicator": "availability", "objective": 0.99}}}

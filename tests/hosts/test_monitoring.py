@@ -54,6 +54,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, collected: Path) -> Iterator[Lab]:
     """Two hosts with the first version deployed, and monitored from the first."""
+    pytest.importorskip("grafana_foundation_sdk")
     with machines(2, bind=LENT) as hosts, pytest.MonkeyPatch.context() as patch:
         argv = hosts.inside(
             sys.executable, str(Path(__file__).parent / "collectors.py"), f"{NETWORK}.1", str(collected)

@@ -28,6 +28,9 @@ from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.observer import Observer
 from largeforge.gateway.proxy import Proxy
+from largeforge.gateway.quality.feedback import PATH as FEEDBACK_PATH
+from largeforge.gateway.quality.feedback import QUESTION as RATE
+from largeforge.gateway.quality.feedback import Feedback, Ratings
 from largeforge.gateway.request import AUTO
 from largeforge.gateway.shadow import Shadows
 
@@ -78,8 +81,11 @@ def create_app(
     metrics.in_flight.set_function(lambda: len(operated.running))
     whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 
+    ratings = Ratings(metrics)
+    whole.answer(RATE, ratings.for_others)
+
     traces = tracing.traces(file.gateway)
-    observer = Observer(metrics, traces, clock)
+    observer = Observer(metrics, traces, clock, answered=ratings.answered)
     shadows = Shadows(metrics)
     loopback = Loopback()
     bulk = bulk_service(
@@ -110,9 +116,12 @@ def create_app(
         clock=clock,
     )
     completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))
+    requests = RequestLog(clock=clock, write=log)
+    feedback = Feedback(ratings, whole, requests.write).endpoint()
     app = Starlette(
         routes=[
             *completions,
+            Route(FEEDBACK_PATH, feedback, methods=feedback.methods),
             *websocket.routes(loopback),
             *bulk.routes,
             *operated.routes(whole),
@@ -123,7 +132,6 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    requests = RequestLog(clock=clock, write=log)
     loopback.app = AccessLog(app, requests)
     by_url = {path.encode(): proxy for path, proxy in proxies.items()}
     return Application(loopback.app, Completions(by_url, requests, live))

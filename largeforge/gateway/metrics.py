@@ -28,6 +28,9 @@ TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1
 Waited = Literal["served", "left", "timeout", "full"]
 """What became of a request that would have had to wait: `full` are those that could not even do that."""
 
+Signal = Literal["schema_valid", "thumbs", "judge", "agreement"]
+"""Who judges answers."""
+
 _Of = tuple[str, str]
 """An expert and its model."""
 
@@ -84,8 +87,8 @@ class Metrics:
         for reason in ("unknown-model", "expert-down", "degraded"):
             self.fallbacks.labels(reason)
 
-    def observe(self, exchange: Exchange, now: float) -> None:
-        """Count one finished completion request."""
+    def observe(self, exchange: Exchange, now: float) -> tuple[str, str]:
+        """Count one finished completion request; return its expert and model."""
         of = (exchange.expert, exchange.model)
         series = self._series.get(of)
         if series is None:  # looking up a child by its labels takes longer than counting
@@ -101,6 +104,7 @@ class Metrics:
             series.completion.inc(usage.completion)
         if exchange.first_token_at is not None:
             series.first_token.observe(exchange.first_token_at - exchange.started)
+        return of
 
     def pace(self, expert: str, model: str, clock: Callable[[], float]) -> Pace:
         """Return what measures a stream of an expert."""
@@ -109,6 +113,19 @@ class Metrics:
         if series is None:
             series = self._series[of] = _Series(self, of)
         return Pace(series.inter_token.observe, clock)
+
+    def has(self, expert: str, model: str) -> bool:
+        """Whether an expert is served with a model, or was until lately."""
+        of = (expert, model)
+        return of in self._kept or (of in self._series and bool(expert))
+
+    def judged(self, expert: str, model: str, signal: Signal, *, good: bool) -> None:
+        """Count a judgement of an answer, unless its expert and model are gone by now."""
+        if not self.has(expert, model):
+            return
+        if (expert, model) not in self._series:  # which is also what `follow` forgets by
+            self._series[expert, model] = _Series(self, (expert, model))
+        self.quality.labels(expert, model, signal, "true" if good else "false").inc()
 
     def waited(self, expert: str, outcome: Waited, waited_s: float) -> None:
         """Count a request that had to wait, or could not."""

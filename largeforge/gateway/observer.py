@@ -1,4 +1,4 @@
-"""Watch each completion request from its beginning to its end: metrics and traces."""
+"""Watch each completion request from its beginning to its end: metrics, traces, and who answered it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,27 @@ if TYPE_CHECKING:
     from largeforge.gateway.link import Link
     from largeforge.gateway.metrics import Metrics
     from largeforge.gateway.pace import Pace
+    from largeforge.gateway.quality.recent import Recent
     from largeforge.gateway.tracing import Traces
+
+_SEEN = ("", "client_closed")
+"""Errors of requests whose clients may have seen an answer, or some of it."""
 
 
 class Observer:
     """Tells the metrics, and the traces where there are any."""
 
-    def __init__(self, metrics: Metrics, traces: Traces | None, clock: Callable[[], float]):
+    def __init__(
+        self,
+        metrics: Metrics,
+        traces: Traces | None,
+        clock: Callable[[], float],
+        *,
+        answered: Recent[tuple[str, str]],
+    ):
+        """`answered` gets the expert and the model of each request with an answer, by its id."""
         self.metrics = metrics
+        self._answered = answered
         self.clock = clock
         self._traces = traces
 
@@ -33,6 +46,8 @@ class Observer:
 
     def end(self, exchange: Exchange) -> None:
         """Note that a request is done with."""
-        self.metrics.observe(exchange, self.clock())
+        of = self.metrics.observe(exchange, self.clock())
+        if of[0] and exchange.error in _SEEN:
+            self._answered.put(exchange.request_id, of)
         if exchange.trace is not None:
             exchange.trace.end(exchange)

@@ -62,6 +62,13 @@ def _experts() -> dict[str, Any]:
                 },
             }
         },
+        "/v1/feedback": {
+            "post": {
+                **_operation("feedback", "experts", "Rate an answer"),
+                "requestBody": _json_body("FeedbackRequest"),
+                "responses": {"200": _answer("Feedback", "It is counted."), **_errors("400", "404", "413")},
+            }
+        },
     }
 
 

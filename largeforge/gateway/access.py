@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _KEY = "largeforge.exchange"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_QUIET = frozenset(("/health", "/ready", "/metrics"))
+_QUIET = frozenset(("/health", "/ready", "/metrics", "/monitor/data"))
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.live import Live
 from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
+from largeforge.gateway.monitor.pages import Monitor
 from largeforge.gateway.observer import Observer
 from largeforge.gateway.proxy import Proxy
 from largeforge.gateway.quality.feedback import PATH as FEEDBACK_PATH
@@ -84,6 +85,10 @@ def create_app(
     ratings = Ratings(metrics)
     whole.answer(RATE, ratings.for_others)
 
+    monitor = Monitor(
+        live, metrics, controls, whole, operated.access,
+        in_flight=lambda: len(operated.running), wall_clock=wall_clock,
+    )  # fmt: skip
     traces = tracing.traces(file.gateway)
     observer = Observer(metrics, traces, clock, answered=ratings.answered)
     shadows = Shadows(metrics)
@@ -98,7 +103,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with live, operated, whole, bulk.running():
+        async with live, operated, whole, monitor, bulk.running():
             yield
             await shadows.stop()
         if traces is not None:
@@ -127,6 +132,7 @@ def create_app(
             *operated.routes(whole),
             *_pages(live, controls, whole, created=int(wall_clock())),
             *docs.routes(),
+            *monitor.routes(),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
         lifespan=lifespan,

@@ -81,8 +81,8 @@ class Live:
         )  # fmt: skip
         self._servers = Servers({}, connect_timeout_s=timeout_s)
         self._services = services(self._servers, registry=registry, clock=clock)
-        self._waiting = Waiting(self._share_of(file.gateway.queue), told=metrics.waited)
-        Gauges(registry, targets=lambda: self.now.targets, waiting=self._waiting.length)
+        self.waiting = Waiting(self._share_of(file.gateway.queue), told=metrics.waited)
+        Gauges(registry, targets=lambda: self.now.targets, waiting=self.waiting.length)
         self._state = State()
         self._lock = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -132,12 +132,12 @@ class Live:
             except BaseException:
                 await self._return_to(old, new)
                 raise
-            self._waiting.settings = self._share_of(file.gateway.queue)
+            self.waiting.settings = self._share_of(file.gateway.queue)
             self.now = new
             self._metrics.follow(served(new.targets))
             self._apply()
             backend.forget_drained(old.targets, new.targets)
-            self._waiting.wake_all()  # those that wait for a server which has another in its place now
+            self.waiting.wake_all()  # those that wait for a server which has another in its place now
             task = asyncio.create_task(self._let_go(old))
             self._letting_go.add(task)
             task.add_done_callback(self._letting_go.discard)
@@ -154,7 +154,7 @@ class Live:
             was, server.is_drained = server.is_drained, url in self._state.drained
             if was and not server.is_drained:
                 self.health.ask_anew(server)
-                self._waiting.wake(server.experts)
+                self.waiting.wake(server.experts)
 
     async def _return_to(self, old: Generation, new: Generation) -> None:
         """Undo what was done for a generation that could not take over."""
@@ -178,7 +178,7 @@ class Live:
         fallbacks = {name: _in_place_of(name, topology) for name in topology.experts}
         tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
         dispatch = Dispatch(
-            settings, self.health, self._waiting, self._metrics, successor=lambda name: self._successor(file, name)
+            settings, self.health, self.waiting, self._metrics, successor=lambda name: self._successor(file, name)
         )
         return Generation(file, targets, fallbacks, tasks, routing, dispatch, tls)
 
@@ -200,7 +200,7 @@ class Live:
         """Let those that wait look again and again: another worker does not say when it has made room."""
         while True:
             await asyncio.sleep(LOOK_FOR_ROOM_S)
-            self._waiting.wake_all()
+            self.waiting.wake_all()
 
     async def _let_go(self, old: Generation) -> None:
         """Close what only the old generation used, once its requests are answered."""

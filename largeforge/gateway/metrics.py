@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from largeforge.gateway.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from largeforge.gateway.access import Exchange
 
@@ -82,6 +82,12 @@ class Metrics:
         self.queue_refusals = self._counter(
             "queue_refusals", "Requests refused because a queue was full or the wait was over.", "expert", "reason"
         )
+        self.bounds = {
+            "duration": list(_bounds(DURATION_BUCKETS, further.get("latency"))),
+            "ttft": list(_bounds(DURATION_BUCKETS, further.get("ttft"))),
+            "inter_token": list(_bounds(TOKEN_BUCKETS, further.get("inter_token"))),
+        }
+        """Upper bounds in seconds of the histograms that objectives look at."""
         self._series: dict[_Of, _Series] = {}
         self._kept: set[_Of] = set()
         for reason in ("unknown-model", "expert-down", "degraded"):
@@ -113,6 +119,10 @@ class Metrics:
         if series is None:
             series = self._series[of] = _Series(self, of)
         return Pace(series.inter_token.observe, clock)
+
+    def series(self) -> Collection[_Series]:
+        """Return the metrics of each expert and model that there were requests for."""
+        return self._series.values()
 
     def has(self, expert: str, model: str) -> bool:
         """Whether an expert is served with a model, or was until lately."""
@@ -167,16 +177,19 @@ class _Series:
     """The metrics of one expert and model, looked up once."""
 
     __slots__ = (
-        "_requests", "_statuses", "completion", "duration", "first_byte", "first_token", "inter_token", "of", "prompt",
+        "_requests", "completion", "duration", "first_byte", "first_token", "has_expert", "inter_token", "of", "prompt",
+        "statuses",
     )  # fmt: skip
 
     def __init__(self, metrics: Metrics, who: _Of):
         self.of = of = (who[0] or NO_EXPERT, who[1])
         self._requests = metrics.requests
-        self._statuses: dict[int, Any] = {}
+        self.statuses: dict[int, Any] = {}
+        """Counters by status."""
+        self.has_expert = bool(who[0])
         self.duration = metrics.duration.labels(*of)
         self.first_byte = metrics.time_to_first_byte.labels(*of)
-        if not who[0]:
+        if not self.has_expert:
             return  # nobody was asked, so that nothing of these can happen
         self.first_token = metrics.time_to_first_token.labels(*of)
         self.inter_token = metrics.inter_token.labels(*of)
@@ -185,7 +198,7 @@ class _Series:
 
     def status(self, status: int) -> Counter:
         """Return the counter of answers with a status."""
-        found: Counter | None = self._statuses.get(status)
+        found: Counter | None = self.statuses.get(status)
         if found is None:
-            found = self._statuses[status] = self._requests.labels(*self.of, str(status))
+            found = self.statuses[status] = self._requests.labels(*self.of, str(status))
         return found

@@ -44,6 +44,7 @@ _MODELS: list[type[BaseModel]] = [
     wire_admin.GatewayState,
     wire_admin.GatewayStatePatch,
     wire_admin.GatewayConfig,
+    wire_admin.Monitor,
     wire.Alive,
     wire.Readiness,
 ]

@@ -184,6 +184,9 @@ def _admin() -> dict[str, Any]:
             "post": _get("reload", "operators", "Read the gateway's file again", file, *denied, "400", "409", "507")
         },
     }
+    paths["/monitor/data"] = {
+        "get": _get("monitor", "operators", "Look at what `/monitor` shows", {"200": ("Monitor", "As it is.")}, *denied)
+    }
     for operations in paths.values():
         for operation in operations.values():
             operation["security"] = [{"operator": []}]

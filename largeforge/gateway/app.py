@@ -32,6 +32,7 @@ from largeforge.gateway.proxy import Proxy
 from largeforge.gateway.quality.feedback import PATH as FEEDBACK_PATH
 from largeforge.gateway.quality.feedback import QUESTION as RATE
 from largeforge.gateway.quality.feedback import Feedback, Ratings
+from largeforge.gateway.quality.service import Quality
 from largeforge.gateway.request import AUTO
 from largeforge.gateway.shadow import Shadows
 
@@ -91,7 +92,8 @@ def create_app(
     )  # fmt: skip
     traces = tracing.traces(file.gateway)
     observer = Observer(metrics, traces, clock, answered=ratings.answered)
-    shadows = Shadows(metrics)
+    quality = Quality(live, metrics, lambda: controls.now)
+    shadows = Shadows(metrics, quality)
     loopback = Loopback()
     bulk = bulk_service(
         file.gateway,
@@ -103,14 +105,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with live, operated, whole, monitor, bulk.running():
+        async with live, operated, whole, monitor, quality, bulk.running():
             yield
             await shadows.stop()
         if traces is not None:
             await traces.close()
 
     proxies = {
-        path: Proxy(kind, live, controls=controls, running=operated.running, shadows=shadows, observer=observer)
+        path: Proxy(
+            kind, live, controls=controls, running=operated.running, quality=quality, shadows=shadows, observer=observer
+        )
         for path, kind in PATHS.items()
     }
     completions: list[BaseRoute] = [Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()]

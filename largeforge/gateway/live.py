@@ -79,8 +79,8 @@ class Live:
             lambda pool: upstream.probe(pool, timeout_s=max(timeout_s, upstream.PROBE_TIMEOUT_S)),
             interval_s=file.gateway.health_interval_s, startup_s=timeout_s, wall_clock=wall_clock,
         )  # fmt: skip
-        self._servers = Servers({}, connect_timeout_s=timeout_s)
-        self._services = services(self._servers, registry=registry, clock=clock)
+        self.servers = Servers({}, connect_timeout_s=timeout_s)
+        self._services = services(self.servers, registry=registry, clock=clock)
         self.waiting = Waiting(self._share_of(file.gateway.queue), told=metrics.waited)
         Gauges(registry, targets=lambda: self.now.targets, waiting=self.waiting.length)
         self._state = State()
@@ -89,7 +89,7 @@ class Live:
         self._stack = AsyncExitStack()
         self.now = self._generation(file, {})
         backend.adopt(file, self.now.targets, self.now.tls)
-        self._servers.follow(self.now.targets, self.now.tls)
+        self.servers.follow(self.now.targets, self.now.tls)
         self.health.watch(self.now.targets)
         metrics.follow(served(self.now.targets))
 
@@ -109,7 +109,7 @@ class Live:
             task.cancel()
         await self.now.routing.stop()
         await self._stack.aclose()
-        self._servers.close()
+        self.servers.close()
         for server in backend.backends(self.now.targets).values():
             server.pool.close()
 
@@ -125,7 +125,7 @@ class Live:
                 raise RecipeError([Problem(f"gateway.{key}", rule) for key in changed])
             new = self._generation(file, backend.backends(old.targets))
             try:
-                self._servers.follow(new.targets, new.tls)
+                self.servers.follow(new.targets, new.tls)
                 await new.routing.start()
                 backend.adopt(file, new.targets, new.tls)
                 await self.health.follow(new.targets)  # so that no request meets a server that nobody has asked yet
@@ -158,7 +158,7 @@ class Live:
 
     async def _return_to(self, old: Generation, new: Generation) -> None:
         """Undo what was done for a generation that could not take over."""
-        self._servers.follow(old.targets, old.tls)
+        self.servers.follow(old.targets, old.tls)
         backend.adopt(old.file, old.targets, old.tls)
         self.health.watch(old.targets)
         kept = backend.backends(old.targets)
@@ -219,7 +219,7 @@ def _tls(file: GatewayFile) -> SSLContext | None:
     Raises RecipeError where a file cannot be used.
     """
     settings = file.gateway.upstream_tls
-    urls = (server.url for servers in file.upstreams.values() for server in servers)
+    urls = [server.url for servers in file.upstreams.values() for server in servers] + [file.gateway.quality.judge.url]
     if settings == UpstreamTls() and not any(url.startswith("https:") for url in urls):
         return None
     return client_context(**settings.model_dump(), section="gateway.upstream_tls")

@@ -79,6 +79,9 @@ class Metrics:
             "quality", "Judgements of answers: `signal` is who judged (`schema_valid`, `thumbs`, `judge`, "
             "`agreement`).", *of, "signal", "good",
         )  # fmt: skip
+        self.quality_left_out = self._counter(
+            "quality_left_out", "Answers that were to be judged, and were not.", "signal", "why"
+        )
         self.queue_refusals = self._counter(
             "queue_refusals", "Requests refused because a queue was full or the wait was over.", "expert", "reason"
         )
@@ -136,6 +139,10 @@ class Metrics:
         if (expert, model) not in self._series:  # which is also what `follow` forgets by
             self._series[expert, model] = _Series(self, (expert, model))
         self.quality.labels(expert, model, signal, "true" if good else "false").inc()
+
+    def left_out(self, signal: Signal, why: str) -> None:
+        """Count an answer that was to be judged, and was not."""
+        self.quality_left_out.labels(signal, why).inc()
 
     def waited(self, expert: str, outcome: Waited, waited_s: float) -> None:
         """Count a request that had to wait, or could not."""

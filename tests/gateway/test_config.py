@@ -77,4 +77,4 @@ def test_missing_file(tmp_path):
 
 def test_shipped_gateway_is_the_default():
     values = yaml.safe_load((CONF / "gateway" / "default.yaml").read_text())
-    assert values == Gateway().model_dump()
+    assert values == Gateway().model_dump(exclude={"slo"})  # which is filled in from the recipe's own

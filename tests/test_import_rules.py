@@ -188,6 +188,7 @@ RULES = {
         late=("numpy", "opentelemetry"),
     ),
     "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=("numpy",)),
+    "gateway.quality.checking": Rule(own=("gateway", "rewards"), top=("orjson",)),
     "gateway.patterns": Rule(top=("pydantic",), late=("re2",)),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(

@@ -60,8 +60,10 @@ def run(argv: list[str], folder: Path) -> str:
 
 def test_curl(place) -> None:
     folder, address, _ = place
-    first, *_, upload = [run(["bash", "-euc", text.replace(ADDRESS, address)], folder) for text in blocks("bash")]
+    said = [run(["bash", "-euc", text.replace(ADDRESS, address)], folder) for text in blocks("bash")]
+    first, *_, rated, upload = said
     assert json.loads(first)["choices"][0]["message"]["content"] == "I am support"
+    assert json.loads(rated[rated.index('{"object":"feedback"') :])["expert"] == "support"
     assert json.loads(upload)["filename"] == "requests.jsonl"
 
 
@@ -76,6 +78,7 @@ def test_python(place) -> None:
     assert "completed BatchRequestCounts(completed=2, failed=0, total=2)" in out
     assert "done support" in out
     assert out.rstrip().endswith("[[7.0, 1.0], [9.0, 1.0]]\n1")
+    assert "True\nI am support" in out
     assert float(experts["support"].headers[-1].get("x-request-timeout", 20)) <= 20
 
 

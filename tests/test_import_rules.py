@@ -81,7 +81,7 @@ RULES = {
     "exporters": Rule(own=("recipe", "exporting"), top=("pydantic",)),
     "exporting": Rule(own=("recipe", "serving", "forecast", "plan", "exporters", "monitoring"), top=("yaml",)),
     "rollout": Rule(own=("recipe",)),
-    "monitoring": Rule(own=("recipe",)),
+    "monitoring": Rule(own=("recipe",), late=("yaml", "grafana_foundation_sdk")),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),
     "catalog": Rule(own=("recipe", "registry", "recorded", "compare", "runs"), top=("rich",), late=("pydantic",)),
     "operators": Rule(),
@@ -188,9 +188,12 @@ RULES = {
         late=("numpy", "opentelemetry"),
     ),
     "gateway.routers": Rule(own=("recipe", "gateway"), top=("pydantic",), late=("numpy",)),
+    "gateway.quality.checking": Rule(own=("gateway", "rewards"), top=("orjson",)),
     "gateway.patterns": Rule(top=("pydantic",), late=("re2",)),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
-    "deploy": Rule(own=("recipe", "serving", "registry", "cluster", "placing", "hostenv"), top=("pydantic", "yaml")),
+    "deploy": Rule(
+        own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring"), top=("pydantic", "yaml")
+    ),
     "deploy.preview_view": Rule(own=("deploy", "placing"), top=("rich",)),
     "deploy.child": Rule(own=("deploy",), top=("gevent", "pyinfra")),
     "deploy.operations": Rule(own=("deploy",), top=("pyinfra",)),

@@ -107,6 +107,17 @@ def parse_models(status: int, headers: Mapping[str, str], body: bytes) -> list[d
         raise not_understood(status, headers) from None
 
 
+def parse_counted(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Read the answer to a rating: whether it was counted.
+
+    Raises RequestFailed when the body is not one.
+    """
+    try:
+        return bool(json.loads(body)["counted"])
+    except (ValueError, LookupError, TypeError):
+        raise not_understood(status, headers) from None
+
+
 def parse_failure(status: int, headers: Mapping[str, str], body: bytes) -> RequestFailed:
     """Read an answer that is an error, in OpenAI's shape or in any other."""
     request_id = headers.get("x-request-id", "")

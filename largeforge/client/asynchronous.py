@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import httpx
 
 from largeforge.client import call as calls
-from largeforge.client.answer import Answer, parse_answer, parse_models
+from largeforge.client.answer import Answer, parse_answer, parse_counted, parse_models
 from largeforge.client.base import ClientBase, Options
 from largeforge.client.events import StreamReader
 from largeforge.client.pooling import Embeddings, Ranking, parse_embeddings, parse_ranking
@@ -105,6 +105,14 @@ class AsyncRouterClient(ClientBase):
         started = self._clock()
         response, body = await self._send(call, started, whole=True)
         return parse_ranking(response.status_code, response.headers, body, latency_ms=self._latency_ms(started))
+
+    async def feedback(self, answer: Answer | str, rating: Literal["up", "down"] | float, *, comment: str = "") -> bool:
+        """Rate an answer, or that of a request's id, with thumbs or from 0 to 1; return whether it counted: the first
+        rating of an answer does. Raises RequestFailed.
+        """
+        call = calls.feedback(answer, rating, comment=comment)
+        response, body = await self._send(call, self._clock(), whole=True)
+        return parse_counted(response.status_code, response.headers, body)
 
     async def models(self) -> list[dict[str, Any]]:
         """Return every name that `model` may have, with its description. Raises RequestFailed."""

@@ -12,6 +12,8 @@ from largeforge.errors import ClientError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from largeforge.client.answer import Answer
+
 
 @dataclass(frozen=True)
 class Call:
@@ -61,6 +63,18 @@ def rerank(
     if top_n is not None:
         body["top_n"] = top_n
     return Call("POST", "/v1/rerank", {**body, **parameters})
+
+
+def feedback(rated: str | Answer, rating: str | float, *, comment: str) -> Call:
+    """Return the call that rates an answer, or the one of a request's id."""
+    body: dict[str, Any] = {"score" if isinstance(rating, int | float) else "rating": rating}
+    if isinstance(rated, str):
+        body["request_id"] = rated
+    else:
+        body.update(request_id=rated.request_id, expert=rated.expert, model=rated.model)
+    if comment:
+        body["comment"] = comment
+    return Call("POST", "/v1/feedback", body)
 
 
 def base_url(url: str) -> str:

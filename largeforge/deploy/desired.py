@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from largeforge.artifacts import digest
-from largeforge.deploy import firewall, steps, tls
+from largeforge.deploy import firewall, monitored, steps, tls
 from largeforge.deploy.content import Content, HubContent
 from largeforge.deploy.history import Record
 from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_unit, unit_text
@@ -19,6 +19,7 @@ from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
     from largeforge.deploy.environments import HostPython
+    from largeforge.deploy.monitored import Monitored
     from largeforge.placing import Seat
     from largeforge.recipe.schema import Deploy, Gateway, Router, Serving, Topology
     from largeforge.recipe.sections.hosts import Host
@@ -62,6 +63,8 @@ class Wanted:
     recipe: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables of servers with their values; they are written nowhere as they are."""
+    monitored: Monitored | None = None
+    """None where nothing watches the deployment."""
 
     def layout(self, host: str) -> Layout:
         """Return where things are on a host."""
@@ -155,6 +158,7 @@ def prepared(
         for name, service in services.items()
     ]
     keys = {key for service in services.values() for key in service.models}
+    watching = monitored.parts(wanted, host)
     return [
         *_base(wanted, layout, list(services)),
         *tls.installing(wanted, host),
@@ -164,8 +168,14 @@ def prepared(
         *_credentials(wanted, services.values()),
         *units,
         _rotation(layout),
-        *_reloaded(wanted, host, layout, units, ports={*kept_ports, *_model_ports(services, ports)}),
-    ]
+        *(step for part in watching for step in (*part.before, *part.units)),
+        *_reloaded(
+            wanted, host, layout, [*units, *(file for part in watching for file in part.units)],
+            ports={*kept_ports, *_model_ports(services, ports)},
+        ),
+        *(step for part in watching for step in part.after),
+        *monitored.left_over(wanted, host),
+    ]  # fmt: skip
 
 
 def _model_ports(services: Mapping[str, Service], ports: Mapping[str, int]) -> list[int]:

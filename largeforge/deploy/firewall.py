@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from largeforge.deploy import steps
+from largeforge.deploy import monitored, steps
 
 if TYPE_CHECKING:
     from largeforge.deploy.desired import Wanted
@@ -44,10 +44,21 @@ def _rules(wanted: Wanted, host: str, ports: Iterable[int]) -> str:
     lines = _only(sorted(set(ports)), askers) if host in wanted.serving_hosts else []
     if host in wanted.gateways and wanted.deploy.clients:
         lines += _only([wanted.gateway.port], wanted.deploy.clients)
+    if wanted.monitored is not None:
+        lines += _monitoring(wanted, wanted.monitored, host)
     chain = "\n".join(
         f"    {line}" for line in ("type filter hook input priority filter - 10", 'iifname "lo" accept', *lines)
     )
     return f"table {table}\ndelete table {table}\ntable {table} {{\n  chain input {{\n{chain}\n  }}\n}}\n"
+
+
+def _monitoring(wanted: Wanted, about: monitored.Monitored, host: str) -> list[str]:
+    """Return rules by which exporters are asked by Prometheus alone, and Prometheus by clients."""
+    lines = _only(monitored.exported_ports(about.section), wanted.addresses[about.host])
+    if host == about.host and wanted.deploy.clients:
+        ports = about.section.ports
+        lines += _only([ports.prometheus, ports.alertmanager], wanted.deploy.clients)
+    return lines
 
 
 def _only(ports: Sequence[int], sources: Sequence[str]) -> list[str]:

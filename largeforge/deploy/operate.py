@@ -212,7 +212,7 @@ def take_away(inventory: Hosts, wanted: str, *, report: Report, keep_models: boo
                 layout.home, f"{layout.state}/{deployed.name}", f"{layout.logs}/{deployed.name}",
                 f"/etc/logrotate.d/largeforge-{deployed.name}", f"/etc/largeforge/{deployed.name}",
                 f"/run/largeforge/{deployed.name}",
-                *(path for path in state["paths"] if path.startswith("/etc/systemd/system/")),
+                *(path for path in state["paths"] if path.startswith(("/etc/systemd/system/", "/etc/grafana/"))),
             ]  # fmt: skip
             others = [name for name in deployed.machines[host]["deployments"] if name != deployed.name]
             if not others and not keep_models:

@@ -11,10 +11,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
-from largeforge.deploy import present
+from largeforge.deploy import monitored, present
 from largeforge.deploy.content import Content, HubContent, files_of
 from largeforge.deploy.desired import Wanted
 from largeforge.deploy.environments import HostPython, of_host
+from largeforge.deploy.monitored import Monitored
 from largeforge.deploy.secret_refs import fetch
 from largeforge.deploy.service import Layout
 from largeforge.deploy.tls import certificate_of
@@ -25,7 +26,7 @@ from largeforge.placing import place as place_servers
 from largeforge.recipe import hub, model_ref
 
 if TYPE_CHECKING:
-    from largeforge.recipe.schema import Deploy, Gateway, Host, Hosts, Router, Serving, Topology
+    from largeforge.recipe.schema import Deploy, Gateway, Host, Hosts, Monitoring, Router, Serving, Slo, Topology
     from largeforge.serving.placement import Placement, ServedExpert
 
 
@@ -55,6 +56,12 @@ class Given(Protocol):
     def recipe(self) -> str: ...
     @property
     def needs(self) -> dict[str, dict[str, Any]]: ...
+    @property
+    def monitoring(self) -> Monitoring: ...
+    @property
+    def slo(self) -> Slo: ...
+    @property
+    def price_usd(self) -> float: ...
 
 
 def wanted_of(
@@ -69,11 +76,11 @@ def wanted_of(
 
     Raises DeployError with what would help when the servers do not fit on the hosts.
     """
-    names = deployed_hosts(given.hosts)
+    names = involved_hosts(given)
     placing = placed(given, places, looks)
     if placing.refused:
         raise DeployError(f"the servers do not fit on the hosts:\n{placing.refused}")
-    return Wanted(
+    wanted = Wanted(
         deploy=given.deploy, deployment=deployment_of(given), topology=given.topology, router=given.router,
         serving=given.serving, gateway=given.gateway, device=given.device,
         hosts={name: given.hosts.hosts[name] for name in names}, gateways=gateway_hosts(given.hosts),
@@ -86,6 +93,21 @@ def wanted_of(
         },
         pythons={name: _python(given, name, look, placing.seats) for name, look in looks.items()}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
+        monitored=_monitored(given, looks),
+    )  # fmt: skip
+    monitored.check(wanted, looks)
+    return wanted
+
+
+def _monitored(given: Given, looks: Mapping[str, Mapping[str, Any]]) -> Monitored | None:
+    section = given.monitoring
+    if not section.enabled:
+        return None
+    return Monitored(
+        section, given.slo, section.host or gateway_hosts(given.hosts)[0],
+        gpu_hosts=frozenset(name for name, look in looks.items() if look["machine"]["gpus"]),
+        price_usd=given.price_usd,
+        secrets={name: fetch(one.secret) for name, one in section.alerts.receivers().items()},
     )  # fmt: skip
 
 
@@ -133,6 +155,8 @@ def _addresses(given: Given, names: Sequence[str]) -> dict[str, list[str]]:
 
 def _python(given: Given, name: str, look: Mapping[str, Any], seats: Sequence[Seat]) -> HostPython:
     """Return what a host's services run with; one without any model server needs no vLLM."""
+    if name not in deployed_hosts(given.hosts):
+        return HostPython("")  # nothing there runs with it
     role = "serve" if any(seat.host == name for seat in seats) else "gateway"
     device = "cpu" if given.device == "cpu" else "cuda"
     version = ".".join(str(look["machine"]["python"]).split(".")[:2])
@@ -217,6 +241,13 @@ def deployed_hosts(hosts: Hosts) -> list[str]:
         for name, host in hosts.hosts.items()
         if not host.is_local and (host.has_role("serve") or host.has_role("gateway"))
     ]
+
+
+def involved_hosts(given: Given) -> list[str]:
+    """Return the names of the hosts that get anything, in the order of the inventory."""
+    more = given.monitoring.host if given.monitoring.enabled else ""
+    names = {*deployed_hosts(given.hosts), more}
+    return [name for name in given.hosts.hosts if name in names]
 
 
 def gateway_hosts(hosts: Hosts) -> tuple[str, ...]:

@@ -114,6 +114,72 @@ class File(Step):
 
 
 @dataclass(frozen=True)
+class Checked(File):
+    """A file that a program accepts before it takes the place of the old one; who runs with it rereads it then."""
+
+    check: str = ""
+    """Line for a shell, in which `{}` is the new file."""
+    unit: str = ""
+    """Unit that is reloaded, if it is up."""
+
+    def command(self) -> str:
+        path, aside = shlex.quote(self.path), shlex.quote(f"{self.path}.new")
+        refused = f"rm -f {aside}; exit 1"
+        check = f"{{ {self.check.replace('{}', aside)} >&2 || {{ {refused}; }}; }}"
+        owner = f"chown {shlex.quote(self.user)}: {aside}; chmod {self.mode} {aside}"
+        folder, unit = shlex.quote(self.path.rpartition("/")[0]), shlex.quote(self.unit)
+        reload = f"if systemctl is-active --quiet {unit}; then systemctl reload {unit}; fi" if self.unit else ":"
+        written = f"(umask 077; base64 -d > {aside}); {check}; {owner}; sync {aside}; mv -f {aside} {path}"
+        return f"set -e; umask 022; mkdir -p {folder}; {written}; {reload}"
+
+
+@dataclass(frozen=True)
+class Installed(Step):
+    """Programs of the distribution's packages; what packages would start by themselves stays off."""
+
+    programs: tuple[str, ...]
+    """Commands that must be there."""
+    packages: tuple[str, ...]
+    """Packages of apt that bring them; none where only their host's owner can."""
+    units: tuple[str, ...] = ()
+    """Units of these packages."""
+    by_apt: bool = True
+
+    @property
+    def title(self) -> str:
+        return f"programs {', '.join(self.programs)}"
+
+    def differs(self, found: Found) -> str:
+        missing = [name for name in self.programs if name not in found["programs"]]
+        return f"no {', '.join(missing)}" if missing else ""
+
+    def command(self) -> str:
+        what = f"packages {' '.join(self.packages)}" if self.packages else f"programs {' '.join(self.programs)}"
+        advice = f"install the {what} on this host, and say monitoring.install=present"
+        refuse = f"{{ echo {shlex.quote(advice)} >&2; exit 1; }}"
+        if not self.by_apt or not self.packages:
+            return refuse
+        packages = " ".join(map(shlex.quote, self.packages))
+        options = "-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=1 -o Acquire::http::Timeout=15"
+        keep_off = (
+            f"for unit in {' '.join(self.units)}; do "
+            'if ! systemctl cat "$unit" >/dev/null 2>&1; then '
+            'systemctl mask --quiet "$unit"; masked="$masked $unit"; fi; done; '
+            'trap \'for unit in $masked; do systemctl unmask --quiet "$unit"; '
+            'systemctl disable --quiet "$unit"; done\' EXIT; '
+            if self.units
+            else ""
+        )
+        return (
+            f'export DEBIAN_FRONTEND=noninteractive LC_ALL=C masked=""; {keep_off}'
+            f"apt-get {options} update >/dev/null 2>&1; "
+            f"apt-get {options} install --yes --no-install-recommends {packages} >/dev/null || {refuse}; "
+            f"PATH=$PATH:/usr/sbin:/sbin; for name in {' '.join(self.programs)}; do "
+            f'command -v "$name" >/dev/null || {refuse}; done'
+        )
+
+
+@dataclass(frozen=True)
 class Credential(Step):
     """A secret, encrypted by the host's own systemd for its units; what is written can be read on no other host."""
 
@@ -284,7 +350,8 @@ class Running(Step):
     """A unit of ours that is up, with its files as they are."""
 
     unit: str
-    files: tuple[File, ...]
+    files: tuple[Step, ...]
+    """What it reads only when it starts."""
 
     @property
     def title(self) -> str:
@@ -298,6 +365,31 @@ class Running(Step):
 
     def command(self) -> str:
         return f"systemctl restart {shlex.quote(self.unit)}"
+
+
+@dataclass(frozen=True)
+class Answering(Running):
+    """A unit of ours that is up and answers."""
+
+    url: str = ""
+    """Address on its host that answers with 200 when it is ready."""
+    log: str = ""
+    """File whose last lines say why it does not."""
+    timeout_s: int = 60
+
+    def command(self) -> str:
+        unit = shlex.quote(self.unit)
+        ask = shlex.quote(
+            "import sys, urllib.request as r; "
+            "r.build_opener(r.ProxyHandler({})).open(sys.argv[1], timeout=5).read()"
+        )  # fmt: skip
+        ready = f"python3 -c {ask} {shlex.quote(self.url)} 2>/dev/null && systemctl is-active --quiet {unit}"
+        last = f"tail -n 3 {shlex.quote(self.log)} >&2" if self.log else ":"
+        return (
+            f"systemctl restart {unit} || exit 1; "
+            f"for _ in $(seq {self.timeout_s}); do if {ready}; then exit 0; fi; sleep 1; done; "
+            f"{last}; echo {shlex.quote(f'{self.unit} does not answer at {self.url}')} >&2; exit 1"
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _KEY = "largeforge.exchange"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_QUIET = frozenset(("/health", "/ready", "/metrics"))
+_QUIET = frozenset(("/health", "/ready", "/metrics", "/monitor/data"))
 
 
 @dataclass(slots=True)
@@ -83,7 +83,8 @@ class RequestLog:
 
     def __init__(self, *, clock: Callable[[], float], write: Callable[[str, Mapping[str, Any]], None] | None = None):
         self._clock = clock
-        self._write = write or _logged
+        self.write = write or _logged
+        """Writes a line: a message, and its fields."""
 
     def begin(self, given: Mapping[bytes, bytes]) -> Exchange:
         """Return the exchange of a request that has just come with these headers."""
@@ -110,7 +111,7 @@ class RequestLog:
             fields["error"] = exchange.error
         if exchange.trace is not None:
             fields["trace_id"] = exchange.trace.trace_id
-        self._write("request", fields)
+        self.write("request", fields)
 
 
 class AccessLog:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from largeforge.gateway import docs, tracing, websocket
 from largeforge.gateway.access import AccessLog, RequestLog, exchange_of
 from largeforge.gateway.admin.service import Admin
-from largeforge.gateway.arms import Arms
+from largeforge.gateway.arms import ARMS, Arms
 from largeforge.gateway.bulk.service import service as bulk_service
 from largeforge.gateway.completions import Completions
 from largeforge.gateway.crew.whole import Whole
@@ -27,8 +27,13 @@ from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.live import Live
 from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
+from largeforge.gateway.monitor.pages import Monitor
 from largeforge.gateway.observer import Observer
 from largeforge.gateway.proxy import Proxy
+from largeforge.gateway.quality.feedback import PATH as FEEDBACK_PATH
+from largeforge.gateway.quality.feedback import QUESTION as RATE
+from largeforge.gateway.quality.feedback import Feedback, Ratings
+from largeforge.gateway.quality.service import Quality
 from largeforge.gateway.request import AUTO
 from largeforge.gateway.shadow import Shadows
 
@@ -77,12 +82,20 @@ def create_app(
     operated = (admin or Admin()).of(live, registry=registry, wall_clock=wall_clock)
     controls = operated.controls
     metrics.in_flight.set_function(lambda: len(operated.running))
-    arms = Arms(clock)
-    whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running), arms=arms.as_json)
+    whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 
+    arms, ratings = Arms(clock), Ratings(metrics)
+    whole.answer(ARMS, arms.for_others)
+    whole.answer(RATE, ratings.for_others)
+
+    monitor = Monitor(
+        live, metrics, controls, whole, operated.access,
+        in_flight=lambda: len(operated.running), wall_clock=wall_clock,
+    )  # fmt: skip
     traces = tracing.traces(file.gateway)
-    observer = Observer(metrics, traces, clock, arms)
-    shadows = Shadows(metrics)
+    observer = Observer(metrics, traces, clock, answered=ratings.answered, arms=arms)
+    quality = Quality(live, metrics, lambda: controls.now)
+    shadows = Shadows(metrics, quality)
     loopback = Loopback()
     bulk = bulk_service(
         file.gateway,
@@ -94,14 +107,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with live, operated, whole, bulk.running():
+        async with live, operated, whole, monitor, quality, bulk.running():
             yield
             await shadows.stop()
         if traces is not None:
             await traces.close()
 
     proxies = {
-        path: Proxy(kind, live, controls=controls, running=operated.running, shadows=shadows, observer=observer)
+        path: Proxy(
+            kind, live, controls=controls, running=operated.running, quality=quality, shadows=shadows, observer=observer
+        )
         for path, kind in PATHS.items()
     }
     completions: list[BaseRoute] = [Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()]
@@ -112,20 +127,23 @@ def create_app(
         clock=clock,
     )
     completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))
+    requests = RequestLog(clock=clock, write=log)
+    feedback = Feedback(ratings, whole, requests.write).endpoint()
     app = Starlette(
         routes=[
             *completions,
+            Route(FEEDBACK_PATH, feedback, methods=feedback.methods),
             *websocket.routes(loopback),
             *bulk.routes,
             *operated.routes(whole),
             *_pages(live, controls, whole, created=int(wall_clock())),
             *docs.routes(),
+            *monitor.routes(),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    requests = RequestLog(clock=clock, write=log)
     loopback.app = AccessLog(app, requests)
     by_url = {path.encode(): proxy for path, proxy in proxies.items()}
     return Application(loopback.app, Completions(by_url, requests, live))

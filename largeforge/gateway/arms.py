@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from largeforge.gateway import identity
 from largeforge.gateway.sticky import Division
 
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from largeforge.gateway.access import Exchange
+    from largeforge.gateway.crew.whole import Whole
     from largeforge.gateway.request import Request
     from largeforge.recipe.schema import Topology
 
 BOUNDS_S = tuple(round(0.005 * 1.15**step, 6) for step in range(80))
 """Bounds of the histograms: 15 % apart from 5 ms to 5 minutes, so that a latency a fifth higher is seen."""
+ARMS = "arms"
+"""Question that workers ask each other."""
 NOT_OF_THE_MODEL = ("client_closed", "expert_isolated", "tenant_isolated", "shutting_down")
 """Errors that say nothing of who answered."""
 
@@ -94,9 +99,18 @@ class Arms:
         """Return the counts of this process by expert and side, as plain data."""
         return {expert: {arm: tally.as_json() for arm, tally in arms.items()} for expert, arms in self._tallies.items()}
 
+    async def for_others(self, _: bytes) -> bytes:
+        """Answer another worker with the counts of this one."""
+        return orjson.dumps(self.as_json())
+
     def _of(self, expert: str, arm: str) -> Tally:
         arms = self._tallies.setdefault(expert, {"canary": Tally(), "stable": Tally()})
         return arms[arm]
+
+
+async def counted(whole: Whole) -> dict[str, Any]:
+    """Return the counts of all workers together."""
+    return summed(map(orjson.loads, (await whole.ask(ARMS)).values()))
 
 
 def summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -74,7 +74,11 @@ class GatewayFile(Strict):
             for other in expert.fallback or ():
                 if other not in experts or other == name:
                     raise ValueError(f"topology.experts.{name}.fallback: '{other}' is none of the other experts")
-        for problem in (*task_checks.check(self.topology), *routing_checks.of_topology(self.topology, self.router)):
+        for problem in (
+            *task_checks.check(self.topology),
+            *routing_checks.of_topology(self.topology, self.router),
+            *routing_checks.of_judge(self.topology, self.gateway),
+        ):
             raise ValueError(f"{problem.key}: {problem.rule}")
         if extra := self.upstreams.keys() - experts.keys():
             raise ValueError(f"upstreams: {', '.join(sorted(extra))} not in topology.experts")

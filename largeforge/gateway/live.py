@@ -82,17 +82,17 @@ class Live:
             lambda pool: upstream.probe(pool, timeout_s=max(timeout_s, upstream.PROBE_TIMEOUT_S)),
             interval_s=file.gateway.health_interval_s, startup_s=timeout_s, wall_clock=wall_clock,
         )  # fmt: skip
-        self._servers = Servers({}, connect_timeout_s=timeout_s)
-        self._services = services(self._servers, registry=registry, clock=clock)
-        self._waiting = Waiting(self._share_of(file.gateway.queue), told=metrics.waited)
-        Gauges(registry, targets=lambda: self.now.targets, waiting=self._waiting.length)
+        self.servers = Servers({}, connect_timeout_s=timeout_s)
+        self._services = services(self.servers, registry=registry, clock=clock)
+        self.waiting = Waiting(self._share_of(file.gateway.queue), told=metrics.waited)
+        Gauges(registry, targets=lambda: self.now.targets, waiting=self.waiting.length)
         self._state = State()
         self._lock = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self.now = self._generation(file, {})
         backend.adopt(file, self.now.targets, self.now.tls)
-        self._servers.follow(self.now.targets, self.now.tls)
+        self.servers.follow(self.now.targets, self.now.tls)
         self.health.watch(self.now.targets)
         metrics.follow(served(self.now.targets))
 
@@ -112,7 +112,7 @@ class Live:
             task.cancel()
         await self.now.routing.stop()
         await self._stack.aclose()
-        self._servers.close()
+        self.servers.close()
         for server in backend.backends(self.now.targets).values():
             server.pool.close()
 
@@ -128,19 +128,19 @@ class Live:
                 raise RecipeError([Problem(f"gateway.{key}", rule) for key in changed])
             new = self._generation(file, backend.backends(old.targets))
             try:
-                self._servers.follow(new.targets, new.tls)
+                self.servers.follow(new.targets, new.tls)
                 await new.routing.start()
                 backend.adopt(file, new.targets, new.tls)
                 await self.health.follow(new.targets)  # so that no request meets a server that nobody has asked yet
             except BaseException:
                 await self._return_to(old, new)
                 raise
-            self._waiting.settings = self._share_of(file.gateway.queue)
+            self.waiting.settings = self._share_of(file.gateway.queue)
             self.now = new
             self._metrics.follow(served(new.targets))
             self._apply()
             backend.forget_drained(old.targets, new.targets)
-            self._waiting.wake_all()  # those that wait for a server which has another in its place now
+            self.waiting.wake_all()  # those that wait for a server which has another in its place now
             task = asyncio.create_task(self._let_go(old))
             self._letting_go.add(task)
             task.add_done_callback(self._letting_go.discard)
@@ -157,11 +157,11 @@ class Live:
             was, server.is_drained = server.is_drained, url in self._state.drained
             if was and not server.is_drained:
                 self.health.ask_anew(server)
-                self._waiting.wake(server.experts)
+                self.waiting.wake(server.experts)
 
     async def _return_to(self, old: Generation, new: Generation) -> None:
         """Undo what was done for a generation that could not take over."""
-        self._servers.follow(old.targets, old.tls)
+        self.servers.follow(old.targets, old.tls)
         backend.adopt(old.file, old.targets, old.tls)
         self.health.watch(old.targets)
         kept = backend.backends(old.targets)
@@ -181,7 +181,7 @@ class Live:
         fallbacks = {name: _in_place_of(name, topology) for name in topology.experts}
         tasks = Tasks({name: expert.task for name, expert in topology.experts.items()})
         dispatch = Dispatch(
-            settings, self.health, self._waiting, self._metrics, successor=lambda name: self._successor(file, name)
+            settings, self.health, self.waiting, self._metrics, successor=lambda name: self._successor(file, name)
         )
         split = Split(topology, self._services.random)
         return Generation(file, targets, fallbacks, tasks, routing, dispatch, split, tls)
@@ -204,7 +204,7 @@ class Live:
         """Let those that wait look again and again: another worker does not say when it has made room."""
         while True:
             await asyncio.sleep(LOOK_FOR_ROOM_S)
-            self._waiting.wake_all()
+            self.waiting.wake_all()
 
     async def _let_go(self, old: Generation) -> None:
         """Close what only the old generation used, once its requests are answered."""
@@ -223,7 +223,7 @@ def _tls(file: GatewayFile) -> SSLContext | None:
     Raises RecipeError where a file cannot be used.
     """
     settings = file.gateway.upstream_tls
-    urls = (server.url for servers in file.upstreams.values() for server in servers)
+    urls = [server.url for servers in file.upstreams.values() for server in servers] + [file.gateway.quality.judge.url]
     if settings == UpstreamTls() and not any(url.startswith("https:") for url in urls):
         return None
     return client_context(**settings.model_dump(), section="gateway.upstream_tls")

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from largeforge.gateway.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from largeforge.gateway.access import Exchange
 
@@ -27,6 +27,9 @@ TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1
 
 Waited = Literal["served", "left", "timeout", "full"]
 """What became of a request that would have had to wait: `full` are those that could not even do that."""
+
+Signal = Literal["schema_valid", "thumbs", "judge", "agreement"]
+"""Who judges answers."""
 
 _Of = tuple[str, str]
 """An expert and its model."""
@@ -76,16 +79,25 @@ class Metrics:
             "quality", "Judgements of answers: `signal` is who judged (`schema_valid`, `thumbs`, `judge`, "
             "`agreement`).", *of, "signal", "good",
         )  # fmt: skip
+        self.quality_left_out = self._counter(
+            "quality_left_out", "Answers that were to be judged, and were not.", "signal", "why"
+        )
         self.queue_refusals = self._counter(
             "queue_refusals", "Requests refused because a queue was full or the wait was over.", "expert", "reason"
         )
+        self.bounds = {
+            "duration": list(_bounds(DURATION_BUCKETS, further.get("latency"))),
+            "ttft": list(_bounds(DURATION_BUCKETS, further.get("ttft"))),
+            "inter_token": list(_bounds(TOKEN_BUCKETS, further.get("inter_token"))),
+        }
+        """Upper bounds in seconds of the histograms that objectives look at."""
         self._series: dict[_Of, _Series] = {}
         self._kept: set[_Of] = set()
         for reason in ("unknown-model", "expert-down", "degraded"):
             self.fallbacks.labels(reason)
 
-    def observe(self, exchange: Exchange, now: float) -> None:
-        """Count one finished completion request."""
+    def observe(self, exchange: Exchange, now: float) -> tuple[str, str]:
+        """Count one finished completion request; return its expert and model."""
         of = (exchange.expert, exchange.model)
         series = self._series.get(of)
         if series is None:  # looking up a child by its labels takes longer than counting
@@ -101,6 +113,7 @@ class Metrics:
             series.completion.inc(usage.completion)
         if exchange.first_token_at is not None:
             series.first_token.observe(exchange.first_token_at - exchange.started)
+        return of
 
     def pace(self, expert: str, model: str, clock: Callable[[], float]) -> Pace:
         """Return what measures a stream of an expert."""
@@ -109,6 +122,27 @@ class Metrics:
         if series is None:
             series = self._series[of] = _Series(self, of)
         return Pace(series.inter_token.observe, clock)
+
+    def series(self) -> Collection[_Series]:
+        """Return the metrics of each expert and model that there were requests for."""
+        return self._series.values()
+
+    def has(self, expert: str, model: str) -> bool:
+        """Whether an expert is served with a model, or was until lately."""
+        of = (expert, model)
+        return of in self._kept or (of in self._series and bool(expert))
+
+    def judged(self, expert: str, model: str, signal: Signal, *, good: bool) -> None:
+        """Count a judgement of an answer, unless its expert and model are gone by now."""
+        if not self.has(expert, model):
+            return
+        if (expert, model) not in self._series:  # which is also what `follow` forgets by
+            self._series[expert, model] = _Series(self, (expert, model))
+        self.quality.labels(expert, model, signal, "true" if good else "false").inc()
+
+    def left_out(self, signal: Signal, why: str) -> None:
+        """Count an answer that was to be judged, and was not."""
+        self.quality_left_out.labels(signal, why).inc()
 
     def waited(self, expert: str, outcome: Waited, waited_s: float) -> None:
         """Count a request that had to wait, or could not."""
@@ -150,16 +184,19 @@ class _Series:
     """The metrics of one expert and model, looked up once."""
 
     __slots__ = (
-        "_requests", "_statuses", "completion", "duration", "first_byte", "first_token", "inter_token", "of", "prompt",
+        "_requests", "completion", "duration", "first_byte", "first_token", "has_expert", "inter_token", "of", "prompt",
+        "statuses",
     )  # fmt: skip
 
     def __init__(self, metrics: Metrics, who: _Of):
         self.of = of = (who[0] or NO_EXPERT, who[1])
         self._requests = metrics.requests
-        self._statuses: dict[int, Any] = {}
+        self.statuses: dict[int, Any] = {}
+        """Counters by status."""
+        self.has_expert = bool(who[0])
         self.duration = metrics.duration.labels(*of)
         self.first_byte = metrics.time_to_first_byte.labels(*of)
-        if not who[0]:
+        if not self.has_expert:
             return  # nobody was asked, so that nothing of these can happen
         self.first_token = metrics.time_to_first_token.labels(*of)
         self.inter_token = metrics.inter_token.labels(*of)
@@ -168,7 +205,7 @@ class _Series:
 
     def status(self, status: int) -> Counter:
         """Return the counter of answers with a status."""
-        found: Counter | None = self._statuses.get(status)
+        found: Counter | None = self.statuses.get(status)
         if found is None:
-            found = self._statuses[status] = self._requests.labels(*self.of, str(status))
+            found = self.statuses[status] = self._requests.labels(*self.of, str(status))
         return found

@@ -1,4 +1,4 @@
-"""Watch each completion request from its beginning to its end: metrics and traces."""
+"""Watch each completion request from its beginning to its end: metrics, traces, and who answered it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ if TYPE_CHECKING:
     from largeforge.gateway.link import Link
     from largeforge.gateway.metrics import Metrics
     from largeforge.gateway.pace import Pace
+    from largeforge.gateway.quality.recent import Recent
     from largeforge.gateway.tracing import Traces
+
+_SEEN = ("", "client_closed")
+"""Errors of requests whose clients may have seen an answer, or some of it."""
 
 
 class Observer:
     """Tells the metrics, and the traces where there are any."""
 
-    def __init__(self, metrics: Metrics, traces: Traces | None, clock: Callable[[], float], arms: Arms):
+    def __init__(
+        self,
+        metrics: Metrics,
+        traces: Traces | None,
+        clock: Callable[[], float],
+        *,
+        answered: Recent[tuple[str, str]],
+        arms: Arms,
+    ):
+        """`answered` gets the expert and the model of each request with an answer, by its id; `arms` counts those of
+        experts with a canary."""
         self.metrics = metrics
+        self._answered = answered
         self.clock = clock
         self._arms = arms
         self._traces = traces
@@ -35,7 +50,9 @@ class Observer:
 
     def end(self, exchange: Exchange) -> None:
         """Note that a request is done with."""
-        self.metrics.observe(exchange, self.clock())
+        of = self.metrics.observe(exchange, self.clock())
+        if of[0] and exchange.error in _SEEN:
+            self._answered.put(exchange.request_id, of)
         if exchange.arm:
             self._arms.observe(exchange)
         if exchange.trace is not None:

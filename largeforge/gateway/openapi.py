@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from largeforge import __version__
-from largeforge.gateway import openapi_paths, wire, wire_admin, wire_bulk, wire_pooling
+from largeforge.gateway import openapi_paths, wire, wire_admin, wire_bulk, wire_feedback, wire_pooling
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,6 +20,7 @@ _MODELS: list[type[BaseModel]] = [
     wire.ChatRequest,
     wire.CompletionRequest,
     wire.RouteQuestion,
+    wire_feedback.FeedbackRequest,
     wire_pooling.EmbeddingRequest,
     wire_pooling.RerankRequest,
     wire_pooling.ScoreRequest,
@@ -40,9 +41,11 @@ _MODELS: list[type[BaseModel]] = [
     wire.ModelList,
     wire.RouteExplained,
     wire_admin.GatewayArms,
+    wire_feedback.Feedback,
     wire_admin.GatewayState,
     wire_admin.GatewayStatePatch,
     wire_admin.GatewayConfig,
+    wire_admin.Monitor,
     wire.Alive,
     wire.Readiness,
 ]

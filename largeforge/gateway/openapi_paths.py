@@ -62,6 +62,13 @@ def _experts() -> dict[str, Any]:
                 },
             }
         },
+        "/v1/feedback": {
+            "post": {
+                **_operation("feedback", "experts", "Rate an answer"),
+                "requestBody": _json_body("FeedbackRequest"),
+                "responses": {"200": _answer("Feedback", "It is counted."), **_errors("400", "404", "413")},
+            }
+        },
     }
 
 
@@ -185,6 +192,9 @@ def _admin() -> dict[str, Any]:
                 *denied,
             )
         },
+    }
+    paths["/monitor/data"] = {
+        "get": _get("monitor", "operators", "Look at what `/monitor` shows", {"200": ("Monitor", "As it is.")}, *denied)
     }
     for operations in paths.values():
         for operation in operations.values():

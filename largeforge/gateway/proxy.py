@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.live import Generation, Live
     from largeforge.gateway.observer import Observer
     from largeforge.gateway.pace import Pace
+    from largeforge.gateway.quality.service import Quality, Seen
     from largeforge.gateway.running import Running
     from largeforge.gateway.shadow import Shadows
 
@@ -61,6 +62,8 @@ class _Call:
     out: Outbox
     upstream_head: bytes
     """Header lines for the upstream."""
+    seen: Seen | None
+    """What is kept of it where its answer is judged afterwards."""
     gives_up_at: float = math.inf
     """When the gateway's limit ends it, by `time.monotonic`; never where its client waits for less."""
 
@@ -75,6 +78,7 @@ class Proxy:
         *,
         controls: Controls,
         running: Running,
+        quality: Quality,
         shadows: Shadows,
         observer: Observer,
     ):
@@ -82,6 +86,7 @@ class Proxy:
         self._live = live
         self._controls = controls
         self._running = running
+        self._quality = quality
         self._shadows = shadows
         self._observer = observer
         self._longest: Timers | None = None
@@ -124,9 +129,11 @@ class Proxy:
         request = parse(await link.body(max_bytes), self._kind, link.headers)
         state = self._controls.now
         route = now.tasks.route(request) or await now.routing.route(request, asks=state.mode != "degraded")
-        call = _Call(now, request, route, exchange, out, _upstream_head(link))
-        if route.shadow and not state.spares and route.shadow not in state.experts:
-            self._shadows.begin(now, route.shadow, request, call.upstream_head, exchange)
+        has_shadow = bool(route.shadow) and not state.spares and route.shadow not in state.experts
+        seen = self._quality.look(request, now.file.gateway.quality, has_shadow=has_shadow)
+        call = _Call(now, request, route, exchange, out, _upstream_head(link), seen)
+        if has_shadow:
+            self._shadows.begin(now, route.shadow, request, call.upstream_head, exchange, seen)
         longest_s = now.file.gateway.request_timeout_s
         limit_s = deadline.limit_s(link.given, longest_s)
         timers = self._timers(limit_s)
@@ -230,19 +237,23 @@ class Proxy:
             if reply.retry_after:
                 headers.append((b"retry-after", reply.retry_after))
             await call.out.whole(reply.status, reply.content_type, reply.body, headers)
+            if call.seen is not None and reply.status == 200:
+                self._quality.answered(call.seen, exchange, reply.body)
             return
         await call.out.stream(headers)
         pace = self._observer.pace(exchange)
         try:
-            await _relay_lines(answering, call.out, pace)
+            await _relay_lines(answering, call.out, pace, call.seen)
         except UpstreamDied as died:
             message = f"Expert '{exchange.expert}' broke off in the middle of its answer."
             raise ApiError(502, message, code="expert_died") from died
         finally:
             exchange.first_token_at, exchange.usage = pace.first_token_at, pace.usage()
+        if call.seen is not None:
+            self._quality.answered(call.seen, exchange, None)
 
 
-async def _relay_lines(answering: Answering, out: Outbox, pace: Pace) -> None:
+async def _relay_lines(answering: Answering, out: Outbox, pace: Pace, seen: Seen | None) -> None:
     """Relay a stream as it arrives, holding back only an unfinished last line, so that what a
     dying server leaves behind never reaches the client as half an event."""
     held: list[bytes] = []
@@ -254,6 +265,8 @@ async def _relay_lines(answering: Answering, out: Outbox, pace: Pace) -> None:
             lines = b"".join((*held, chunk[:end])) if held or end < len(chunk) else chunk
             pace.piece(lines)
             await out.chunk(lines)
+            if seen is not None:
+                seen.add(lines)
             held.clear()
             size = 0
             chunk = chunk[end:]
@@ -262,6 +275,8 @@ async def _relay_lines(answering: Answering, out: Outbox, pace: Pace) -> None:
             size += len(chunk)
     last = b"".join(held)
     pace.piece(last)
+    if seen is not None:
+        seen.add(last)
     await out.end(last)
 
 

@@ -31,8 +31,9 @@ class Servers:
         self._tls: SSLContext | None = None
         self._pools: dict[str, Pool] = {}
 
-    async def post_json(self, server: str, path: str, body: Mapping[str, Any]) -> Any:
-        """Send JSON to an expert's server, or to an address, and return the JSON of its answer."""
+    async def post_json(self, server: str, path: str, body: Mapping[str, Any], *, head: bytes = b"") -> Any:
+        """Send JSON to an expert's server, or to an address, and return the JSON of its answer; `head` are further
+        header lines."""
         replica, given = self._replica(server), body
         if replica is not None:
             given = {**body, "model": replica.served_model}
@@ -40,11 +41,11 @@ class Servers:
         sent = orjson.dumps(given)
         try:
             try:
-                status, content = await _ask(pool, path, sent)
+                status, content = await _ask(pool, path, sent, head)
             except ConnectionFailed as failed:
                 if not failed.is_stale:
                     raise
-                status, content = await _ask(pool, path, sent)
+                status, content = await _ask(pool, path, sent, head)
         except ConnectionFailed as failed:
             raise ServiceFailed(failed.why) from failed
         if status != 200:
@@ -76,8 +77,8 @@ class Servers:
         return self._pools[url]
 
 
-async def _ask(pool: Pool, path: str, body: bytes) -> tuple[int, bytes]:
-    answer = await pool.request(b"POST", path.encode(), _HEAD, body)
+async def _ask(pool: Pool, path: str, body: bytes, head: bytes) -> tuple[int, bytes]:
+    answer = await pool.request(b"POST", path.encode(), _HEAD + head, body)
     try:
         return answer.status, await answer.read(MOST_ANSWER_BYTES)
     finally:

@@ -71,6 +71,10 @@ class Waiting:
         """Return how many requests wait for an expert."""
         return len(self._queues.get(expert, ()))
 
+    def total(self) -> int:
+        """Return how many requests wait."""
+        return sum(map(len, self._queues.values()))
+
     async def _wait(self, expert: str, queue: deque[asyncio.Future[None]], pick: Pick, is_first: bool) -> Replica:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.wait_s

@@ -98,3 +98,29 @@ class GatewayConfig(Open):
     """The recipe's section of this name."""
     upstreams: dict[str, Any]
     """Servers of each expert, by the expert's name."""
+
+
+class Monitor(Open):
+    """What the page `/monitor` shows."""
+
+    object: Literal["monitor"] = "monitor"
+    now: float
+    """Time of the gateway, in seconds since the epoch."""
+    started: float
+    """When the first of its workers started, which is what is counted since."""
+    mode: str
+    in_flight: int
+    queued: int
+    """Requests that wait for a busy expert."""
+    history: dict[str, Any]
+    """The last ten minutes, a number for each second up to `end`."""
+    window_s: float
+    """What rates and percentiles are of; five minutes, less after the start."""
+    experts: list[dict[str, Any]]
+    """Experts with their servers, rates and percentiles in seconds."""
+    objectives: list[dict[str, Any]]
+    """Objectives with their value within the window, and the error budget left since the start."""
+    quality: list[dict[str, Any]]
+    """Judgements of answers since the start."""
+    rollouts: list[dict[str, Any]]
+    """Rollouts with their decisions."""

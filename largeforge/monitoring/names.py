@@ -15,7 +15,12 @@ WAITING = f"{GATEWAY}_requests_waiting"
 OUTSTANDING = f"{GATEWAY}_server_outstanding_requests"
 REPLICA_UP = f"{GATEWAY}_replica_up"
 GPU_USE, GPU_MEMORY = "largeforge_gpu_use_ratio", "largeforge_gpu_memory_use_ratio"
+GPU_POWER, GPU_TEMPERATURE = "largeforge_gpu_power_watts", "largeforge_gpu_temperature_celsius"
 """Written for the node exporter by hosts with a GPU, from nvidia-smi."""
+SERVER_UP = "largeforge_server_up"
+"""Whether a model server of a host tells what it measures: label `server`."""
+TOKENS = f"{GATEWAY}_tokens_total"
+ERRORS = f"{GATEWAY}_errors_total"
 
 FAILED = 'status=~"5.."'
 VALID = 'status!~"4.."'

@@ -67,6 +67,11 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
             "deploy": recipe.deploy.model_dump(), "hosts": recipe.hosts.model_dump(), "recipe": recipe.name,
             "needs": placing.needs(recipe, found),
         }  # fmt: skip
+        if recipe.monitoring.enabled:
+            config |= {
+                "monitoring": recipe.monitoring.model_dump(), "slo": recipe.slo.model_dump(),
+                "price_usd": recipe.hardware.price_per_hour,
+            }  # fmt: skip
         where = ", ".join(name for name, host in recipe.hosts.hosts.items() if not host.is_local)
         return Stage(
             name="deploy", kind="deploy", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),

@@ -16,6 +16,7 @@ from largeforge.recipe import (
     load_checks,
     method_checks,
     model_ref,
+    monitoring_checks,
     quantization_checks,
     routing_checks,
     slo_checks,
@@ -46,7 +47,8 @@ def check(recipe: Recipe) -> list[Problem]:
         problems += _model(f"models.{name}", model, recipe)
     if recipe.topology:
         problems += _topology(recipe.topology, recipe)
-    return [*problems, *routing_checks.check(recipe), *load_checks.check(recipe), *slo_checks.check(recipe)]
+    problems += [*routing_checks.check(recipe), *load_checks.check(recipe)]
+    return [*problems, *slo_checks.check(recipe), *monitoring_checks.check(recipe)]
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:

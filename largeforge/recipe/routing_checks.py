@@ -11,7 +11,7 @@ from largeforge.recipe import extensions, routing_files
 
 if TYPE_CHECKING:
     from largeforge.recipe.base import Extension
-    from largeforge.recipe.schema import Recipe, Topology
+    from largeforge.recipe.schema import Gateway, Recipe, Topology
 
 OVERALL = ("accuracy", "decided")
 BY_EXPERT = ("recall", "precision")
@@ -26,6 +26,7 @@ def check(recipe: Recipe) -> Iterator[Problem]:
         return
     if recipe.router is not None:
         yield from of_topology(topology, recipe.router)
+        yield from of_judge(topology, recipe.gateway)
         yield from _learnt(recipe)
     yield from _gates(recipe, topology)
     for field in ("path", "heldout_path"):
@@ -53,6 +54,15 @@ def of_topology(topology: Topology, router: Extension) -> Iterator[Problem]:
     module = extensions.load("router", router.name)
     for problem in getattr(module, "check", _nothing)(router, topology):
         yield replace(problem, key=f"router.{problem.key}")
+
+
+def of_judge(topology: Topology, gateway: Gateway) -> Iterator[Problem]:
+    """Yield what is wrong with the expert that judges answers."""
+    key, expert = "gateway.quality.judge.expert", gateway.quality.judge.expert
+    if expert and expert not in topology.experts:
+        yield _no_expert(key, expert, topology)
+    elif expert and topology.experts[expert].task != "generate":
+        yield Problem(key, f"cannot judge: its task is to {topology.experts[expert].task}.", given=expert)
 
 
 def _learnt(recipe: Recipe) -> Iterator[Problem]:

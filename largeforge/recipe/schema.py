@@ -30,6 +30,7 @@ from largeforge.recipe.sections.judging import Baseline, Judging, Parity
 from largeforge.recipe.sections.load_test import Goodput, LoadTest
 from largeforge.recipe.sections.machines import Environment, Hardware, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
+from largeforge.recipe.sections.monitoring import Monitoring
 from largeforge.recipe.sections.routing import Flag, Routing, Shadow
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
 from largeforge.recipe.sections.slos import Slo
@@ -58,6 +59,7 @@ __all__ = [
     "LoadTest",
     "Method",
     "Model",
+    "Monitoring",
     "Parity",
     "Quantization",
     "Question",
@@ -142,6 +144,8 @@ class Recipe(Strict):
     """Load that what is served must bear, after the questions; null asks for none."""
     slo: Slo = Slo()
     """What the deployment promises: alerts, panels, gates and limits follow from it."""
+    monitoring: Monitoring = Monitoring()
+    """What watches the deployment, on its hosts, and who is told."""
     serve: bool = False
     """Keep serving in the foreground until interrupted."""
     hardware: Hardware

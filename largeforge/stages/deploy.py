@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from largeforge.artifacts import write_json
 from largeforge.deploy import telling
 from largeforge.deploy.controller import Controller, Outcome, preview
-from largeforge.deploy.seating import deployed_hosts, deployment_of, placed, request, url_of, wanted_of
+from largeforge.deploy.seating import deployment_of, involved_hosts, placed, request, url_of, wanted_of
 from largeforge.deploy.tls import clients_trust
 from largeforge.errors import DeployError
 from largeforge.events import Events
 from largeforge.gateway.learning import located
 from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.hosts import Hosts
+from largeforge.recipe.sections.monitoring import Monitoring
+from largeforge.recipe.sections.slos import Slo
 from largeforge.serving import placement, templates
 from largeforge.stages import load, serve
 from largeforge.stages.context import Context, Result
@@ -45,6 +47,10 @@ class Config(serve.Config):
     """Name of the recipe, and of the deployment where it has no other."""
     needs: dict[str, dict[str, Any]] = {}
     """By server, the memory that it needs, as the plan worked it out."""
+    monitoring: Monitoring = Monitoring()
+    slo: Slo = Slo()
+    price_usd: float = 0.0
+    """Dollars for an hour of one GPU, or of one machine without any; 0 means unknown."""
 
 
 def run(config: Config, context: Context) -> Result:
@@ -53,7 +59,7 @@ def run(config: Config, context: Context) -> Result:
     router = located(config.router, context.inputs[serve.ROUTE]) if serve.ROUTE in context.inputs else config.router
     config = config.model_copy(update={"router": router})
     places = placement.place(experts)
-    names = deployed_hosts(config.hosts)
+    names = involved_hosts(config)
     answers: list[serve.Answer] = []
     measured: dict[str, float] = {}
     trusted = context.out / TRUSTED
@@ -121,7 +127,7 @@ def previewed(config: Config, lock: str) -> tuple[Preview, list[Row]]:
         return wanted_of(config, experts, places, looks, lock=lock)
 
     found = preview(
-        config.hosts, deployed_hosts(config.hosts), decide, lambda name: request(config, name),
+        config.hosts, involved_hosts(config), decide, lambda name: request(config, name),
         parallel=config.deploy.parallel,
     )  # fmt: skip
     return found, rows

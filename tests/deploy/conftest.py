@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from largeforge.recipe import extensions
-from largeforge.recipe.schema import Deploy, Gateway, Hosts, Serving, Topology
+from largeforge.recipe.schema import Deploy, Gateway, Hosts, Monitoring, Serving, Slo, Topology
 from largeforge.serving.placement import ServedExpert, place
 
 GIB = 2**30
@@ -32,7 +32,7 @@ def look(*gpus: dict[str, Any], memory_gib: int = 64, **state: Any) -> dict[str,
     }  # fmt: skip
     nothing = {
         "account": {}, "paths": {}, "units": {}, "models": {}, "environments": {}, "credentials": {}, "salt": "",
-        "taken_ports": [22], "others": [], "free_bytes": memory_gib * GIB, "incoming": [],
+        "taken_ports": [22], "others": [], "free_bytes": memory_gib * GIB, "incoming": [], "programs": [],
     }  # fmt: skip
     return {"machine": machine, "state": {**nothing, **state}}
 
@@ -66,7 +66,7 @@ class Case:
                     "box": {"address": "10.0.0.11", "roles": ["serve"], "labels": {"rack": "a"}},
                     "other": {"address": "10.0.0.12", "roles": ["serve"], "labels": {"rack": "b"}},
                 },
-            }),
+            }), monitoring=Monitoring(), slo=Slo(), price_usd=0.0,
         )  # fmt: skip
 
 

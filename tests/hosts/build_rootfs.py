@@ -16,12 +16,16 @@ from pathlib import Path
 SUITE = "bookworm"
 PACKAGES = (
     "systemd", "systemd-sysv", "systemd-container", "dbus", "openssh-server", "iproute2", "python3", "python3-venv",
-    "rsync", "sudo", "nftables", "curl", "ca-certificates", "procps", "logrotate", "libnuma1",
+    "rsync", "sudo", "nftables", "curl", "ca-certificates", "procps", "logrotate", "libnuma1", "prometheus",
+    "prometheus-alertmanager", "prometheus-node-exporter", "rsyslog",
 )  # fmt: skip
 """`systemd-container` brings the systemd-nspawn that boots the hosts, so that this machine needs none."""
 
 NOT_UNPACKED = ("/usr/share/doc", "/usr/share/man", "/usr/share/info", "/usr/share/locale")
-MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "console-getty.service")
+MASKED = (
+    "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "console-getty.service",
+    "prometheus.service", "prometheus-alertmanager.service", "prometheus-node-exporter.service", "rsyslog.service",
+)  # fmt: skip
 
 SSHD = """\
 UseDNS no

@@ -36,6 +36,7 @@ def test_prices_and_targets_decide_no_result(digest_of):
     assert digest_of("hardware.price_per_hour=2") == digest_of()
     serving = ("+serving=vllm_cpu", "serving.targets.requests_per_second=3")
     assert digest_of(*serving) == digest_of("+serving=vllm_cpu")
+    assert digest_of("monitoring.retention_days=7", "slo.window_days=7") == digest_of()
 
 
 def test_the_place_does_not_matter(folder, digest_of, monkeypatch):

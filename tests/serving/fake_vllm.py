@@ -40,10 +40,20 @@ if behaviour != "forgetful":
     names += [module.partition("=")[0] for module in arguments.lora_modules]
 
 
+METRICS = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="%s"} %d
+"""
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.path == "/metrics":
+            self.send(METRICS % (names[0], threading.active_count()), "text/plain; version=0.0.4")
+            return
         self.reply({"data": [{"id": name} for name in names]} if self.path == "/v1/models" else {})
 
     def do_POST(self):

@@ -26,6 +26,10 @@ MOST_TEXT_BYTES = 262144
 SMI_TIMEOUT_S = 10
 UNITS = "/etc/systemd/system"
 TOOLS = ("rsync", "openssl", "systemctl", "systemd-run", "systemd-creds", "nft", "logrotate", "uv", "nvidia-smi")
+PROGRAMS = (
+    "prometheus", "promtool", "prometheus-alertmanager", "amtool", "prometheus-node-exporter", "rsyslogd", "vector",
+)  # fmt: skip
+"""What monitoring runs."""
 LIBRARIES = ("libnuma.so.1",)
 """What vLLM's CPU build loads and no wheel brings."""
 PROPERTIES = (
@@ -62,7 +66,7 @@ def machine(root):
         "time": time.time(),
         "user": pwd.getpwuid(os.geteuid()).pw_name,
         "libraries": [name for name in LIBRARIES if has_library(name)],
-        "tools": [name for name in TOOLS if shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")],
+        "tools": [name for name in TOOLS if is_there(name)],
         **gpus(),
     }
 
@@ -76,6 +80,7 @@ def state(request):
         os.path.join(root, "agent"),
         os.path.join(UNITS, "largeforge-%s-*" % name),
         "/etc/logrotate.d/largeforge-%s" % name,
+        "/etc/grafana/provisioning/*/largeforge-%s.yaml" % name,
         "/etc/largeforge/%s" % name,
     )
     paths = {}
@@ -105,6 +110,7 @@ def state(request):
         if os.path.isdir(os.path.join(root, "incoming"))
         else [],
         "taken_ports": listening(),
+        "programs": [program for program in PROGRAMS if is_there(program)],
         "salt": request.get("salt", ""),
         "credentials": credentials("/etc/largeforge/%s" % name, request.get("salt", "")),
         "others": others(root, name),
@@ -374,6 +380,11 @@ def loaded(path):
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def is_there(program):
+    """Tell whether root has a program."""
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
 
 def has_library(name):

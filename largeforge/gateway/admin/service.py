@@ -74,7 +74,7 @@ class Operated:
         self.running = Running()
         self._reloading = reloading
         self._watching: asyncio.Task[None] | None = None
-        self._live, self._access = live, access
+        self._live, self.access = live, access
         controls.listen(lambda document: live.obey(document.state))
         controls.listen(self.running.obey)
         controls.listen(reloading.obey)
@@ -82,7 +82,7 @@ class Operated:
 
     def routes(self, whole: Whole) -> list[BaseRoute]:
         """Return the pages of operators."""
-        return AdminPages(self._live, self.controls, self._reloading, whole, self._access).routes()
+        return AdminPages(self._live, self.controls, self._reloading, whole, self.access).routes()
 
     async def __aenter__(self) -> Self:
         """Begin to follow other workers, and to reread the gateway file at SIGHUP."""

@@ -27,8 +27,9 @@ class State(Strict):
     """What is in force beside the topology."""
 
     mode: Mode = "normal"
-    """`normal`; `high_load` leaves out what nobody waits for: shadows, hedges, batches; `degraded` asks no router: what
-    names no expert goes to the fallback expert; `maintenance` refuses new requests and finishes old ones."""
+    """`normal`; `high_load` leaves out what nobody waits for: shadows, hedges, batches, judging; `degraded` asks no
+    router: what names no expert goes to the fallback expert; `maintenance` refuses new requests and finishes old ones.
+    """
     reason: Reason = ""
     """Why, in words for people; clients that are refused in maintenance read it."""
     retry_after_s: float = Field(default=30.0, gt=0, le=86_400)

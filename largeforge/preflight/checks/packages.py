@@ -41,6 +41,8 @@ def check(context: Context) -> Iterator[Finding]:
     extras |= dict.fromkeys(name for name in ("slurm", "ray") if name in launchers)
     if any(stage.config.get("gateway", {}).get("tracing", {}).get("endpoint") for stage in context.here):
         extras["tracing"] = None
+    if any(stage.config.get("monitoring", {}).get("enabled") for stage in context.here):
+        extras["monitoring"] = None
     if context.plan is None:
         extras = {"train": None}
     yield from _kernels(context)

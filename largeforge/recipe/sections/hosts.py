@@ -15,7 +15,7 @@ SECRET_PATTERN = r"^$|^(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s:]+|sops:[^\s#]+#[\w
 FOLDER_PATTERN = r"^/[A-Za-z0-9_./-]*[A-Za-z0-9_-]$"
 """Absolute, and of characters that mean nothing to shells and systemd."""
 
-Role = Literal["train", "serve", "gateway"]
+Role = Literal["train", "serve", "gateway", "monitor"]
 SecretRef = Annotated[str, Field(pattern=SECRET_PATTERN)]
 """`env:NAME`, `file:PATH` (readable by nobody else), `sops:FILE#KEY` or `vault:PATH#FIELD`."""
 RemoteFolder = Annotated[str, Field(pattern=FOLDER_PATTERN)]
@@ -76,7 +76,7 @@ class Host(Strict):
     memory_gib: float = Field(default=0, ge=0)
     """Memory that servers on a host without GPUs may take together; 0 means nearly all that it has."""
     roles: list[Role] = []
-    """What it is for: training, model servers, gateways; empty means everything."""
+    """What it is for: training, model servers, gateways, nothing but monitoring; empty means everything."""
     labels: dict[Label, Label] = {}
     """Properties that experts can ask for."""
     paths: Paths = Paths()

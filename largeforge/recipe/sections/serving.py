@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from largeforge.recipe.base import Name, Port, Strict
+from largeforge.recipe.sections.quality import Quality
 from largeforge.recipe.sections.resilience import Balance, Breaker, Queue, Retries
 from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
 from largeforge.recipe.sections.slos import Slo
@@ -174,6 +175,8 @@ class Gateway(Strict):
     """OpenTelemetry traces."""
     batches: Batches = Batches()
     """Files and batches."""
+    quality: Quality = Quality()
+    """How answers are judged beside the traffic."""
     slo: Slo = Slo(burn_rates=())
     """What is promised, to show and to measure it; filled in from the recipe's own `slo`."""
 

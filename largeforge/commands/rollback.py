@@ -1,10 +1,10 @@
-"""Bring back what served before the last rollout, on the hosts of an inventory.
+"""Bring back what served before the last update, on the hosts of an inventory.
 
   python -m largeforge rollback lab support                   what served before
-  python -m largeforge rollback lab support --to 20261122T09  the end of a rollout that `status lab support` lists
+  python -m largeforge rollback lab support --to 20261122T09  the end of an update that `status lab support` lists
 
-The releases are still on the hosts (deploy.rollout.keep_releases). Where the servers before were left on standby
-(deploy.rollout.standby), that takes as long as the gateways need to read a file.
+The releases are still on the hosts (deploy.update.keep_releases). Where the servers before were left on standby
+(deploy.update.standby), that takes as long as the gateways need to read a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "deployment", nargs="?", default="", help="name of the deployment; may be left out if there is one"
     )
-    parser.add_argument("--to", default="", metavar="ID", help="a rollout, or the start of its name")
+    parser.add_argument("--to", default="", metavar="ID", help="an update, or the start of its name")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Show what is deployed on the hosts of an inventory, and whether it serves.
 
   python -m largeforge status lab                  every deployment: services, releases, states
-  python -m largeforge status lab support          one of them, with its rollouts
+  python -m largeforge status lab support          one of them, with its updates
   python -m largeforge status lab --json           for programs
 
 Exit codes: 0 everything is up, 1 something is not, or a host cannot be reached.

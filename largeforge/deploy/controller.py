@@ -18,7 +18,7 @@ from largeforge.deploy.content import HubContent
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import HostHands
-from largeforge.deploy.rollout import Release, Replacement, Rollout
+from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.deploy.shell import Locks
 from largeforge.errors import DeployError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
     from largeforge.deploy.desired import Wanted
     from largeforge.deploy.fleet import Change
-    from largeforge.deploy.rollout import Done
+    from largeforge.deploy.update import Done
     from largeforge.deploy.steps import Step
     from largeforge.recipe.sections.hosts import Hosts
 
@@ -224,18 +224,18 @@ class Controller:
         sections = present.gateway_sections(wanted, found)
         running = [release for release in live if release.service == GATEWAY]
         hands = HostHands(wanted.site, reached, locks, running_gateways=running)
-        rollout = Rollout(
+        update = Update(
             hands, live=[release for release in live if release.service != GATEWAY], sections=sections,
-            report=self._report, drain_timeout_s=wanted.deploy.rollout.drain_timeout_s, parallel=self._parallel,
+            report=self._report, drain_timeout_s=wanted.deploy.update.drain_timeout_s, parallel=self._parallel,
         )  # fmt: skip
         is_same = not replacements and not removed and present.is_told(wanted, found, live)
         if is_same:
             return
-        rollout.run(
+        update.run(
             replacements, removed=removed, sections=wanted.sections, verify=verify,
-            standby=wanted.deploy.rollout.standby,
+            standby=wanted.deploy.update.standby,
         )  # fmt: skip
-        outcome.done, outcome.removed = rollout.done, list(removed)
+        outcome.done, outcome.removed = update.done, list(removed)
 
     def _record(self, wanted: Wanted, reached: Mapping[str, Reach], found: Mapping[str, Any]) -> None:
         """Write down what serves now, on every host that does not know it yet."""

@@ -75,24 +75,24 @@ class Wanted:
     @property
     def site(self) -> Site:
         """Return where the deployment is, for operating it."""
-        rollout = self.deploy.rollout
+        update = self.deploy.update
         layouts = {host: self.layout(host) for host in self.hosts}
         return Site(
             self.deployment, layouts, self.gateways, self.gateway.host, self.gateway.port,
-            watch_s=rollout.watch_s, drain_timeout_s=rollout.drain_timeout_s,
-            unreachable_s=rollout.unreachable_s,
+            watch_s=update.watch_s, drain_timeout_s=update.drain_timeout_s,
+            unreachable_s=update.unreachable_s,
         )  # fmt: skip
 
     def record(self, *, who: str) -> Record:
         """Return what is to be remembered once all of this serves."""
         stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self.lock[:8] or 'nolock'}"
         services = {host: {name: one.key for name, one in found.items()} for host, found in self.services.items()}
-        rollout = self.deploy.rollout
+        update = self.deploy.update
         return Record(
             stamp, self.recipe, self.lock, who, services, self.sections, list(self.gateways), self.gateway.host,
             self.gateway.port, self.deploy.user,
             settings={
-                name: getattr(rollout, name) for name in ("watch_s", "drain_timeout_s", "unreachable_s")
+                name: getattr(update, name) for name in ("watch_s", "drain_timeout_s", "unreachable_s")
             },
         )  # fmt: skip
 

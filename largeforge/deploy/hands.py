@@ -1,4 +1,4 @@
-"""What a rollout does on hosts: switches through the agent there, and the gateways through their operators' pages."""
+"""What an update does on hosts: switches through the agent there, and the gateways through their operators' pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
-    from largeforge.deploy.rollout import Event, Release, Replacement
+    from largeforge.deploy.update import Event, Release, Replacement
     from largeforge.deploy.service import Site
     from largeforge.deploy.shell import Locks
 
@@ -26,7 +26,7 @@ MOST_AT_ONCE = 10
 
 
 class HostHands:
-    """Carries out what a rollout decides; see `rollout.Hands`."""
+    """Carries out what an update decides; see `update.Hands`."""
 
     def __init__(self, site: Site, reaches: Mapping[str, Reach], locks: Locks, *, running_gateways: Iterable[Release]):
         self._site, self._reaches, self._locks = site, dict(reaches), locks
@@ -84,7 +84,7 @@ class HostHands:
     def drain(self, url: str, *, timeout_s: float) -> int:
         """Have the gateways send a server nothing new, and wait for what it answers."""
         for host in self._gateways:
-            self._gateway(host, do="drain", servers={url: "rollout"})
+            self._gateway(host, do="drain", servers={url: "update"})
         until = time.monotonic() + timeout_s
         left = 0
         for host in self._gateways:

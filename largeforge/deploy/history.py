@@ -1,4 +1,4 @@
-"""What was deployed when: one file for each rollout that succeeded, on every host of the deployment. Pure.
+"""What was deployed when: one file for each update that succeeded, on every host of the deployment. Pure.
 
 A record holds the release of each service and the gateways' file without its servers: enough to go back to it without
 the recipe, as long as the releases are kept.
@@ -21,7 +21,7 @@ KEPT = 20
 
 @dataclass(frozen=True)
 class Record:
-    """One rollout."""
+    """One update."""
 
     id: str
     """Begins with its time, so that sorting is by time."""

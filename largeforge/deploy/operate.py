@@ -16,7 +16,7 @@ from largeforge.deploy import history, present, shell
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
-from largeforge.deploy.rollout import Release, Replacement, Rollout
+from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.deploy.service import Layout, Site
 from largeforge.deploy.shell import Locks
 from largeforge.errors import DeployError, Problem, RecipeError, listed, nearest
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from largeforge.deploy.connection import Reach
     from largeforge.deploy.history import Record
-    from largeforge.deploy.rollout import Done
+    from largeforge.deploy.update import Done
     from largeforge.recipe.sections.hosts import Hosts
 
 Report = Callable[[str, str], None]
@@ -46,12 +46,12 @@ class Deployed:
 
     @property
     def last(self) -> Record:
-        """The rollout that is in force.
+        """The update that is in force.
 
         Raises DeployError when none is written down: nothing was ever rolled out to its end.
         """
         if not self.records:
-            raise DeployError(f"{self.name}: no rollout has come to its end on these hosts")
+            raise DeployError(f"{self.name}: no update has come to its end on these hosts")
         return self.records[-1]
 
     @property
@@ -133,7 +133,7 @@ def names(inventory: Hosts, fleet: Fleet) -> list[str]:
 def go_back(
     inventory: Hosts, wanted: str, *, to: str, report: Report, on_begin: Callable[[str], None] = lambda text: None
 ) -> list[Done]:
-    """Bring back what served before the last rollout, or at the end of the one `to`.
+    """Bring back what served before the last update, or at the end of the one `to`.
 
     Raises DeployError when that is not kept any more, or does not serve; what serves now serves on then.
     """
@@ -155,18 +155,18 @@ def go_back(
         locks = asked or stack.enter_context(Locks(there, deployed.name))
         hands = HostHands(deployed.site, there, locks, running_gateways=_running_gateways(deployed))
         up = [release for release in deployed.current() if deployed.is_up(release)]
-        rollout = Rollout(
+        update = Update(
             hands, live=[release for release in up if release.kind != "gateway"], sections=deployed.last.sections,
             report=report, drain_timeout_s=deployed.site.drain_timeout_s,
         )  # fmt: skip
-        rollout.run(
+        update.run(
             _returns(deployed, target), removed=_gone(deployed, target), sections=target.sections, verify=lambda: None
         )
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         record = replace(target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=f"back to {target.id}")
         with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
             list(pool.map(lambda host: shell.carry_out(there[host], record.file(deployed.layouts[host])), there))
-        return rollout.done
+        return update.done
 
 
 def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, report: Report) -> int:
@@ -185,13 +185,13 @@ def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, rep
             return len(ordered)
         hands = HostHands(deployed.site, reached, locks, running_gateways=_running_gateways(deployed))
         up = [release for release in deployed.current() if deployed.is_up(release) and release.kind != "gateway"]
-        rollout = Rollout(
+        update = Update(
             hands, live=up, sections=deployed.last.sections, report=report,
             drain_timeout_s=deployed.site.drain_timeout_s,
         )  # fmt: skip
         modes = {"gateway": "handover"}
         again = [Replacement(one, one, modes.get(one.kind, "fixed")) for one in ordered]
-        rollout.run(again, removed=(), sections=deployed.last.sections, verify=lambda: None)
+        update.run(again, removed=(), sections=deployed.last.sections, verify=lambda: None)
         return len(again)
 
 
@@ -244,7 +244,7 @@ def _target(deployed: Deployed, to: str) -> Record:
         if len(found) != 1:
             known = listed([record.id for record in deployed.records])
             raise DeployError(
-                f"{deployed.name}: {'no' if not found else 'more than one'} rollout '{to}'; there is: {known}"
+                f"{deployed.name}: {'no' if not found else 'more than one'} update '{to}'; there is: {known}"
             )
         return found[0]
     before = [record for record in deployed.records if record.state != deployed.last.state]
@@ -267,7 +267,7 @@ def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
             new, old = present.of(layout, host, service, key, state), now.get((host, service))
             if new is None:
                 raise DeployError(
-                    f"{host}: release {key} of {service} is not kept any more (deploy.rollout.keep_releases)"
+                    f"{host}: release {key} of {service} is not kept any more (deploy.update.keep_releases)"
                 )
             if old is not None and old.key == key and deployed.is_up(old):
                 continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import desired, steps, tls
 from largeforge.deploy.desired import GATEWAY
-from largeforge.deploy.rollout import Release, Replacement, gateway_file
+from largeforge.deploy.update import Release, Replacement, gateway_file
 from largeforge.deploy.service import Layout, Service, unit_text
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def outdated(wanted: Wanted, host: str, state: Mapping[str, Any]) -> list[tuple[
             and (parts[0], parts[2]) not in keep
         ):
             ages.setdefault(parts[0], []).append((entry["changed"], parts[2]))
-    most = wanted.deploy.rollout.keep_releases
+    most = wanted.deploy.update.keep_releases
     listed = []
     for name, found in sorted(ages.items()):
         spare = max(0, most - sum(service == name for service, _ in keep))
@@ -192,6 +192,6 @@ def _mode(wanted: Wanted, room: float, old: Release | None, new: Release) -> str
         return "handover"
     if old is None or old.key == new.key:
         return "fixed" if old else "blue_green"
-    if wanted.deploy.rollout.strategy != "auto":
-        return wanted.deploy.rollout.strategy
+    if wanted.deploy.update.strategy != "auto":
+        return wanted.deploy.update.strategy
     return "blue_green" if new.num_bytes and new.num_bytes * SPARE < room else "fixed"

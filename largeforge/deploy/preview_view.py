@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from largeforge.deploy.controller import Preview
-    from largeforge.deploy.rollout import Replacement
+    from largeforge.deploy.update import Replacement
     from largeforge.placing import Row
 
 GIB = 2**30

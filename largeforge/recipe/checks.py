@@ -18,6 +18,7 @@ from largeforge.recipe import (
     model_ref,
     monitoring_checks,
     quantization_checks,
+    rollout_checks,
     routing_checks,
     slo_checks,
     task_checks,
@@ -48,7 +49,7 @@ def check(recipe: Recipe) -> list[Problem]:
     if recipe.topology:
         problems += _topology(recipe.topology, recipe)
     problems += [*routing_checks.check(recipe), *load_checks.check(recipe)]
-    return [*problems, *slo_checks.check(recipe), *monitoring_checks.check(recipe)]
+    return [*problems, *slo_checks.check(recipe), *monitoring_checks.check(recipe), *rollout_checks.check(recipe)]
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:

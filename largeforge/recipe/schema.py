@@ -31,6 +31,7 @@ from largeforge.recipe.sections.load_test import Goodput, LoadTest
 from largeforge.recipe.sections.machines import Environment, Hardware, Registry, Runs
 from largeforge.recipe.sections.models import Architecture, Model, TokenizerTraining, VisionArchitecture
 from largeforge.recipe.sections.monitoring import Monitoring
+from largeforge.recipe.sections.rollouts import Rollout
 from largeforge.recipe.sections.routing import Flag, Routing, Shadow
 from largeforge.recipe.sections.serving import Expert, Gateway, Question, Serving, Targets, Topology, Verify
 from largeforge.recipe.sections.slos import Slo
@@ -65,6 +66,7 @@ __all__ = [
     "Question",
     "Recipe",
     "Registry",
+    "Rollout",
     "Router",
     "Routing",
     "Runs",
@@ -154,6 +156,8 @@ class Recipe(Strict):
     """The machines that a recipe may use."""
     deploy: Deploy = Deploy()
     """How servers are put on the hosts of an inventory."""
+    rollout: Rollout = Rollout(strategy="immediate")
+    """How a new model of an expert takes over from the one that serves there."""
     launcher: Launcher
     """How training processes are started."""
     environment: Environment = Environment()

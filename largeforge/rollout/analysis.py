@@ -165,7 +165,8 @@ class _Judge:
             return "its limit and than stable was before"
         if self.test.name == "error_share":
             return f"{self.settings.triggers.error_share:.2%} and than stable"
-        limit = f"{metrics.P99:.0%} and than " if self.test.name == "p99_ms" else ""
+        share = metrics.slow_share(self.settings, self.test)
+        limit = f"{share:.4g} of all and than " if share else ""
         if self.test.metric == "agreement" and compared.floor:
             return f"{1 - compared.floor:.0%}"
         times = f"{compared.ratio:g} times " if compared.ratio > 1 else ""

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 TIMES = {"latency_p95": ("duration", 0.05), "latency_p99": ("duration", 0.01), "ttft_p95": ("ttft", 0.05)}
 """Metric of time to its histogram and the share of requests beyond its percentile."""
-LIMITS = {"error_share": "errors", "p99_ms": "latency_p99"}
+LIMITS = {"error_share": "errors", "latency": "latency_p99", "ttft": "ttft_p95"}
 """Test of a fixed limit to the metric that it takes half of the weight from."""
-P99 = 0.01
 _TRIGGER_MARGIN = 0.0005
 _LEARNT = 200
 """Requests of stable that its percentiles are taken from at least."""
@@ -88,7 +87,7 @@ def sample(
     if test.name == "error_share":
         tolerated = Tolerated(1.0, _TRIGGER_MARGIN, settings.triggers.error_share)
     else:
-        tolerated = Tolerated(compared.ratio, compared.tolerance, P99 if test.name == "p99_ms" else 0.0)
+        tolerated = Tolerated(compared.ratio, compared.tolerance, slow_share(settings, test))
     return Sample(ours, theirs, tolerated, earlier if test.metric in TIMES else None, edge_s)
 
 
@@ -110,14 +109,21 @@ def edge_of(settings: Analysis, test: Test, canary: Arm, before: Arm, edge_s: fl
     histogram: Histogram | None = getattr(canary, name)
     if histogram is None or edge_s in histogram.edges:
         return edge_s if histogram else 0.0
-    if test.name == "p99_ms":
-        edge = histogram.edge_from(settings.triggers.p99_ms / 1000)
+    if slow_share(settings, test):
+        edge = histogram.edge_from(getattr(settings.triggers, f"{test.name}_ms") / 1000)
         return 0.0 if edge is None else histogram.edges[edge]
     known: Histogram | None = getattr(before, name)
     if known is None or known.edges != histogram.edges or known.total < _LEARNT:
         return 0.0
     edge = known.edge_near(share)
     return 0.0 if edge is None else known.edges[edge]
+
+
+def slow_share(settings: Analysis, test: Test) -> float:
+    """Return the share of requests that may be slower than the limit of a test; 0 for a test that has none of time."""
+    is_limit = test.metric in TIMES and test.name in LIMITS
+    share: float = getattr(settings.triggers, f"{test.name}_share") if is_limit else 0.0
+    return share
 
 
 def _against(counts: Counts, limit: float, edge_s: float = 0.0) -> Sample | None:
@@ -130,10 +136,10 @@ def _against(counts: Counts, limit: float, edge_s: float = 0.0) -> Sample | None
 def _alone(settings: Analysis, test: Test, earlier: Counts) -> float:
     """Return the largest share that is tolerated without stable beside it; 0 where nothing is known."""
     compared = settings.compared(test.metric)
-    if test.metric in TIMES and test.name != "p99_ms":
+    if test.metric in TIMES and not slow_share(settings, test):
         return 0.0  # times change with the load, which is another one now
     limit = settings.triggers.error_share if test.metric == "errors" else 1 - compared.floor if compared.floor else 0.0
-    limit = P99 if test.name == "p99_ms" else limit
+    limit = slow_share(settings, test) or limit
     if earlier.total < max(1, compared.min_samples):
         return limit
     return max(limit, compared.ratio * upper_bound(earlier, _ALPHA_BEFORE) + compared.tolerance)
@@ -142,7 +148,7 @@ def _alone(settings: Analysis, test: Test, earlier: Counts) -> float:
 def _is_apart(settings: Analysis, name: str) -> bool:
     """Return whether a limit can find what the comparison with stable does not: a share beyond the limit and above
     stable's is above stable's already."""
-    if name == "p99_ms":
-        return bool(settings.triggers.p99_ms)
+    if name != "error_share":
+        return bool(getattr(settings.triggers, f"{name}_ms"))
     errors = settings.errors
     return bool(settings.triggers.error_share) and (errors.ratio > 1 or errors.tolerance > _TRIGGER_MARGIN)

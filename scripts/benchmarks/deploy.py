@@ -94,10 +94,10 @@ def _updates(lab) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Return what updates and going back cost a client that asks all the time."""
     lab.deploy()
     with lab.asked() as fixed:
-        lab.deploy(lab.model("v2"), "deploy.rollout.strategy=fixed")
+        lab.deploy(lab.model("v2"), "deploy.update.strategy=fixed")
     down_s = max(entry["down_s"] for entry in lab.deployed()["replaced"])
     with lab.asked() as beside:
-        lab.deploy(lab.model("v3"), "deploy.rollout.strategy=blue_green", "deploy.rollout.standby=true")
+        lab.deploy(lab.model("v3"), "deploy.update.strategy=blue_green", "deploy.update.standby=true")
     with lab.asked() as returned:
         time.sleep(1)
         began = time.time()

@@ -31,7 +31,7 @@ def state_of(layout: Layout, service: str, *, releases: dict[str, float], curren
 
 @pytest.mark.parametrize("kept", [2, 3, 4])
 def test_a_run_that_changes_nothing_removes_nothing(folder: Path, kept: int) -> None:
-    case = Case(folder, rollout={"keep_releases": kept})
+    case = Case(folder, update={"keep_releases": kept})
     looks = {name: look(gpu(0)) for name in case.given.hosts.hosts}
     wanted = seating.wanted_of(case.given, case.experts, case.places, looks, lock="")  # type: ignore[arg-type]
     host = wanted.seats["general"].host

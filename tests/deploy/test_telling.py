@@ -9,7 +9,7 @@ import pytest
 
 from largeforge.deploy import telling
 from largeforge.deploy.controller import Outcome
-from largeforge.deploy.rollout import Done, Release, Replacement
+from largeforge.deploy.update import Done, Release, Replacement
 
 
 @pytest.mark.parametrize(

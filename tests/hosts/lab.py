@@ -64,7 +64,7 @@ topology:
     general: {model: "path:models/v1", replicas: REPLICAS}
 gateway: {host: 0.0.0.0, health_interval_s: 0.5}
 serving: {startup_timeout_s: 60}
-deploy: {rollout: {watch_s: 1, drain_timeout_s: 10, unreachable_s: 15, strategy: fixed}}
+deploy: {update: {watch_s: 1, drain_timeout_s: 10, unreachable_s: 15, strategy: fixed}}
 """
 
 

@@ -66,7 +66,7 @@ def test_what_was_changed_by_hand_is_shown_by_the_plan_and_mended_by_the_run(lab
 def test_an_update_takes_no_request_with_it(lab: Lab, strategy: str, version: str) -> None:
     change = lab.model(version)
     with lab.asked() as asked:
-        lab.deploy(change, f"deploy.rollout.strategy={strategy}")
+        lab.deploy(change, f"deploy.update.strategy={strategy}")
     assert not asked["failures"] and len(asked["answered"]) == 2, asked
     assert lab.versions() == {version}
     modes = {entry["service"]: (entry["mode"], entry["down_s"]) for entry in lab.deployed()["replaced"]}
@@ -77,7 +77,7 @@ def test_an_update_takes_no_request_with_it(lab: Lab, strategy: str, version: st
 @pytest.mark.thorough
 def test_going_back_takes_no_request_with_it_and_needs_no_recipe(lab: Lab) -> None:
     lab.deploy(lab.model("v1"))
-    lab.deploy(lab.model("v2"), "deploy.rollout.strategy=blue_green", "deploy.rollout.standby=true")
+    lab.deploy(lab.model("v2"), "deploy.update.strategy=blue_green", "deploy.update.standby=true")
     with lab.asked() as asked:
         back = lab.run("rollback", "lab", "shop")
     assert back.code == 0, back.output

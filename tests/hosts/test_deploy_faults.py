@@ -73,8 +73,8 @@ def test_a_bad_release_is_refused_while_the_old_one_serves(
         output = refused(
             lab,
             change,
-            f"deploy.rollout.strategy={strategy}",
-            "deploy.rollout.watch_s=4",
+            f"deploy.update.strategy={strategy}",
+            "deploy.update.watch_s=4",
             "serving.startup_timeout_s=4",
         )
     assert said in output, output
@@ -111,7 +111,7 @@ def test_a_host_that_is_dead_before_is_named_and_nothing_changes(lab: Lab) -> No
 def test_a_host_that_dies_in_the_middle_comes_back_with_what_it_served(lab: Lab, step: str) -> None:
     change = lab.model("v2", takes_s="0")
     with lab.asked() as asked:
-        process = lab.start("+recipe=shop", change, "deploy.rollout.watch_s=20")
+        process = lab.start("+recipe=shop", change, "deploy.update.watch_s=20")
         lab.await_line(process, step)
         lab.hosts["h2"].power_off(hard=True)
         output = process.communicate(timeout=400)[0]
@@ -129,7 +129,7 @@ def test_a_host_that_dies_in_the_middle_comes_back_with_what_it_served(lab: Lab,
 def test_a_link_that_is_down_for_half_a_minute_only_delays(lab: Lab) -> None:
     change = lab.model("v2")
     with lab.asked() as asked:
-        process = lab.start("+recipe=shop", change, "deploy.rollout.unreachable_s=90")
+        process = lab.start("+recipe=shop", change, "deploy.update.unreachable_s=90")
         lab.await_line(process, "general: starting release")
         faults.link(lab.hosts["h2"], "down")
         time.sleep(30)
@@ -183,7 +183,7 @@ def test_a_controller_that_is_killed_leaves_no_lock_and_the_next_goes_on(lab: La
 
 @pytest.mark.thorough
 def test_of_two_controllers_the_second_is_refused(lab: Lab) -> None:
-    first = lab.start("+recipe=shop", lab.model("v2"), "deploy.rollout.watch_s=15")
+    first = lab.start("+recipe=shop", lab.model("v2"), "deploy.update.watch_s=15")
     lab.await_line(first, "starting release")
     output = refused(lab, lab.model("v3"))
     assert "is changing this deployment" in output, output

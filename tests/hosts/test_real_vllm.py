@@ -17,7 +17,7 @@ from tests.hosts.machines import ROOT, machines
 pytestmark = pytest.mark.thorough
 SETTINGS = (
     "serving.max_model_len=256", "serving.max_num_seqs=8", "serving.cpu_kvcache_gib=1", "serving.enforce_eager=true",
-    "serving.startup_timeout_s=600", "deploy.rollout.drain_timeout_s=60",
+    "serving.startup_timeout_s=600", "deploy.update.drain_timeout_s=60",
 )  # fmt: skip
 
 

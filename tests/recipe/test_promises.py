@@ -6,6 +6,7 @@ import pytest
 
 from largeforge.recipe import promises
 from largeforge.recipe.compose import compose
+from largeforge.recipe.sections.rollouts import Analysis
 from largeforge.recipe.sections.slos import Slo
 from largeforge.recipe.validate import validate
 
@@ -46,3 +47,30 @@ def test_without_promises_nothing_is_added() -> None:
     assert recipe.load_test is not None
     test = promises.load_test(recipe.load_test, recipe.serving.targets, recipe.slo)
     assert (test.gates, test.slo.is_given) == ({}, False)
+
+
+def test_one_number_of_slo_changes_what_a_canary_must_keep() -> None:
+    promised = slo(
+        answered={"indicator": "availability", "objective": 0.998},
+        whole={"indicator": "latency", "objective": 0.9, "threshold_ms": 700}, first=FAST,
+        valid={"indicator": "schema_valid", "objective": 0.97},
+    )  # fmt: skip
+    found = promises.analysis(Analysis(), promised)
+    assert found.triggers.error_share == 0.002
+    assert (found.triggers.latency_ms, found.triggers.latency_share) == (700, 0.1)
+    assert (found.triggers.ttft_ms, found.triggers.ttft_share) == (100, 0.05)
+    assert found.errors.tolerance == 0.001, "half of the error budget"
+    assert found.schema_valid.floor == 0.97
+    assert found.agreement == Analysis().agreement
+
+
+def test_without_promises_a_canary_has_the_limits_by_default() -> None:
+    assert promises.analysis(Analysis(), slo()) == Analysis()
+
+
+def test_limits_of_a_canary_that_are_given_count() -> None:
+    promised = slo(answered={"indicator": "availability", "objective": 0.9}, fast={**FAST, "indicator": "latency"})
+    given = Analysis(triggers={"error_share": 0.01, "latency_ms": 0}, errors={"tolerance": 0.03})
+    found = promises.analysis(given, promised)
+    assert found.triggers.error_share == 0.01 and not found.triggers.latency_ms
+    assert found.errors.tolerance == 0.03

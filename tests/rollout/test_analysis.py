@@ -92,9 +92,9 @@ def test_a_limit_of_p99_finds_what_is_slower_than_it_but_not_where_stable_is_too
     for _ in range(10):
         watch = look(settings, watch, Observation(arm(40, duration=times(36, 4)), quick))
     found = assess(settings, watch, min_requests=200)
-    assert outcomes(found) == {"errors": "fine", "p99_ms": "worse"}, "stable has no p99 among its buckets"
+    assert outcomes(found) == {"errors": "fine", "latency": "worse"}, "stable has no p99 among its buckets"
     both = assessed(arm(40, duration=times(20, 20)), arm(760, duration=times(380, 380)), looks=40)
-    assert outcomes(both)["p99_ms"] == "fine"
+    assert outcomes(both)["latency"] == "fine"
 
 
 @pytest.mark.parametrize("signal", ["schema_valid", "judge", "thumbs"])
@@ -158,8 +158,8 @@ def test_requests_that_wait_by_an_edge_that_is_gone_are_left_out() -> None:
     assert watch.tracks["latency_p95"].canary.total == 2
     other = Histogram((0.2, 0.9, 7.0), (0, 3, 1, 0))
     changed = look(SETTINGS, watch, Observation(Arm(4, 0, other), Arm(4, 0, other)))
-    assert changed.tracks["p99_ms"].edge_s == 0.9
-    assert (changed.tracks["p99_ms"].canary.bad, changed.tracks["p99_ms"].canary.total) == (1, 4)
+    assert changed.tracks["latency"].edge_s == 0.9
+    assert (changed.tracks["latency"].canary.bad, changed.tracks["latency"].canary.total) == (1, 4)
 
 
 def test_several_metrics_that_are_each_a_little_worse_are_worse_together() -> None:
@@ -179,10 +179,10 @@ def test_weights_divide_alpha_and_a_metric_without_weight_is_left_out() -> None:
     tests = all_tests(SETTINGS)
     assert math.isclose(sum(test.weight for test in tests), 1.0)
     assert {test.name for test in tests} == {
-        "errors", "latency_p95", "latency_p99", "p99_ms", "ttft_p95", "schema_valid", "agreement", "judge", "thumbs",
+        "errors", "latency_p95", "latency_p99", "latency", "ttft_p95", "schema_valid", "agreement", "judge", "thumbs",
     }  # fmt: skip
     assert "thumbs" not in {test.name for test in all_tests(Analysis(thumbs={"weight": 0}))}
-    assert "p99_ms" not in {test.name for test in all_tests(Analysis(triggers={"p99_ms": 0}))}
+    assert "latency" not in {test.name for test in all_tests(Analysis(triggers={"latency_ms": 0}))}
 
 
 def test_the_limit_of_errors_is_a_test_of_its_own_only_where_more_is_tolerated_beside_stable() -> None:
@@ -199,7 +199,7 @@ def test_alone_it_is_held_against_limits_and_against_stable_before() -> None:
     assert "worse than its limit and than stable was before" in bad.reasons[0]
     assert assessed(arm(400, errors=3), Arm(), alone=True).outcome == "fine"
     slow = assessed(arm(400, duration=times(100, 300)), Arm(), alone=True)
-    assert outcomes(slow)["p99_ms"] == "worse"
+    assert outcomes(slow)["latency"] == "worse"
     assert "latency_p95" not in outcomes(slow), "no percentile of stable to compare with at the same time"
 
 

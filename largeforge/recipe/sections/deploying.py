@@ -23,7 +23,7 @@ class Placing(Strict):
     """Whether its servers may share a GPU with others."""
 
 
-class Rollout(Strict):
+class Update(Strict):
     """How a release takes the place of the one before."""
 
     strategy: Literal["auto", "blue_green", "fixed"] = "auto"
@@ -34,7 +34,7 @@ class Rollout(Strict):
     drain_timeout_s: float = Field(default=60.0, ge=0)
     """How long a server may take to finish what it is answering before it is stopped."""
     unreachable_s: float = Field(default=120.0, ge=0)
-    """How long a host may be unreachable while it switches by itself before the rollout is given up."""
+    """How long a host may be unreachable while it switches by itself before the update is given up."""
     standby: bool = False
     """Whether servers that new ones were started beside stay up until the next deployment: going back is instant."""
     keep_releases: int = Field(default=3, gt=0)
@@ -82,7 +82,7 @@ class Deploy(Strict):
     """Account that servers run as; it is made where it is not there."""
     placing: dict[str, Placing] = {}
     """By expert, which hosts its servers may be on."""
-    rollout: Rollout = Rollout()
+    update: Update = Update()
     """How a release takes the place of the one before."""
     tls: DeployTls = DeployTls()
     """Which connections are over TLS."""

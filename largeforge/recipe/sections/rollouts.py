@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from largeforge.recipe.base import Strict
+from largeforge.recipe.base import Name, Strict
+from largeforge.recipe.sections.jobs import RegistryAlias
 from largeforge.recipe.sections.routing import Sticky
 
 StepShare = Annotated[float, Field(gt=0, le=1)]
@@ -29,11 +31,13 @@ class Compared(Strict):
     surely above `ratio` times stable's plus `tolerance`."""
 
     tolerance: float = Field(default=0.01, ge=0, lt=1)
-    """By how much the canary's share may exceed stable's, as a share of all requests: 0.01 is one of a hundred."""
+    """By how much the canary's share may exceed stable's, as a share of all requests: 0.01 is one of a hundred. Of
+    errors, half of the error budget where this is left at 0.0005 and `slo` promises availability."""
     ratio: float = Field(default=1.0, ge=1)
     """How many times stable's share it may be, before `tolerance` is added."""
     floor: float = Field(default=0.0, ge=0, lt=1)
-    """Least share of *good* ones where stable has no such figure over the same time; 0 judges nothing then."""
+    """Least share of *good* ones where stable has no such figure over the same time; 0 judges nothing then. Of a
+    quality that `slo` promises its objective, where this is 0."""
     weight: float = Field(default=0.1, ge=0)
     """Part that this metric has in the false alarms that `alpha` allows, beside the other weights: more finds it sooner
     and all others later. 0 leaves it out."""
@@ -50,9 +54,17 @@ class Triggers(Strict):
     """Limits that send a canary back whatever stable does, unless stable is beyond them as well."""
 
     error_share: float = Field(default=0.01, ge=0, lt=1)
-    """Most of the canary's requests that may fail; 0 sets no limit."""
-    p99_ms: float = Field(default=500.0, ge=0)
-    """Time that one of a hundred requests may take longer than; 0 sets no limit."""
+    """Most of the canary's requests that may fail; 0 sets no limit. Not given, availability in `slo` says it."""
+    latency_ms: float = Field(default=500.0, ge=0)
+    """Time that all but `latency_share` of the requests are answered within; 0 sets no limit. Not given, a latency in
+    `slo` says both."""
+    latency_share: float = Field(default=0.01, gt=0, lt=1)
+    """Share of the requests that may take longer than `latency_ms`: 0.01 makes that the p99."""
+    ttft_ms: float = Field(default=0.0, ge=0)
+    """Time that all but `ttft_share` of the first tokens come within; 0 sets no limit. Not given, a time to first token
+    in `slo` says both."""
+    ttft_share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the requests whose first token may take longer than `ttft_ms`."""
     quality: bool = True
     """Whether quality below stable's sends it back; false only reports it."""
 
@@ -113,6 +125,8 @@ class Analysis(Strict):
 class Rollout(Strict):
     """How a new model of an expert takes over from the one that serves."""
 
+    name: str = ""
+    """Name of the choice under `conf/rollout/`."""
     strategy: Literal["canary", "blue_green", "shadow", "ab", "immediate"] = "canary"
     """`canary` gives the new model more and more of the traffic while nothing is worse; `blue_green` all at once, and
     watches it; `shadow` gives it copies of requests, whose answers nobody sees; `ab` gives it a fixed share for a time
@@ -139,8 +153,35 @@ class Rollout(Strict):
     """Whether `ab` promotes a model that is not worse at its end; otherwise shares stay until a command."""
     sticky: Sticky = "session"
     """Who always gets the same side."""
+    look_s: float = Field(default=5.0, gt=0, le=300)
+    """Seconds from one look at the counts to the next."""
+    alias: RegistryAlias | Literal[""] = ""
+    """Alias in the registry that a promoted model gets, such as production; empty moves none. Where an expert names its
+    model by an alias, that one goes back to the model that serves when the new one is sent back."""
     analysis: Analysis = Analysis()
     """What is compared, and how surely."""
+    experts: dict[Name, dict[str, Any]] = {}
+    """By expert, what differs from the above: `experts.code.steps=[0.1]`, `experts.chat.strategy=shadow`."""
+
+    def of(self, expert: str) -> Rollout:
+        """Return the settings of one expert."""
+        return self._with(self.experts.get(expert, {}))
+
+    def _with(self, other: dict[str, Any]) -> Rollout:
+        return Rollout.model_validate(_merged(self.model_dump(exclude={"experts"}, exclude_unset=True), other))
+
+    @model_validator(mode="after")
+    def _experts_are_right(self) -> Self:
+        for expert, other in self.experts.items():
+            if extra := {"experts", "name"} & other.keys():
+                raise ValueError(f"experts.{expert}: an expert has no {', '.join(sorted(extra))} of its own")
+            try:
+                self._with(other)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                place = ".".join(map(str, ("experts", expert, *first["loc"])))
+                raise ValueError(f"{place}: {first['msg']}") from None
+        return self
 
     @model_validator(mode="after")
     def _steps_rise(self) -> Self:
@@ -154,3 +195,12 @@ class Rollout(Strict):
         if self.strategy == "canary":
             return (*(share for share in self.steps if share < 1), 1.0)
         return {"ab": (self.ab_share,), "shadow": (0.0,)}.get(self.strategy, (1.0,))
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with what others say in their place, key by key."""
+    both = {
+        key: _merged(one[key], value) if isinstance(value, Mapping) and isinstance(one.get(key), Mapping) else value
+        for key, value in other.items()
+    }
+    return {**one, **both}

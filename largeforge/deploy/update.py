@@ -83,7 +83,7 @@ class Done:
 
 
 class Hands(Protocol):
-    """What a rollout does on hosts; every method raises DeployError when that fails."""
+    """What an update does on hosts; every method raises DeployError when that fails."""
 
     def switch(self, replacement: Replacement, on_event: Callable[[Event], None]) -> Event:
         """Carry out a replacement on its host; return the last event: `committed`, `restored`, `refused` or `lost`."""
@@ -106,8 +106,8 @@ class Hands(Protocol):
         """Raise DeployError when this is not the only controller any more."""
 
 
-class Rollout:
-    """One rollout; `live` are the model servers that serve now, and `sections` is the gateways' file in force."""
+class Update:
+    """One update; `live` are the model servers that serve now, and `sections` is the gateways' file in force."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class Rollout:
         self._retire(leaving)
 
     def _mend(self) -> None:
-        """Let the gateways ask all that is up, whatever a rollout that was killed has left them with."""
+        """Let the gateways ask all that is up, whatever an update that was killed has left them with."""
         self._tell_gateways(undrained=[release.url for release in self._live.values()])
 
     def _start(self, replacements: Sequence[Replacement]) -> None:
@@ -238,7 +238,7 @@ class Rollout:
     def _drain(self, release: Release) -> None:
         left = self._hands.drain(release.url, timeout_s=self._drain_timeout_s)
         if left:
-            limit = f"{self._drain_timeout_s:g} s (deploy.rollout.drain_timeout_s)"
+            limit = f"{self._drain_timeout_s:g} s (deploy.update.drain_timeout_s)"
             self._report(
                 release.host, f"{release.service}: {left} requests are not finished after {limit}, and are cut"
             )

@@ -1,4 +1,4 @@
-"""The order of a rollout, and what it leaves when something fails: real decisions, hosts that are played."""
+"""The order of an update, and what it leaves when something fails: real decisions, hosts that are played."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from largeforge.deploy.rollout import Release, Replacement, Rollout
+from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.errors import DeployError
 
 TOPOLOGY = {"gateway": {"port": 8080}, "router": {"name": "keyword"}, "topology": {"experts": {"general": {}}}}
@@ -83,17 +83,17 @@ def release(key: str, *, host: str = "one", service: str = "general", port: int 
     return Release(host, service, key, f"{service}-{key}.service", port, kind=kind, address=host, answers=answers)
 
 
-def roll(played: Played, replacements: list[Replacement], **options: Any) -> Rollout:
-    """Return a rollout that has come to its end."""
+def roll(played: Played, replacements: list[Replacement], **options: Any) -> Update:
+    """Return an update that has come to its end."""
     live = options.pop("live", [one.old for one in replacements if one.old and one.new.kind == "vllm"])
     sections = options.pop("sections", TOPOLOGY)
-    rollout = Rollout(
+    update = Update(
         played, live=live, sections=options.pop("before", TOPOLOGY if live else {}), report=lambda host, text: None,
         drain_timeout_s=1.0,
     )  # fmt: skip
     whole = {"removed": (), "verify": lambda: None, **options}
-    rollout.run(replacements, sections=sections, **whole)
-    return rollout
+    update.run(replacements, sections=sections, **whole)
+    return update
 
 
 OLD, NEW = release("old"), release("new", port=18001)
@@ -113,12 +113,12 @@ def test_a_first_deployment_starts_servers_then_tells_the_gateways_and_starts_th
 
 def test_replicas_without_room_are_replaced_one_after_the_other_and_requests_go_to_the_other() -> None:
     played = Played(OLD, OLD_2)
-    rollout = roll(played, [Replacement(NEW, OLD, "fixed"), Replacement(NEW_2, OLD_2, "fixed")])
+    update = roll(played, [Replacement(NEW, OLD, "fixed"), Replacement(NEW_2, OLD_2, "fixed")])
     assert played.asked == played.up == {NEW.url, NEW_2.url} and not played.drained
     switches = [line for line in played.told if line.startswith("switch")]
     assert switches == ["switch general@one old→new fixed", "switch general-2@two old2→new2 fixed"]
     assert played.told.index(f"drain {OLD.url}") < played.told.index(switches[0])
-    assert [done.down_s for done in rollout.done] == [2.5, 2.5]
+    assert [done.down_s for done in update.done] == [2.5, 2.5]
 
 
 def test_with_room_the_gateways_change_over_at_once_and_the_old_servers_stop_last() -> None:
@@ -149,7 +149,7 @@ def on_standby() -> tuple[Played, list[Replacement]]:
 def test_going_back_to_what_is_up_on_standby_begins_with_the_gateways() -> None:
     played, back = on_standby()
     asked: list[set[str]] = []
-    played.drained = {OLD.url}  # as a rollout before has left it
+    played.drained = {OLD.url}  # as an update before has left it
     switch = played.switch
 
     def switched(replacement: Replacement, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

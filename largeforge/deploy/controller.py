@@ -18,16 +18,16 @@ from largeforge.deploy.content import HubContent
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import HostHands
-from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.deploy.shell import Locks
+from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
     from largeforge.deploy.desired import Wanted
     from largeforge.deploy.fleet import Change
-    from largeforge.deploy.update import Done
     from largeforge.deploy.steps import Step
+    from largeforge.deploy.update import Done
     from largeforge.recipe.sections.hosts import Hosts
 
 Looks = Mapping[str, Mapping[str, Any]]

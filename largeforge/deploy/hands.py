@@ -16,9 +16,9 @@ from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
-    from largeforge.deploy.update import Event, Release, Replacement
     from largeforge.deploy.service import Site
     from largeforge.deploy.shell import Locks
+    from largeforge.deploy.update import Event, Release, Replacement
 
 ENDINGS = ("committed", "restored", "refused", "lost")
 FOLLOW_AGAIN_S = 3.0

@@ -16,9 +16,9 @@ from largeforge.deploy import history, present, shell
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
-from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.deploy.service import Layout, Site
 from largeforge.deploy.shell import Locks
+from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.errors import DeployError, Problem, RecipeError, listed, nearest
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import desired, steps, tls
 from largeforge.deploy.desired import GATEWAY
-from largeforge.deploy.update import Release, Replacement, gateway_file
 from largeforge.deploy.service import Layout, Service, unit_text
+from largeforge.deploy.update import Release, Replacement, gateway_file
 
 if TYPE_CHECKING:
     from largeforge.deploy.desired import Wanted

@@ -148,6 +148,8 @@ def trace(found: Trace) -> RenderableType:
         parts.append(Text("none"))
     for link in found.chains:
         parts.append(chains(link))
+    if found.history:
+        parts += [Text("\nwhat became of them", "bold"), log(found.history)]
     return Group(*parts)
 
 

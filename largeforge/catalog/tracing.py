@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ from largeforge.catalog import describe
 from largeforge.errors import LargeForgeError, RecipeError, RegistryError, listed
 from largeforge.recipe import lock as locks
 from largeforge.registry.chain import Link, chain
+from largeforge.registry.rollouts import history
 from largeforge.runs import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from largeforge.registry import ModelRegistry
+    from largeforge.registry.audit import Entry
     from largeforge.registry.records import VersionSummary
 
 _DIGEST = re.compile("[0-9a-f]{8,64}")
@@ -57,6 +59,8 @@ class Trace:
     versions: list[VersionSummary] = field(default_factory=list)
     chains: list[Link] = field(default_factory=list)
     """The chain of each version."""
+    history: list[Entry] = field(default_factory=list)
+    """What became of the versions since, the first first: aliases that they got and lost, and why."""
     damage: str = ""
     """What could not be read."""
 
@@ -112,6 +116,7 @@ def as_dict(found: Trace) -> dict[str, Any]:
         "reports": [str(path) for path in found.reports],
         "versions": [describe.version(version) for version in found.versions],
         "chains": [describe.link(link) for link in found.chains],
+        "history": [asdict(entry) for entry in found.history],
         "damage": found.damage,
     }
 
@@ -174,7 +179,7 @@ def _of(digest: str, clue: str, places: Places) -> Trace:
     content, damage = _content(runs, versions, places.registry)
     reports = [path for run in runs[:1] for pattern in _REPORTS for path in sorted(run.glob(pattern))]
     chains = [chain(places.registry, version) for version in versions]
-    return Trace(digest, clue, runs, content, reports, versions, chains, damage)
+    return Trace(digest, clue, runs, content, reports, versions, chains, history(places.registry, versions), damage)
 
 
 def _content(runs: list[Path], versions: list[VersionSummary], registry: ModelRegistry) -> tuple[dict[str, Any], str]:

@@ -18,6 +18,9 @@ from largeforge.deploy.content import HubContent
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import HostHands
+from largeforge.deploy.rollouts import beginning
+from largeforge.deploy.rollouts.gateways import HostGateways
+from largeforge.deploy.rollouts.rolling import Rolling
 from largeforge.deploy.shell import Locks
 from largeforge.deploy.update import Release, Replacement, Update
 from largeforge.errors import DeployError
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
     from largeforge.deploy.desired import Wanted
     from largeforge.deploy.fleet import Change
+    from largeforge.deploy.rollouts.document import Document
     from largeforge.deploy.steps import Step
     from largeforge.deploy.update import Done
     from largeforge.recipe.sections.hosts import Hosts
@@ -58,6 +62,8 @@ class Outcome:
     """By host, how many things were changed."""
     done: list[Done] = field(default_factory=list)
     removed: list[Release] = field(default_factory=list)
+    rollout: Document | None = None
+    """The rollout that this deployment was; one that has not ended rests until somebody says how to go on."""
     seconds: float = 0.0
 
     @property
@@ -85,14 +91,9 @@ def preview(
             raise DeployError(f"some hosts cannot be looked at:\n{_listed(fleet.failed)}\n{error}") from error
         changes = fleet.plan(_steps(wanted, {name: look["state"] for name, look in looks.items()}))
         found = {name: look["state"] for name, look in looks.items()}
-        return Preview(
-            wanted,
-            looks,
-            dict(fleet.failed),
-            changes,
-            present.replacements(wanted, found),
-            present.removed(wanted, found),
-        )
+        canaries, others = beginning.divided(wanted, present.replacements(wanted, found), found)
+        removed = present.removed(wanted, found)
+        return Preview(wanted, looks, dict(fleet.failed), changes, [*canaries, *others], removed)
 
 
 class Controller:
@@ -107,7 +108,10 @@ class Controller:
         request: Callable[[str], dict[str, Any]],
         report: Callable[[str, str], None],
         parallel: int,
+        settle: Callable[[Document], None] = lambda document: None,
     ):
+        """`settle` is called with each rollout that has ended, whichever way."""
+        self._settle = settle
         self._inventory, self._names, self._deployment = inventory, list(names), deployment
         self._request, self._report, self._parallel = request, report, parallel
 
@@ -137,11 +141,14 @@ class Controller:
                 looks = self._certify(fleet, reached, wanted, found)
                 found = {name: look["state"] for name, look in looks.items()}
                 wanted = decide(looks)
+            document = beginning.check(wanted, found)
             outcome = Outcome(changed=self._prepare(fleet, reached, wanted, found))
             locks.check()
             if any(one.new.service != GATEWAY for one in present.replacements(wanted, found)):
                 wanted = complete(wanted)
-            self._roll_out(wanted, reached, locks, found, outcome, verify)
+            self._roll_out(wanted, reached, locks, found, outcome, verify, document)
+            if outcome.rollout and not outcome.rollout.ended:
+                return outcome
             self._record(wanted, reached, found)
             self._clean(wanted, reached, found)
         outcome.seconds = round(time.monotonic() - started, 2)
@@ -216,7 +223,7 @@ class Controller:
 
     def _roll_out(
         self, wanted: Wanted, reached: Mapping[str, Reach], locks: Locks, found: Mapping[str, Any], outcome: Outcome,
-        verify: Callable[[], None],
+        verify: Callable[[], None], document: Document | None,
     ) -> None:  # fmt: skip
         live = present.live(wanted, found)
         replacements = present.replacements(wanted, found)
@@ -229,12 +236,24 @@ class Controller:
             report=self._report, drain_timeout_s=wanted.deploy.update.drain_timeout_s, parallel=self._parallel,
         )  # fmt: skip
         is_same = not replacements and not removed and present.is_told(wanted, found, live)
-        if is_same:
+        if is_same and document is None:
             return
-        update.run(
-            replacements, removed=removed, sections=wanted.sections, verify=verify,
-            standby=wanted.deploy.update.standby,
-        )  # fmt: skip
+
+        def run(replacements: Sequence[Replacement]) -> None:
+            update.run(
+                replacements, removed=removed, sections=wanted.sections, verify=verify,
+                standby=wanted.deploy.update.standby,
+            )  # fmt: skip
+
+        canaries, others = beginning.divided(wanted, replacements, found)
+        if canaries and document is None:
+            document = beginning.begin(wanted, canaries, wanted.record(who=shell.who()), by=shell.who())
+        if document is None:
+            run(replacements)
+        else:
+            gateways = HostGateways(wanted.site, reached, locks, trusted={one.host: one.ca for one in running})
+            rolling = Rolling(document, gateways, update, canaries, report=self._report, site=wanted.site)
+            outcome.rollout = rolling.run(lambda: run([*beginning.promoted(canaries), *others]), settle=self._settle)
         outcome.done, outcome.removed = update.done, list(removed)
 
     def _record(self, wanted: Wanted, reached: Mapping[str, Reach], found: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ from largeforge.deploy import firewall, monitored, steps, tls
 from largeforge.deploy.content import Content, HubContent
 from largeforge.deploy.history import Record
 from largeforge.deploy.service import Layout, Service, Site, loopback_of, port_unit, unit_text
+from largeforge.recipe.sections.rollouts import Rollout
+from largeforge.recipe.sections.slos import Slo
 from largeforge.serving import placement, precision, templates, vllm
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ class Wanted:
     """Variables of servers with their values; they are written nowhere as they are."""
     monitored: Monitored | None = None
     """None where nothing watches the deployment."""
+    rollout: Rollout = field(default_factory=lambda: Rollout(strategy="immediate"))
+    slo: Slo = field(default_factory=Slo)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """By expert, the `NAME@ALIAS` of the registry that its model is named by."""
 
     def layout(self, host: str) -> Layout:
         """Return where things are on a host."""

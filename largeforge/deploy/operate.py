@@ -16,6 +16,7 @@ from largeforge.deploy import history, present, shell
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
+from largeforge.deploy.rollouts import document as documents
 from largeforge.deploy.service import Layout, Site
 from largeforge.deploy.shell import Locks
 from largeforge.deploy.update import Release, Replacement, Update
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from largeforge.deploy.connection import Reach
     from largeforge.deploy.history import Record
+    from largeforge.deploy.rollouts.document import Document
     from largeforge.deploy.update import Done
     from largeforge.recipe.sections.hosts import Hosts
 
@@ -61,6 +63,18 @@ class Deployed:
         return Site(
             self.name, self.layouts, tuple(last.gateways), last.gateway_host, last.gateway_port, **last.settings
         )
+
+    def rollouts(self) -> list[Document]:
+        """Return the rollouts that its hosts remember, the newest last."""
+        return documents.known(self.layouts, self.states)
+
+    def insist_on_no_rollout(self) -> None:
+        """Raise DeployError while a rollout is under way: its canaries would be forgotten."""
+        if now := documents.underway(self.rollouts()):
+            raise DeployError(
+                f"{self.name} has a rollout under way ({now.id}); end it first with `python -m largeforge rollout "
+                "promote` or `abort`"
+            )
 
     def current(self) -> list[Release]:
         """Return the current release of every service."""
@@ -142,6 +156,7 @@ def go_back(
         asked = stack.enter_context(Locks(reached, wanted).asked()) if wanted else None
         fleet = stack.enter_context(Fleet(reached))
         deployed = find(inventory, fleet, wanted)
+        deployed.insist_on_no_rollout()
         target = _trusted_now(deployed, _target(deployed, to))
         missing = [host for host in target.services if host not in deployed.states]
         if missing:
@@ -153,20 +168,29 @@ def go_back(
         if asked is not None:
             asked.confirm(*there)
         locks = asked or stack.enter_context(Locks(there, deployed.name))
-        hands = HostHands(deployed.site, there, locks, running_gateways=_running_gateways(deployed))
-        up = [release for release in deployed.current() if deployed.is_up(release)]
-        update = Update(
-            hands, live=[release for release in up if release.kind != "gateway"], sections=deployed.last.sections,
-            report=report, drain_timeout_s=deployed.site.drain_timeout_s,
-        )  # fmt: skip
-        update.run(
-            _returns(deployed, target), removed=_gone(deployed, target), sections=target.sections, verify=lambda: None
-        )
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        record = replace(target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=f"back to {target.id}")
-        with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
-            list(pool.map(lambda host: shell.carry_out(there[host], record.file(deployed.layouts[host])), there))
+        update = updating(deployed, there, locks, report=report)
+        bring_in(deployed, there, update, target, note=f"back to {target.id}")
         return update.done
+
+
+def updating(deployed: Deployed, reached: Mapping[str, Reach], locks: Locks, *, report: Report) -> Update:
+    """Return an update that begins with what serves now."""
+    hands = HostHands(deployed.site, reached, locks, running_gateways=running_gateways(deployed))
+    up = [release for release in deployed.current() if deployed.is_up(release) and release.kind != "gateway"]
+    return Update(
+        hands, live=up, sections=deployed.last.sections, report=report, drain_timeout_s=deployed.site.drain_timeout_s
+    )
+
+
+def bring_in(deployed: Deployed, reached: Mapping[str, Reach], update: Update, target: Record, *, note: str) -> None:
+    """Bring a record into service whose releases are on the hosts, and write that down there."""
+    update.run(
+        _returns(deployed, target), removed=_gone(deployed, target), sections=target.sections, verify=lambda: None
+    )
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    record = replace(target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=note)
+    with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
+        list(pool.map(lambda host: shell.carry_out(reached[host], record.file(deployed.layouts[host])), reached))
 
 
 def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, report: Report) -> int:
@@ -175,6 +199,8 @@ def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, rep
         reached, fleet = stack.enter_context(connected(inventory))
         deployed = find(inventory, fleet, wanted)
         every = chosen(deployed, service)
+        if action != "stop":
+            deployed.insist_on_no_rollout()
         locks = stack.enter_context(Locks({host: reached[host] for host in deployed.states}, deployed.name))
         ordered = sorted(every, key=lambda release: (release.kind == "gateway") is (action != "stop"))
         if action == "stop":
@@ -183,12 +209,7 @@ def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, rep
                 shell.run(reached[release.host], ["systemctl", "stop", release.unit], timeout_s=180)
                 report(release.host, f"{release.service}: stopped")
             return len(ordered)
-        hands = HostHands(deployed.site, reached, locks, running_gateways=_running_gateways(deployed))
-        up = [release for release in deployed.current() if deployed.is_up(release) and release.kind != "gateway"]
-        update = Update(
-            hands, live=up, sections=deployed.last.sections, report=report,
-            drain_timeout_s=deployed.site.drain_timeout_s,
-        )  # fmt: skip
+        update = updating(deployed, reached, locks, report=report)
         modes = {"gateway": "handover"}
         again = [Replacement(one, one, modes.get(one.kind, "fixed")) for one in ordered]
         update.run(again, removed=(), sections=deployed.last.sections, verify=lambda: None)
@@ -291,7 +312,7 @@ def _trusted_now(deployed: Deployed, target: Record) -> Record:
     return replace(target, sections={**target.sections, "gateway": {**gateway, "upstream_tls": now}})
 
 
-def _running_gateways(deployed: Deployed) -> list[Release]:
+def running_gateways(deployed: Deployed) -> list[Release]:
     return [release for release in deployed.current() if release.kind == "gateway" and deployed.is_up(release)]
 
 

@@ -44,6 +44,16 @@ def current(layout: Layout, host: str, state: Mapping[str, Any]) -> Iterator[Rel
                 yield release
 
 
+def canaries(layout: Layout, state: Mapping[str, Any]) -> dict[str, str]:
+    """Return the release of each service on a host that is its canary."""
+    top = f"{layout.home}/services/"
+    return {
+        path[len(top) : -len("/canary")]: entry["target"].rpartition("/")[2]
+        for path, entry in sorted(state["paths"].items())
+        if entry["kind"] == "link" and path.startswith(top) and path.endswith("/canary")
+    }
+
+
 def of(layout: Layout, host: str, service: str, key: str, state: Mapping[str, Any]) -> Release | None:
     """Return a release that is on a host; None where it is not whole."""
     folder = layout.release(service, key)

@@ -22,6 +22,7 @@ GIB = 2**30
 MOST_DIFF_LINES = 16
 _MODES = {
     "blue_green": "started beside the one before, then the gateways change over",
+    "canary": "started beside the one before as its canary, which gets more and more of the traffic",
     "fixed": "the one before is stopped first",
     "handover": "takes over the socket of the one before",
 }

@@ -26,7 +26,18 @@ from largeforge.placing import place as place_servers
 from largeforge.recipe import hub, model_ref
 
 if TYPE_CHECKING:
-    from largeforge.recipe.schema import Deploy, Gateway, Host, Hosts, Monitoring, Router, Serving, Slo, Topology
+    from largeforge.recipe.schema import (
+        Deploy,
+        Gateway,
+        Host,
+        Hosts,
+        Monitoring,
+        Rollout,
+        Router,
+        Serving,
+        Slo,
+        Topology,
+    )
     from largeforge.serving.placement import Placement, ServedExpert
 
 
@@ -62,6 +73,10 @@ class Given(Protocol):
     def slo(self) -> Slo: ...
     @property
     def price_usd(self) -> float: ...
+    @property
+    def rollout(self) -> Rollout: ...
+    @property
+    def aliases(self) -> dict[str, str]: ...
 
 
 def wanted_of(
@@ -93,7 +108,7 @@ def wanted_of(
         },
         pythons={name: _python(given, name, look, placing.seats) for name, look in looks.items()}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
-        monitored=_monitored(given, looks),
+        monitored=_monitored(given, looks), rollout=given.rollout, slo=given.slo, aliases=given.aliases,
     )  # fmt: skip
     monitored.check(wanted, looks)
     return wanted

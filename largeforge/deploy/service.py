@@ -147,7 +147,8 @@ def unit_text(service: Service, layout: Layout, *, python: str = "/usr/bin/pytho
     """Return the unit of a service's release."""
     release, home = layout.release(service.name, service.key), layout.service(service.name)
     mark = f"/run/largeforge/{layout.deployment}/{service.name}/trial-{service.key}"
-    is_current = f'test "$(readlink {home}/current)" = releases/{service.key} || test -e {mark}'
+    links = " || ".join(f'test "$(readlink {home}/{link})" = releases/{service.key}' for link in ("current", "canary"))
+    is_allowed = f"{links} || test -e {mark}"
     credentials = [
         f"LoadCredentialEncrypted={name}:/etc/largeforge/{layout.deployment}/{name}.cred" for name in service.secrets
     ]
@@ -166,7 +167,7 @@ def unit_text(service: Service, layout: Layout, *, python: str = "/usr/bin/pytho
         "[Service]",
         "Type=notify",
         "NotifyAccess=main",
-        f"ExecCondition=/bin/sh -c '{is_current}'",
+        f"ExecCondition=/bin/sh -c '{is_allowed}'",
         *_start(service, layout, release, python),
         f"User={layout.user}",
         f"WorkingDirectory={layout.own_state(service.name)}",

@@ -35,6 +35,10 @@ class ConnectionLost(DeployError):
     """A host cannot be reached, or not any more; what was begun there may go on."""
 
 
+class LockHeld(DeployError):
+    """Somebody else is changing the deployment."""
+
+
 def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", timeout_s: float = 120.0) -> str:
     """Run a command on a host and return what it prints.
 
@@ -201,7 +205,7 @@ class Locks:
         assert process.stderr is not None
         said = self._answer(process)
         if "held_by" in said:
-            raise DeployError(f"{name}: {said['held_by']} is changing this deployment; wait until that has ended")
+            raise LockHeld(f"{name}: {said['held_by']} is changing this deployment; wait until that has ended")
         if not said.get("held"):
             process.terminate()
             raise DeployError(f"nothing was changed: {name}: {_said(process.stderr.read(), process.wait())}")

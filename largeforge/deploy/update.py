@@ -58,7 +58,7 @@ class Replacement:
     new: Release
     old: Release | None
     mode: str
-    """`fixed`, `blue_green` or `handover`, as in `agent/switch.py`."""
+    """`fixed`, `blue_green`, `handover` or `canary`, as in `agent/switch.py`."""
     probes: Sequence[Mapping[str, Any]] = ()
     is_return: bool = False
     """Whether it goes back to a release that has served before: it is not watched again."""
@@ -128,6 +128,7 @@ class Update:
         self._parallel = parallel
         self._finished: list[Replacement] = []
         self._beside: list[Replacement] = []
+        self._canaries: list[Release] = []
 
     def run(
         self,
@@ -159,7 +160,7 @@ class Update:
             self._live |= {one.new.place: one.new for one in beside}
             for release in removed:
                 self._live.pop(release.place, None)
-            self._sections = dict(sections)
+            self._sections, self._canaries = dict(sections), []
             unasked = [one.new.host for one in handovers]
             if is_instant:  # all has served before and is up: the gateways ask it at once, the hosts follow
                 self._tell_gateways(unasked=unasked, undrained=[release.url for release in self._live.values()])
@@ -174,6 +175,29 @@ class Update:
             raise
         leaving = [*removed, *(one.old for one in beside if one.old is not None and not standby)]
         self._retire(leaving)
+
+    def add_canaries(self, replacements: Sequence[Replacement]) -> None:
+        """Start canaries beside what serves, and have the gateways know them; they are asked nothing yet.
+
+        Raises DeployError after those that were started are gone again.
+        """
+        try:
+            self._canaries = [one.new for one in replacements if one.is_up]
+            self._mend()
+            self._start([one for one in replacements if not one.is_up])
+            self._canaries = [one.new for one in replacements]
+            self._tell_gateways()
+            self._finished = []
+        except (LargeForgeError, KeyboardInterrupt):
+            self.remove_canaries([one.new for one in self._finished])
+            raise
+
+    def remove_canaries(self, canaries: Sequence[Release]) -> None:
+        """Have the gateways forget all canaries, and stop these."""
+        self._canaries = []
+        with suppress(DeployError):
+            self._tell_gateways()
+        self._retire(canaries)
 
     def _mend(self) -> None:
         """Let the gateways ask all that is up, whatever an update that was killed has left them with."""
@@ -251,7 +275,7 @@ class Update:
     def _tell_gateways(self, *, unasked: Collection[str] = (), undrained: Collection[str] = ()) -> None:
         """Have gateways ask what is live; the unasked are replaced next, and find the file when they start."""
         if self._sections:
-            file = gateway_file(self._sections, list(self._live.values()))
+            file = gateway_file(self._sections, list(self._live.values()), self._canaries)
             self._hands.put_gateway_file(file, unasked=unasked, undrained=undrained)
 
     def _retire(self, releases: Sequence[Release]) -> None:
@@ -272,7 +296,7 @@ class Update:
         """Bring back what was there before, as far as the hosts can be reached: first what the gateways ask."""
         failed: list[str] = []
         finished, self._finished = self._finished, []
-        self._sections = dict(before)
+        self._sections, self._canaries = dict(before), []
         for place in (one.new.place for one in self._beside):
             self._live.pop(place, None)
             if place in live_before:
@@ -324,7 +348,9 @@ def _why(ending: Event, replacement: Replacement) -> str:
     return f"{reason}. The release before serves on" if ending.get("served") else reason
 
 
-def gateway_file(sections: Mapping[str, Any], live: Sequence[Release]) -> dict[str, Any]:
+def gateway_file(
+    sections: Mapping[str, Any], live: Sequence[Release], canaries: Sequence[Release] = ()
+) -> dict[str, Any]:
     """Return the file of the gateways for the servers that there are; experts without one are left as they were."""
     experts = sections["topology"]["experts"]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in experts}
@@ -332,8 +358,14 @@ def gateway_file(sections: Mapping[str, Any], live: Sequence[Release]) -> dict[s
         for expert, answer in release.answers.items():
             if expert in found:
                 found[expert].append({"url": release.url, **answer})
-    kept = sections.get("upstreams", {})
+    kept = {
+        name: [server for server in servers if server.get("arm") != "canary"]
+        for name, servers in sections.get("upstreams", {}).items()
+    }
     upstreams = {name: servers or kept.get(name, []) for name, servers in found.items()}
+    for release in sorted(canaries, key=lambda release: (release.service, release.host)):
+        for expert in release.answers.keys() & upstreams.keys():
+            upstreams[expert].append({"url": release.url, **release.answers[expert], "arm": "canary"})
     return {**{key: sections[key] for key in ("gateway", "router", "topology")}, "upstreams": upstreams}
 
 

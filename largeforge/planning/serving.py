@@ -67,6 +67,12 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
             "deploy": recipe.deploy.model_dump(), "hosts": recipe.hosts.model_dump(), "recipe": recipe.name,
             "needs": placing.needs(recipe, found),
         }  # fmt: skip
+        if _is_gradual(recipe):
+            config |= {
+                "rollout": recipe.rollout.model_dump(),
+                "slo": recipe.slo.model_dump(),
+                "aliases": _aliases(recipe),
+            }
         if recipe.monitoring.enabled:
             config |= {
                 "monitoring": recipe.monitoring.model_dump(), "slo": recipe.slo.model_dump(),
@@ -84,6 +90,26 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
         threads=found.cores, reusable=False, uses=f"vLLM and gateway for {experts}",
         produces=_address(recipe.gateway) if recipe.serve else "answers",
     )  # fmt: skip
+
+
+def _is_gradual(recipe: Recipe) -> bool:
+    """Whether any expert is rolled out step by step."""
+    experts = recipe.topology.experts if recipe.topology else ()
+    return any(recipe.rollout.of(name).strategy != "immediate" for name in experts)
+
+
+def _aliases(recipe: Recipe) -> dict[str, str]:
+    """Return by expert the `NAME@ALIAS` of the registry that its model is named by, or that its job gives it."""
+    assert recipe.topology is not None
+    found: dict[str, str] = {}
+    for name, expert in recipe.topology.experts.items():
+        ref = model_ref.parse(_text(recipe, expert))
+        job = recipe.training_jobs.get(ref.target) if ref.scheme == "job" else None
+        if ref.scheme == "registry" and not ref.is_version:
+            found[name] = f"{ref.target}@{ref.selector}"
+        elif job is not None and job.register_as:
+            found[name] = f"{job.register_as}@{job.register_alias}"
+    return found
 
 
 def is_deployed(recipe: Recipe) -> bool:

@@ -49,7 +49,7 @@ class Entry:
     """user@host"""
     model: str
     action: str
-    """register, promote, demote, delete, import, pull, push or restore."""
+    """register, promote, demote, rollout, delete, import, pull, push or restore."""
     alias: str = ""
     """The alias that was moved."""
     before: str = ""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from largeforge.artifacts import write_json
 from largeforge.deploy import telling
 from largeforge.deploy.controller import Controller, Outcome, preview
+from largeforge.deploy.rollouts.registered import settle
+from largeforge.deploy.rollouts.telling import as_dict
 from largeforge.deploy.seating import deployment_of, involved_hosts, placed, request, url_of, wanted_of
 from largeforge.deploy.tls import clients_trust
 from largeforge.errors import DeployError
@@ -19,6 +21,7 @@ from largeforge.gateway.learning import located
 from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.hosts import Hosts
 from largeforge.recipe.sections.monitoring import Monitoring
+from largeforge.recipe.sections.rollouts import Rollout
 from largeforge.recipe.sections.slos import Slo
 from largeforge.serving import placement, templates
 from largeforge.stages import load, serve
@@ -49,6 +52,9 @@ class Config(serve.Config):
     """By server, the memory that it needs, as the plan worked it out."""
     monitoring: Monitoring = Monitoring()
     slo: Slo = Slo()
+    rollout: Rollout = Rollout(strategy="immediate")
+    aliases: dict[str, str] = {}
+    """By expert, the `NAME@ALIAS` of the registry that its model is named by."""
     price_usd: float = 0.0
     """Dollars for an hour of one GPU, or of one machine without any; 0 means unknown."""
 
@@ -95,11 +101,15 @@ def run(config: Config, context: Context) -> Result:
     controller = Controller(
         config.hosts, names, deployment_of(config), request=lambda name: request(config, name), report=report,
         parallel=config.deploy.parallel,
+        settle=lambda document: settle(document, config.registry, deployment_of(config), report=report),
     )  # fmt: skip
     try:
         outcome = controller.deploy(decide, verify, complete=complete)
     except DeployError as error:
         raise _advised(error, config, logs) from error
+    if outcome.rollout and not outcome.rollout.ended:
+        end = f"`python -m largeforge rollout promote {config.hosts.name} {deployment_of(config)}` or `abort` ends it"
+        context.events.emit("note", text=f"the rollout rests as it is; {end}")
     if outcome.is_nothing:
         context.events.emit("note", text="nothing to change: all hosts are as the recipe says")
     else:
@@ -152,6 +162,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         for one in outcome.done
     ]  # fmt: skip
     return {
+        "rollout": as_dict(outcome.rollout) if outcome.rollout else None,
         "changed": outcome.changed,
         "replaced": done,
         "removed": [vars(one) for one in outcome.removed],

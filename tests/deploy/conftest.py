@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from largeforge.recipe import extensions
-from largeforge.recipe.schema import Deploy, Gateway, Hosts, Monitoring, Serving, Slo, Topology
+from largeforge.recipe.schema import Deploy, Gateway, Hosts, Monitoring, Rollout, Serving, Slo, Topology
 from largeforge.serving.placement import ServedExpert, place
 
 GIB = 2**30
@@ -67,6 +67,7 @@ class Case:
                     "other": {"address": "10.0.0.12", "roles": ["serve"], "labels": {"rack": "b"}},
                 },
             }), monitoring=Monitoring(), slo=Slo(), price_usd=0.0,
+            rollout=Rollout(strategy="immediate"), aliases={},
         )  # fmt: skip
 
 

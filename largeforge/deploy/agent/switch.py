@@ -7,14 +7,15 @@
     switch.py retire ORDER     stop a release that is asked no more
 
 The work is done by this host alone: whoever ordered it may lose the connection or die. A release is current when the
-link `current` of its service points to it; the units of releases refuse to start unless they are current or on trial,
-and the mark of a trial is in /run, so that a host that loses power comes up again with what was current. The link
-changes only after the new release has answered and stayed up for a while. An order is a JSON object: `id`,
-`deployment`, `service`, `root` (of the deployment), `from` and `to` (digests; `from` may be empty), `units` (digest to
-name), `mode`, `watch_s`, `log`.
+link `current` of its service points to it, and a canary when `canary` does; the units of other releases refuse to start
+unless they are on trial, and the mark of a trial is in /run, so that a host that loses power comes up again with what
+was current. Links change only after the new release has answered and stayed up for a while. An order is a JSON
+object: `id`, `deployment`, `service`, `root` (of the deployment), `from` and `to` (digests; `from` may be empty),
+`units` (digest to name), `mode`, `watch_s`, `log`.
 
 Modes: `fixed` stops the old release before the new one starts; `blue_green` leaves it running, to be retired later;
-`handover` leaves it running while the new one starts and stops it at the end (both have the same socket).
+`handover` leaves it running while the new one starts and stops it at the end (both have the same socket);
+`canary` leaves it running and current: the new one is its canary.
 """
 
 from __future__ import annotations
@@ -114,8 +115,14 @@ class Work:
                 )
 
     def commit(self):
-        """Make the new release the current one."""
+        """Make the new release the current one, or the canary of that."""
+        if self.order["mode"] == "canary":
+            point(self.folder, self.new, "canary")
+            unmark(self.order, self.new)
+            self.say("committed")
+            return
         point(self.folder, self.new)
+        unpoint(self.folder, self.new, "canary")
         unmark(self.order, self.new)
         if self.order["mode"] == "handover" and self.was_active:
             systemctl("stop", "--no-block", self.unit(self.old))
@@ -226,7 +233,8 @@ def mend(order):
     work = Work(order)
     was_stopped = bool(work.old) and any(entry["kind"] == "stopping" for entry in reported(order))
     work.was_active = work.was_active or was_stopped
-    if current(work.folder) == work.new and work.old != work.new:
+    link = "canary" if order["mode"] == "canary" else "current"
+    if current(work.folder, link) == work.new and work.old != work.new:
         work.commit()
         return 0
     return work.restore("the switch was killed")
@@ -237,13 +245,13 @@ def retire(order):
     folder, key = os.path.join(order["root"], "services", order["service"]), order["to"]
     unit = order["units"][key]
     unmark(order, key)
+    unpoint(folder, key, "canary")
     until = time.monotonic() + order["idle_timeout_s"]
     while is_active(unit) and time.monotonic() < until and is_answering(folder, key):
         time.sleep(POLL_S)
     systemctl("stop", unit)
     systemctl("disable", "--quiet", unit)
-    if current(folder) == key:
-        os.unlink(os.path.join(folder, "current"))
+    unpoint(folder, key, "current")
     print(json.dumps({"kind": "retired", "service": order["service"]}), flush=True)
     return 0
 
@@ -257,20 +265,26 @@ def is_answering(folder, key):
     return status == 200 and any(float(count) > 0 for count in counts)
 
 
-def point(folder, digest):
-    """Let `current` point to a release, at once."""
+def point(folder, digest, link="current"):
+    """Let a link point to a release, at once."""
     aside = os.path.join(folder, ".current.%d" % os.getpid())
     os.symlink(os.path.join("releases", digest), aside)
-    os.replace(aside, os.path.join(folder, "current"))
+    os.replace(aside, os.path.join(folder, link))
     handle = os.open(folder, os.O_RDONLY)
     os.fsync(handle)
     os.close(handle)
 
 
-def current(folder):
-    """Return the digest of the release that is current, empty where none is."""
+def unpoint(folder, digest, link):
+    """Take a link away that points to a release."""
+    if current(folder, link) == digest:
+        os.unlink(os.path.join(folder, link))
+
+
+def current(folder, link="current"):
+    """Return the digest of the release that a link points to, empty where there is none."""
     try:
-        return os.path.basename(os.readlink(os.path.join(folder, "current")))
+        return os.path.basename(os.readlink(os.path.join(folder, link)))
     except OSError:
         return ""
 

@@ -158,6 +158,8 @@ class Rollout(Strict):
     alias: RegistryAlias | Literal[""] = ""
     """Alias in the registry that a promoted model gets, such as production; empty moves none. Where an expert names its
     model by an alias, that one goes back to the model that serves when the new one is sent back."""
+    again: bool = False
+    """Whether models are tried once more that were sent back before."""
     analysis: Analysis = Analysis()
     """What is compared, and how surely."""
     experts: dict[Name, dict[str, Any]] = {}
@@ -173,7 +175,7 @@ class Rollout(Strict):
     @model_validator(mode="after")
     def _experts_are_right(self) -> Self:
         for expert, other in self.experts.items():
-            if extra := {"experts", "name"} & other.keys():
+            if extra := {"again", "experts", "name"} & other.keys():
                 raise ValueError(f"experts.{expert}: an expert has no {', '.join(sorted(extra))} of its own")
             try:
                 self._with(other)

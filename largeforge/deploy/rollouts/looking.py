@@ -1,0 +1,161 @@
+"""What follows from one look at the gateways: counts since the last look, a decision for each group, what is new. Pure.
+
+One model that is sent back takes the others of the same deployment back with it: what was tested together is one
+version of the topology.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from largeforge.rollout import Decision, Observation, command, decide, start
+from largeforge.rollout.state import ENDED
+
+if TYPE_CHECKING:
+    from largeforge.deploy.rollouts.document import Document, Group
+
+BASELINE_S = 60.0
+"""How long it is seen at most what stable does before a model that gets all of the traffic at once begins."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the gateways say."""
+
+    arms: Mapping[str, Mapping[str, Any]]
+    """By host and expert, what its gateway has counted of both sides."""
+    commands: tuple[str, ...] = ()
+    """What people want, in their order."""
+    guarded: Mapping[str, str] = field(default_factory=dict)
+    """Experts whose canary a gateway has taken out by itself, and why."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A decision that people are to hear of."""
+
+    server: str
+    decision: Decision
+
+
+def advance(document: Document, look: Look, now: float, *, began: float) -> tuple[Document, list[Told]]:
+    """Return the rollout after a look, and what was decided; `began` is when whoever conducts began to."""
+    groups: list[Group] = []
+    told: list[Told] = []
+    for group in document.groups:
+        after, decisions = _group(group, look, now, began)
+        groups.append(after)
+        told += [Told(group.server, decision) for decision in decisions]
+    bad = next((group for group in groups if group.phase == "rolled_back"), None)
+    if bad:
+        for index, group in enumerate(groups):
+            if group.state and group.phase != "rolled_back":
+                groups[index], decision = _back(group, f"{bad.server} is sent back, and this came with it", now)
+                told.append(Told(group.server, decision))
+    return document.next(now, groups), told
+
+
+def observed(group: Group, arms: Mapping[str, Mapping[str, Any]]) -> tuple[Observation, dict[str, Any]]:
+    """Return what was counted of a group since its last look, and the readings to count from at the next."""
+    total = Observation()
+    readings: dict[str, Any] = {host: dict(known) for host, known in group.readings.items()}
+    for host, experts in arms.items():
+        before = readings.setdefault(host, {})
+        for name in group.judged:
+            if name in experts:
+                total += _difference(experts[name], before.get(name))
+                before[name] = experts[name]
+    return total, readings
+
+
+def _difference(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Observation:
+    if before is None:  # from before the rollout, perhaps
+        return Observation()
+    found, was = Observation.from_json(now), Observation.from_json(before)
+    return Observation(found.canary.since(was.canary), found.stable.since(was.stable))
+
+
+def _group(group: Group, look: Look, now: float, began: float) -> tuple[Group, list[Decision]]:
+    observation, readings = observed(group, look.arms)
+    group = replace(group, readings=readings)
+    if group.state is None:
+        return _observing(group, observation, look, now, began)
+    if group.state.phase in ENDED:
+        return group, []
+    for name in group.experts:
+        if reason := look.guarded.get(name):
+            after, decision = _back(group, f"the gateway has taken it out by itself: {reason}", now)
+            return after, [decision]
+    state, decision = decide(group.settings, group.state, observation, now)
+    decisions = [] if decision.action == "wait" else [decision]
+    for given in look.commands:
+        if state.phase not in ENDED:
+            state, answer = command(group.settings, state, given, now)
+            decisions.append(answer)
+    return replace(group, state=state), decisions
+
+
+def _observing(
+    group: Group, observation: Observation, look: Look, now: float, began: float
+) -> tuple[Group, list[Decision]]:
+    """See what stable does until that is known well enough; only who gets all of the traffic at once needs it."""
+    before = group.before + observation.stable
+    is_known = before.requests >= group.settings.min_requests or now - began >= BASELINE_S
+    if "abort" not in look.commands and group.settings.shares[0] >= 1 and not is_known:
+        return replace(group, before=before), []
+    state, decision = start(group.settings, now, before=before)
+    started = replace(group, state=state)
+    if "abort" in look.commands:
+        after, back = _back(started, "by command", now)
+        return after, [back]
+    return started, [decision]
+
+
+def _back(group: Group, reason: str, now: float) -> tuple[Group, Decision]:
+    """Send a group back for a reason that lies elsewhere."""
+    assert group.state is not None
+    decision = Decision("roll_back", 0.0, (reason,))
+    state = replace(group.state, phase="rolled_back", share=0.0, shadow=0.0, changed=now, hold_since=None)
+    return replace(group, state=state.logged(decision, now)), decision
+
+
+def patch(document: Document, *, is_over: bool = False) -> dict[str, Any]:
+    """Return what the gateways' state must have for a rollout; once it is over, its canaries have nothing any more."""
+    groups = [(group, name) for group in document.groups for name in group.experts]
+    found: dict[str, Any] = {
+        "canaries": {name: None if is_over else group.share for group, name in groups},
+        "shadows": {name: None if is_over else group.shadow or None for group, name in groups},
+        "rollouts": {name: view(document, group, name) for group, name in groups},
+    }
+    if is_over or all(group.state is None for group in document.groups):
+        found["guarded"] = {name: None for _, name in groups}
+    return found
+
+
+def view(document: Document, group: Group, expert: str) -> dict[str, Any]:
+    """Return what a gateway shows of the rollout of an expert."""
+    state, change = group.state, group.changes[expert]
+    log = state.log[-20:] if state else ()
+    member = group.members[0]
+    return {
+        "strategy": group.settings.strategy, "phase": "running" if state is None else state.phase,
+        "step": state.step if state else 0, "steps": list(group.settings.shares), "share": group.share,
+        "shadow": group.shadow, "started": state.started if state else document.seen,
+        "changed": state.changed if state else document.seen, "seen": document.seen,
+        "model": {"old": change.old, "new": change.new}, "release": {"old": member.old, "new": member.new},
+        "analysis": group.settings.analysis.model_dump(mode="json"),
+        "reasons": _short(log[-1].reasons if log else ("seeing what stable does",)),
+        "log": [
+            {
+                "time": entry.time, "step": entry.step, "action": entry.action, "share": entry.share,
+                "reasons": _short(entry.reasons), "verdicts": dict(entry.verdicts),
+            }
+            for entry in log
+        ],
+    }  # fmt: skip
+
+
+def _short(reasons: Iterable[str]) -> list[str]:
+    return [reason[:500] for reason in reasons][:10]

@@ -1,0 +1,84 @@
+"""One rollout on real hosts, from where it is to its end: canaries, looks, and then all of it in service or gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from largeforge.deploy.rollouts.conduct import conduct
+from largeforge.errors import DeployError, GateError, LargeForgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from largeforge.deploy.rollouts.conduct import Gateways, Report
+    from largeforge.deploy.rollouts.document import Document, Ending
+    from largeforge.deploy.service import Site
+    from largeforge.deploy.update import Replacement, Update
+
+
+class Rolling:
+    """A rollout that begins or goes on; `update` has what serves now, and `canaries` are up or are to be."""
+
+    def __init__(
+        self,
+        document: Document,
+        gateways: Gateways,
+        update: Update,
+        canaries: Sequence[Replacement],
+        *,
+        report: Report,
+        site: Site,
+        on_look: Callable[[Document], None] = lambda document: None,
+    ):
+        self.document = document
+        self._gateways, self._update, self._canaries = gateways, update, canaries
+        self._report, self._site, self._on_look = report, site, on_look
+
+    def run(self, bring_in: Callable[[], None], *, settle: Callable[[Document], None], command: str = "") -> Document:
+        """Go on until the end, or until somebody must say how; `bring_in` brings what was promoted into service, and
+        `settle` is told of the end.
+
+        Raises GateError when the models are sent back, and what `bring_in` raises, after what served before serves
+        again.
+        """
+        if not self.document.verdict:
+            self._conduct(command)
+        if self.document.verdict == "rolled_back":
+            self._update.remove_canaries([one.new for one in self._canaries])
+            self._close("rolled_back", self.document.why, settle)
+            raise GateError(f"sent back: {'; '.join(self.document.reasons)}")
+        if not self.document.verdict:
+            return self.document
+        try:
+            bring_in()
+        except (LargeForgeError, KeyboardInterrupt) as error:
+            reason = f"it could not be brought into service: {error or 'interrupted'}"
+            self._close("rolled_back", (reason,), settle)
+            raise
+        self._close("promoted", self.document.why, settle)
+        return self.document
+
+    def _conduct(self, command: str) -> None:
+        """Bring the canaries up where they are not, and look at them until there is a verdict."""
+        self._update.add_canaries(self._canaries)
+        try:
+            self.document = conduct(
+                self.document, self._gateways, report=self._report, unreachable_s=self._site.unreachable_s,
+                command=command, on_look=self._looked,
+            )  # fmt: skip
+        except (DeployError, KeyboardInterrupt):
+            self._report(
+                "", "the rollout stays as it is, and gateways take a canary out that is surely worse; go on with "
+                "`python -m largeforge rollout resume`, or end it with `promote` or `abort`",
+            )  # fmt: skip
+            raise
+
+    def _looked(self, document: Document) -> None:
+        self.document = document
+        self._on_look(document)
+
+    def _close(self, ending: Ending, reasons: tuple[str, ...], settle: Callable[[Document], None]) -> None:
+        """Write down how it ended and why, where the gateways are, and have that settled."""
+        self.document = self.document.over(ending, reasons)
+        self._gateways.exchange(self.document)
+        settle(self.document)

@@ -1,0 +1,100 @@
+"""Rollouts for people and programs: where each is, what was decided, and why."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group as Stack
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
+
+    from largeforge.deploy.rollouts.document import Document, Group
+
+SHOWN = 12
+"""Newest decisions that are shown."""
+_STYLES = {"promoted": "green", "rolled_back": "bold red", "paused": "yellow", "finished": "yellow"}
+_METRIC = {"worse": "red", "fine": "green", "not_enough": "dim"}
+
+
+def as_dict(document: Document) -> dict[str, Any]:
+    """Return a rollout as plain data."""
+    return {
+        "id": document.id, "by": document.by, "recipe": document.target.recipe, "ended": document.ended,
+        "reasons": list(document.reasons), "seen": document.seen,
+        "servers": [_server(group) for group in document.groups],
+    }  # fmt: skip
+
+
+def shown(name: str, known: Sequence[Document]) -> RenderableType:
+    """Return what to print of a deployment's rollouts: the newest whole, those before in a line."""
+    if not known:
+        return Text(f"{name}: there was no rollout; a recipe begins one with rollout=canary")
+    lines = [Text(f"{one.id}  {_ending(one)}  by {one.by}", "dim") for one in reversed(known[:-1])]
+    return Stack(*_whole(known[-1]), *lines)
+
+
+def _whole(document: Document) -> Iterator[RenderableType]:
+    yield Text.assemble((document.id, "bold"), f"  {document.target.recipe}  by {document.by}  ", _styled(document))
+    for reason in document.reasons:
+        yield Text(f"  {reason}")
+    for group in document.groups:
+        yield from _of(group)
+
+
+def _of(group: Group) -> Iterator[RenderableType]:
+    shares = "  ".join(f"[{share:.4g}]" if share == group.share else f"{share:.4g}" for share in group.settings.shares)
+    copies = f", copies of {group.shadow:.4g}" if group.shadow else ""
+    phase = group.phase.replace("_", " ")
+    where = f"{group.settings.strategy} {shares}{copies}"
+    yield Text.assemble("\n", (group.server, "bold"), f"  {where}  ", (phase, _STYLES.get(group.phase, "cyan")))
+    for expert in group.judged:
+        change = group.changes[expert]
+        yield Text(f"  {expert}: {change.old} → {change.new}")
+    if group.state is None:
+        return
+    whole = group.state.watch.whole
+    counted = [("canary", whole.canary), ("stable", whole.stable)]
+    yield Text(
+        "  " + ", ".join(f"{arm.requests} requests of {side}, {arm.errors} failed" for side, arm in counted), "dim"
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("when (UTC)", "decided", "share", "why"):
+        table.add_column(column, overflow="fold")
+    for entry in group.state.log[-SHOWN:]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry.time))
+        why = Text("\n".join(entry.reasons))
+        for metric, outcome in entry.verdicts.items():
+            why.append(f"{chr(10) if metric == next(iter(entry.verdicts)) else '  '}{metric}", _METRIC.get(outcome, ""))
+        table.add_row(when, entry.action.replace("_", " "), f"{entry.share:.4g}", why)
+    yield table
+
+
+def _server(group: Group) -> dict[str, Any]:
+    state = group.state
+    return {
+        "server": group.server, "experts": list(group.experts), "strategy": group.settings.strategy,
+        "phase": group.phase, "share": group.share, "shadow": group.shadow, "steps": list(group.settings.shares),
+        "models": {name: {"old": one.old, "new": one.new} for name, one in group.changes.items()},
+        "observed": state.watch.whole.as_json() if state else {},
+        "log": [
+            {
+                "time": entry.time, "action": entry.action, "share": entry.share, "reasons": list(entry.reasons),
+                "verdicts": dict(entry.verdicts),
+            }
+            for entry in (state.log if state else ())
+        ],
+    }  # fmt: skip
+
+
+def _ending(document: Document) -> str:
+    return document.ended.replace("_", " ") or "under way"
+
+
+def _styled(document: Document) -> tuple[str, str]:
+    return _ending(document), _STYLES.get(document.ended, "cyan")

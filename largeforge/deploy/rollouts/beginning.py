@@ -126,6 +126,6 @@ def _no_room(wanted: Wanted, server: str, one: Replacement) -> str:
     need = f" ({one.new.num_bytes / 2**30:.1f} GiB)" if one.new.num_bytes else ""
     return (
         f"{one.new.host}: rollout.strategy={strategy} needs room for the new {one.new.service} beside the old "
-        f"one{need}, and there is none. Free some, or choose rollout.experts.{server}.strategy=immediate; where the memory is not "
-        "known but is there, deploy.update.strategy=blue_green"
+        f"one{need}, and there is none. Free some, or choose rollout.experts.{server}.strategy=immediate; where "
+        "the memory is not known but is there, deploy.update.strategy=blue_green"
     )

@@ -84,7 +84,8 @@ def create_app(
     metrics.in_flight.set_function(lambda: len(operated.running))
     whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 
-    arms, ratings = Arms(clock), Ratings(metrics)
+    arms = Arms(clock)
+    ratings = Ratings(metrics, arms)
     whole.answer(ARMS, arms.for_others)
     whole.answer(RATE, ratings.for_others)
 
@@ -94,8 +95,8 @@ def create_app(
     )  # fmt: skip
     traces = tracing.traces(file.gateway)
     observer = Observer(metrics, traces, clock, answered=ratings.answered, arms=arms)
-    quality = Quality(live, metrics, lambda: controls.now)
-    shadows = Shadows(metrics, quality)
+    quality = Quality(live, metrics, lambda: controls.now, arms=arms)
+    shadows = Shadows(metrics, quality, arms, clock)
     loopback = Loopback()
     bulk = bulk_service(
         file.gateway,

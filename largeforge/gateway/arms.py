@@ -46,6 +46,10 @@ class Split:
             division = self._divisions[expert] = Division(f"canary {expert}", self._salt, self._random)
         return division.place(identity.sticky(request, self._sticky)) < share
 
+    def copies(self, share: float) -> bool:
+        """Return whether a canary gets a copy of a request, when it gets a share from 0 to 1."""
+        return share > 0 and self._random() < share
+
 
 class Tally:
     """What was counted of one side of one expert; counts only rise."""
@@ -81,13 +85,18 @@ class Arms:
             return
         tally = self._of(exchange.rolled_out, exchange.arm)
         tally.requests += 1
-        is_replaced = exchange.is_lost or exchange.expert != exchange.rolled_out
-        if is_replaced or exchange.error or exchange.status >= 500:
+        if not self.side(exchange) or exchange.error or exchange.status >= 500:
             tally.errors += 1
             return
         _add(tally.duration, self._clock() - exchange.started)
         if exchange.first_token_at is not None:
             _add(tally.ttft, exchange.first_token_at - exchange.started)
+
+    @staticmethod
+    def side(exchange: Exchange) -> str:
+        """Return the side whose answer a client got, empty where it says nothing of either."""
+        is_replaced = exchange.is_lost or exchange.expert != exchange.rolled_out
+        return "" if is_replaced else exchange.arm
 
     def judge(self, expert: str, arm: str, signal: str, *, is_good: bool) -> None:
         """Count a judgement of an answer of one side."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from largeforge.gateway.admin.controls import Controls
 from largeforge.gateway.admin.rollout_view import MOST_BYTES, RolloutView
-from largeforge.gateway.admin.state import State
 from largeforge.recipe.sections.rollouts import Rollout
 from largeforge.rollout import Arm, Observation, decide, start
 from largeforge.rollout.view import view
+
+if TYPE_CHECKING:
+    from largeforge.gateway.admin.state import State
 
 NOW = 1_795_000_000.0
 

@@ -1,8 +1,8 @@
 """Keep what operators have set in force: in a file that outlives the process and that several workers share.
 
 A change is written first and obeyed then; the other workers see the file change and obey within `LOOK_EVERY_S`. That a
-controller still looks after a rollout, which it tells every few seconds, goes to a small file of its own: nothing else is
-written, read or told for it.
+controller still looks after a rollout, which it tells every few seconds, goes to a small file of its own, and nobody is
+told.
 """
 
 from __future__ import annotations

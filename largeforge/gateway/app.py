@@ -23,6 +23,7 @@ from largeforge.gateway.crew.whole import Whole
 from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.explain import PATH as ROUTE_PATH
 from largeforge.gateway.explain import Explainer
+from largeforge.gateway.guard import Guard
 from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.live import Live
 from largeforge.gateway.loopback import Loopback
@@ -97,6 +98,7 @@ def create_app(
     observer = Observer(metrics, traces, clock, answered=ratings.answered, arms=arms)
     quality = Quality(live, metrics, lambda: controls.now, arms=arms)
     shadows = Shadows(metrics, quality, arms, clock)
+    guard = Guard(live, controls, whole, wall_clock=wall_clock, place=place)
     loopback = Loopback()
     bulk = bulk_service(
         file.gateway,
@@ -108,7 +110,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with live, operated, whole, monitor, quality, bulk.running():
+        async with live, operated, whole, monitor, quality, guard, bulk.running():
             yield
             await shadows.stop()
         if traces is not None:

@@ -36,6 +36,7 @@ from largeforge.gateway.quality.feedback import QUESTION as RATE
 from largeforge.gateway.quality.feedback import Feedback, Ratings
 from largeforge.gateway.quality.service import Quality
 from largeforge.gateway.request import AUTO
+from largeforge.gateway.rollout_gauges import RolloutCollector
 from largeforge.gateway.shadow import Shadows
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def create_app(
     whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 
     arms = Arms(clock)
+    RolloutCollector(registry, controls, arms)
     ratings = Ratings(metrics, arms)
     whole.answer(ARMS, arms.for_others)
     whole.answer(RATE, ratings.for_others)

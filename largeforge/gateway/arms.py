@@ -15,7 +15,7 @@ from largeforge.gateway import identity
 from largeforge.gateway.sticky import Division
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from largeforge.gateway.access import Exchange
     from largeforge.gateway.crew.whole import Whole
@@ -103,6 +103,12 @@ class Arms:
         found = self._of(expert, arm).quality.setdefault(signal, [0, 0])
         found[0] += is_good
         found[1] += 1
+
+    def tallies(self) -> Iterator[tuple[str, str, Tally]]:
+        """Yield the counts of this process with their expert and their side."""
+        for expert, arms in self._tallies.copy().items():  # a thread that renders metrics may be who reads
+            for arm, tally in arms.items():
+                yield expert, arm, tally
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts of this process by expert and side, as plain data."""

@@ -18,6 +18,7 @@ from largeforge.rollout.view import view
 
 if TYPE_CHECKING:
     from largeforge.gateway.admin.state import State
+    from tests.gateway.canaries import Rolled
 
 NOW = 1_795_000_000.0
 
@@ -179,3 +180,28 @@ async def test_many_heartbeats_delay_no_request(make_world):
     while not beating.done():
         assert (await world.chat()).status_code == 200
     await beating
+
+
+async def test_prometheus_sees_the_share_the_phase_and_both_sides(rolled: Rolled) -> None:
+    told = rollout(seen=NOW, changed=NOW - 50)
+    await rolled.set(canaries={"general": 1.0}, rollouts={"general": told})
+    rolled.canary.status = 500
+    for _ in range(3):
+        assert (await rolled.ask()).status_code == 200
+    of = {"expert": "general"}
+    assert rolled.metric("rollout_share", **of) == 1.0
+    assert rolled.metric("rollout_phase", **of, phase="running") == 1
+    assert rolled.metric("rollout_phase", **of, phase="rolled_back") == 0
+    assert rolled.metric("rollout_changed_timestamp_seconds", **of, phase="running") == NOW - 50
+    assert rolled.metric("rollout_seen_timestamp_seconds", **of) == NOW
+    assert [rolled.metric(f"arm_{what}_total", **of, arm="canary") for what in ("requests", "errors")] == [3, 3]
+    assert rolled.metric("arm_requests_total", **of, arm="stable") == 0
+    assert rolled.metric("canary_guarded", **of) is None
+    back = {"phase": "rolled_back", "changed": NOW - 5, "share": 0.0}
+    await rolled.set(canaries={"general": None}, rollouts={"general": back}, guarded={"general": "bad"})
+    assert rolled.metric("rollout_phase", **of, phase="rolled_back") == 1
+    assert rolled.metric("rollout_changed_timestamp_seconds", **of, phase="rolled_back") == NOW - 5
+    assert rolled.metric("rollout_changed_timestamp_seconds", **of, phase="running") is None
+    assert (rolled.metric("rollout_share", **of), rolled.metric("canary_guarded", **of)) == (0.0, 1)
+    await rolled.set(rollouts={"general": {"phase": "promoted", "share": 1.0}}, guarded={"general": None})
+    assert rolled.metric("rollout_share", **of) == 1.0, "stable is the new model now"

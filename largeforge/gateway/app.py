@@ -28,6 +28,7 @@ from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.live import Live
 from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
+from largeforge.gateway.monitor import rollouts
 from largeforge.gateway.monitor.pages import Monitor
 from largeforge.gateway.observer import Observer
 from largeforge.gateway.proxy import Proxy
@@ -95,6 +96,7 @@ def create_app(
     monitor = Monitor(
         live, metrics, controls, whole, operated.access,
         in_flight=lambda: len(operated.running), wall_clock=wall_clock,
+        rollouts=lambda: rollouts.shown(controls.now, wall_clock()),
     )  # fmt: skip
     traces = tracing.traces(file.gateway)
     observer = Observer(metrics, traces, clock, answered=ratings.answered, arms=arms)

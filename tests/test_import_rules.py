@@ -173,7 +173,7 @@ RULES = {
     "trackers": Rule(own=("recipe", "registry"), late=("mlflow", "wandb")),
     "tracking": Rule(own=("recipe", "console", "runs")),
     "gateway": Rule(
-        own=("recipe", "monitoring", "operators", "tls"),
+        own=("recipe", "monitoring", "operators", "rollout", "tls"),
         top=(
             "httptools",
             "orjson",

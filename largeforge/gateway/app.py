@@ -23,10 +23,12 @@ from largeforge.gateway.crew.whole import Whole
 from largeforge.gateway.errors import ApiError, internal_error
 from largeforge.gateway.explain import PATH as ROUTE_PATH
 from largeforge.gateway.explain import Explainer
+from largeforge.gateway.guard import Guard
 from largeforge.gateway.kinds import PATHS
 from largeforge.gateway.live import Live
 from largeforge.gateway.loopback import Loopback
 from largeforge.gateway.metrics import Metrics
+from largeforge.gateway.monitor import rollouts
 from largeforge.gateway.monitor.pages import Monitor
 from largeforge.gateway.observer import Observer
 from largeforge.gateway.proxy import Proxy
@@ -35,6 +37,7 @@ from largeforge.gateway.quality.feedback import QUESTION as RATE
 from largeforge.gateway.quality.feedback import Feedback, Ratings
 from largeforge.gateway.quality.service import Quality
 from largeforge.gateway.request import AUTO
+from largeforge.gateway.rollout_gauges import RolloutCollector
 from largeforge.gateway.shadow import Shadows
 
 if TYPE_CHECKING:
@@ -84,18 +87,22 @@ def create_app(
     metrics.in_flight.set_function(lambda: len(operated.running))
     whole = Whole(place, metrics=metrics.render, in_flight=lambda: len(operated.running))
 
-    arms, ratings = Arms(clock), Ratings(metrics)
+    arms = Arms(clock)
+    RolloutCollector(registry, controls, arms)
+    ratings = Ratings(metrics, arms)
     whole.answer(ARMS, arms.for_others)
     whole.answer(RATE, ratings.for_others)
 
     monitor = Monitor(
         live, metrics, controls, whole, operated.access,
         in_flight=lambda: len(operated.running), wall_clock=wall_clock,
+        rollouts=lambda: rollouts.shown(controls.now, wall_clock()),
     )  # fmt: skip
     traces = tracing.traces(file.gateway)
     observer = Observer(metrics, traces, clock, answered=ratings.answered, arms=arms)
-    quality = Quality(live, metrics, lambda: controls.now)
-    shadows = Shadows(metrics, quality)
+    quality = Quality(live, metrics, lambda: controls.now, arms=arms)
+    shadows = Shadows(metrics, quality, arms, clock)
+    guard = Guard(live, controls, whole, wall_clock=wall_clock, place=place)
     loopback = Loopback()
     bulk = bulk_service(
         file.gateway,
@@ -107,7 +114,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with live, operated, whole, monitor, quality, bulk.running():
+        async with live, operated, whole, monitor, quality, guard, bulk.running():
             yield
             await shadows.stop()
         if traces is not None:

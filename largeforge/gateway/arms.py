@@ -15,7 +15,7 @@ from largeforge.gateway import identity
 from largeforge.gateway.sticky import Division
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from largeforge.gateway.access import Exchange
     from largeforge.gateway.crew.whole import Whole
@@ -45,6 +45,10 @@ class Split:
         if division is None:
             division = self._divisions[expert] = Division(f"canary {expert}", self._salt, self._random)
         return division.place(identity.sticky(request, self._sticky)) < share
+
+    def copies(self, share: float) -> bool:
+        """Return whether a canary gets a copy of a request, when it gets a share from 0 to 1."""
+        return share > 0 and self._random() < share
 
 
 class Tally:
@@ -81,19 +85,30 @@ class Arms:
             return
         tally = self._of(exchange.rolled_out, exchange.arm)
         tally.requests += 1
-        is_replaced = exchange.is_lost or exchange.expert != exchange.rolled_out
-        if is_replaced or exchange.error or exchange.status >= 500:
+        if not self.side(exchange) or exchange.error or exchange.status >= 500:
             tally.errors += 1
             return
         _add(tally.duration, self._clock() - exchange.started)
         if exchange.first_token_at is not None:
             _add(tally.ttft, exchange.first_token_at - exchange.started)
 
+    @staticmethod
+    def side(exchange: Exchange) -> str:
+        """Return the side whose answer a client got, empty where it says nothing of either."""
+        is_replaced = exchange.is_lost or exchange.expert != exchange.rolled_out
+        return "" if is_replaced else exchange.arm
+
     def judge(self, expert: str, arm: str, signal: str, *, is_good: bool) -> None:
         """Count a judgement of an answer of one side."""
         found = self._of(expert, arm).quality.setdefault(signal, [0, 0])
         found[0] += is_good
         found[1] += 1
+
+    def tallies(self) -> Iterator[tuple[str, str, Tally]]:
+        """Yield the counts of this process with their expert and their side."""
+        for expert, arms in self._tallies.copy().items():  # a thread that renders metrics may be who reads
+            for arm, tally in arms.items():
+                yield expert, arm, tally
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts of this process by expert and side, as plain data."""

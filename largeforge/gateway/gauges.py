@@ -73,7 +73,7 @@ class Gauges(Collector):
 
 def served(targets: Mapping[str, Target]) -> set[tuple[str, str]]:
     """Return each expert with each of its models."""
-    return {(name, replica.model) for name, target in targets.items() for replica in target.replicas}
+    return {(replica.expert, replica.model) for target in targets.values() for replica in target.replicas}
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

@@ -28,11 +28,11 @@ class Observer:
         traces: Traces | None,
         clock: Callable[[], float],
         *,
-        answered: Recent[tuple[str, str]],
+        answered: Recent[tuple[str, str, str]],
         arms: Arms,
     ):
-        """`answered` gets the expert and the model of each request with an answer, by its id; `arms` counts those of
-        experts with a canary."""
+        """`answered` gets the expert, the model and the side of each request with an answer, by its id; `arms` counts
+        those of experts with a canary."""
         self.metrics = metrics
         self._answered = answered
         self.clock = clock
@@ -52,7 +52,7 @@ class Observer:
         """Note that a request is done with."""
         of = self.metrics.observe(exchange, self.clock())
         if of[0] and exchange.error in _SEEN:
-            self._answered.put(exchange.request_id, of)
+            self._answered.put(exchange.request_id, (*of, self._arms.side(exchange)))
         if exchange.arm:
             self._arms.observe(exchange)
         if exchange.trace is not None:

@@ -163,7 +163,7 @@ def _admin() -> dict[str, Any]:
         "/admin/state": {
             "get": _get("state", "operators", "Look at the mode and who is isolated", state, *denied),
             "patch": {
-                **_get("setState", "operators", f"Set it, by {patch}", state, *denied, *wrong),
+                **_get("setState", "operators", f"Set it, by {patch}", state, *denied, *wrong, "409"),
                 "requestBody": _json_body("GatewayStatePatch"),
             },
         },

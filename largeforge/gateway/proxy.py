@@ -200,7 +200,16 @@ class Proxy:
                 with suppress(UpstreamFailed, ApiError):
                     return await self._ask_of(canary, call, route)
                 call.exchange.is_lost = True
+            elif not self._controls.now.spares and call.now.split.copies(
+                self._controls.now.shadows.get(route.expert, 0.0)
+            ):
+                self._copy(call, canary)
         return await self._ask_of(target, call, route, waits=waits)
+
+    def _copy(self, call: _Call, canary: Target) -> None:
+        """Have a canary asked as well, for nobody."""
+        call.seen = self._quality.beside_copy(call.request, call.seen)
+        self._shadows.begin(call.now, canary.name, call.request, call.upstream_head, call.exchange, call.seen)
 
     async def _ask_of(self, target: Target, call: _Call, route: Route, *, waits: bool = False) -> Answering:
         _note(call.exchange, target.replicas[0], route)

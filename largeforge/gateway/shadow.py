@@ -1,8 +1,9 @@
-"""Ask a second expert the same, and keep its answer from the client: what it would do with real traffic shows in its
-metrics, and whether it agrees in those of quality.
+"""Ask a second expert the same, or an expert's canary, and keep its answer from the client: what it would do with real
+traffic shows in its metrics, and whether it agrees in those of quality.
 
 A shadow never delays, changes or fails the request that it belongs to, and there are never many at once: beyond that,
-and while the expert is busy or down, shadows are left out and counted as such.
+and while the expert is busy or down, shadows are left out and counted as such. What a canary makes of its copies is
+counted for its side, as if it had answered.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from largeforge.gateway.access import Exchange
+from largeforge.gateway.backend import CANARY
 from largeforge.gateway.errors import ApiError
-from largeforge.gateway.quality.service import MOST_ANSWER_BYTES
+from largeforge.gateway.pace import Pace
+from largeforge.gateway.quality.service import MOST_ANSWER_BYTES, Answer
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from largeforge.gateway.arms import Arms
     from largeforge.gateway.dispatch import Answering
     from largeforge.gateway.live import Generation
     from largeforge.gateway.metrics import Metrics
@@ -29,14 +35,15 @@ MOST = 32
 class Shadows:
     """The shadows of a gateway."""
 
-    def __init__(self, metrics: Metrics, quality: Quality):
-        self._metrics, self._quality = metrics, quality
+    def __init__(self, metrics: Metrics, quality: Quality, arms: Arms, clock: Callable[[], float]):
+        self._metrics, self._quality, self._arms, self._clock = metrics, quality, arms, clock
         self._running: set[asyncio.Task[None]] = set()
 
     def begin(
         self, now: Generation, expert: str, request: Request, head: bytes, exchange: Exchange, seen: Seen | None
     ) -> None:
-        """Ask an expert beside the one that answers; returns at once. `seen` is told its answer."""
+        """Ask an expert, or with `CANARY` behind its name its canary, beside the one that answers; returns at once.
+        `seen` is told its answer."""
         if len(self._running) >= MOST:
             self._metrics.shadows.labels(expert, "left-out").inc()
             return
@@ -54,33 +61,51 @@ class Shadows:
         self, now: Generation, expert: str, request: Request, head: bytes, exchange: Exchange, seen: Seen | None
     ) -> None:
         outcome = "failed"
-        own = Exchange(exchange.request_id, exchange.started, trace=exchange.trace, is_shadow=True)
+        name = expert.removesuffix(CANARY)
+        own = Exchange(exchange.request_id, exchange.started, name, trace=exchange.trace, is_shadow=True)
+        own.status, own.error = 502, "expert_down"
+        if name != expert:
+            own.rolled_out, own.arm = name, "canary"
         try:
             async with asyncio.timeout(now.file.gateway.request_timeout_s):
                 answering = await now.dispatch.ask(now.targets[expert], request, head, own)
                 try:
-                    body = await _read(answering)
+                    body = await self._read(answering, own)
                     outcome = "answered" if answering.reply.status < 400 else "refused"
-                    if seen is not None and body is not None and answering.reply.status == 200:
-                        model, is_stream = answering.replica.model, answering.reply.is_stream
-                        self._quality.shadowed(seen, expert, model, body, is_stream=is_stream)
+                    own.status, own.error = answering.reply.status, ""
+                    if seen is not None and body is not None and (own.status == 200 or (own.arm and own.status != 429)):
+                        self._quality.shadowed(seen, _answer(answering, own, body))
                 finally:
                     answering.close()
         except (UpstreamFailed, UpstreamDied, TimeoutError):
             pass
-        except ApiError:
+        except (ApiError, asyncio.CancelledError) as error:
             outcome = "left-out"
+            if isinstance(error, asyncio.CancelledError):
+                raise
         finally:
             self._metrics.shadows.labels(expert, outcome).inc()
+            if own.arm and outcome != "left-out":
+                self._arms.observe(own)
+
+    async def _read(self, answering: Answering, own: Exchange) -> bytes | None:
+        """Return an answer, None where it is too long to be compared."""
+        if not answering.reply.is_stream:
+            return answering.reply.body if len(answering.reply.body) <= MOST_ANSWER_BYTES else None
+        pieces, size, pace = [], 0, Pace(lambda _: None, self._clock)
+        async for piece in answering.chunks():
+            if own.first_token_at is None:
+                pace.piece(piece)
+                own.first_token_at = pace.first_token_at
+            size += len(piece)
+            if size <= MOST_ANSWER_BYTES:
+                pieces.append(piece)
+        return b"".join(pieces) if size <= MOST_ANSWER_BYTES else None
 
 
-async def _read(answering: Answering) -> bytes | None:
-    """Return an answer, None where it is too long to be compared."""
-    if not answering.reply.is_stream:
-        return answering.reply.body if len(answering.reply.body) <= MOST_ANSWER_BYTES else None
-    pieces, size = [], 0
-    async for piece in answering.chunks():
-        size += len(piece)
-        if size <= MOST_ANSWER_BYTES:
-            pieces.append(piece)
-    return b"".join(pieces) if size <= MOST_ANSWER_BYTES else None
+def _answer(answering: Answering, own: Exchange, body: bytes) -> Answer:
+    replica = answering.replica
+    return Answer(
+        replica.expert, replica.model, body, answering.reply.is_stream, side=replica.arm, is_counted=bool(own.arm),
+        is_copy=True, is_refused=own.status != 200,
+    )  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from largeforge.gateway.admin.state import MOST_ENTRIES, Mode, Reason, Share
+from largeforge.gateway.admin.rollout_view import RolloutView, Share
+from largeforge.gateway.admin.state import MOST_ENTRIES, MOST_ROLLOUTS, Mode, Reason
 from largeforge.gateway.wire import Open
 
 
@@ -29,8 +30,14 @@ class GatewayState(Open):
     """Servers that get no new requests, with the reason."""
     canaries: dict[str, float]
     """Share of an expert's requests that its canary answers."""
+    shadows: dict[str, float]
+    """Share of an expert's requests that its canary gets copies of."""
+    guarded: dict[str, str]
+    """Experts whose canary the gateway itself took out, with the reason."""
+    rollouts: dict[str, RolloutView]
+    """What controllers tell of rollouts, by expert."""
     since: float
-    """When it was set, in seconds since the epoch."""
+    """When it was set, in seconds since the epoch; what controllers tell of rollouts sets nothing."""
     in_flight: int
     """Answers in progress."""
     outstanding: dict[str, int]
@@ -57,6 +64,13 @@ class GatewayStatePatch(Open):
     """Servers to drain, with the reason, or to use again (null)."""
     canaries: dict[str, Share | None] | None = Field(default=None, max_length=MOST_ENTRIES)
     """Share of an expert's requests that its canary answers, from 0 to 1, or nothing (null)."""
+    shadows: dict[str, Share | None] | None = Field(default=None, max_length=MOST_ENTRIES)
+    """Share of an expert's requests that its canary gets copies of, or nothing (null)."""
+    guarded: dict[str, Reason | None] | None = Field(default=None, max_length=MOST_ENTRIES)
+    """Null lets a canary that the gateway itself took out have a share again; without that, giving it one is refused
+    (409)."""
+    rollouts: dict[str, dict[str, Any] | None] | None = Field(default=None, max_length=MOST_ROLLOUTS)
+    """What changes of rollouts, by expert: the keys of `RolloutView`; `seen` alone every few seconds."""
 
 
 class GatewayArms(Open):

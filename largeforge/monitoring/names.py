@@ -21,6 +21,15 @@ SERVER_UP = "largeforge_server_up"
 """Whether a model server of a host tells what it measures: label `server`."""
 TOKENS = f"{GATEWAY}_tokens_total"
 ERRORS = f"{GATEWAY}_errors_total"
+ROLLOUT_SHARE, ROLLOUT_PHASE = f"{GATEWAY}_rollout_share", f"{GATEWAY}_rollout_phase"
+ROLLOUT_CHANGED, ROLLOUT_SEEN = (
+    f"{GATEWAY}_rollout_changed_timestamp_seconds", f"{GATEWAY}_rollout_seen_timestamp_seconds",
+)  # fmt: skip
+"""When a rollout came to its phase (labels `expert`, `phase`), and when a controller looked at it last."""
+CANARY_GUARDED = f"{GATEWAY}_canary_guarded"
+"""1 where a gateway itself took a canary out."""
+ARM_REQUESTS, ARM_ERRORS = f"{GATEWAY}_arm_requests_total", f"{GATEWAY}_arm_errors_total"
+"""Requests of experts with a canary, by `arm`: `canary` or `stable`."""
 
 FAILED = 'status=~"5.."'
 VALID = 'status!~"4.."'

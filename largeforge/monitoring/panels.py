@@ -11,10 +11,11 @@ from largeforge.monitoring.names import duration, equals, rate, selected
 if TYPE_CHECKING:
     from largeforge.recipe.sections.slos import Objective, Signal, Slo
 
-Topic = Literal["slo", "latency", "throughput", "routing", "quality", "gpu", "cost"]
+Topic = Literal["slo", "latency", "throughput", "routing", "rollouts", "quality", "gpu", "cost"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 TITLES: dict[Topic, str] = {
     "slo": "Objectives and error budgets", "latency": "Latency", "throughput": "Throughput", "routing": "Routing",
+    "rollouts": "Rollouts",
     "quality": "Quality by expert", "gpu": "GPUs and hosts", "cost": "Cost",
 }  # fmt: skip
 BY_EXPERT = ("expert",)
@@ -58,6 +59,7 @@ def boards(slo: Slo, *, deployment: str, price_usd: float = 0.0) -> dict[Topic, 
         "latency": _latency(where),
         "throughput": _throughput(where),
         "routing": _routing(where),
+        "rollouts": _rollouts(where),
         "quality": _quality(where),
         "gpu": _gpu(where),
         "cost": _cost(where, price_usd),
@@ -156,6 +158,28 @@ def _routing(where: str) -> list[Panel]:
         Panel("Refused: too busy", (_per_second(f"{names.GATEWAY}_queue_refusals_total", where, "reason"),), "reqps"),
         Panel("Shadows", (_per_second(f"{names.GATEWAY}_shadows_total", where, "outcome"),), "reqps"),
         Panel("Servers that get requests", (Query(f"max by (expert, replica) ({in_use})", "{{expert}} {{replica}}"),)),
+    ]  # fmt: skip
+
+
+def _rollouts(where: str) -> list[Panel]:
+    def latest(metric: str, legend: str, *by: str) -> Query:
+        return Query(f"max by ({', '.join(by)}) ({selected(metric, where)})", legend)
+
+    by = ("expert", "arm")
+    asked = rate(names.ARM_REQUESTS, signals.WINDOW, where, by=by)
+    errors = Query(f"{rate(names.ARM_ERRORS, signals.WINDOW, where, by=by)} / {asked}", "{{expert}} {{arm}}")
+    seen = f"time() - max by (expert) ({selected(names.ROLLOUT_SEEN, where)})"
+    return [
+        Panel("Share of the new model", (latest(names.ROLLOUT_SHARE, "{{expert}}", "expert"),), "percentunit"),
+        Panel(
+            "Phase", (Query(f"max by (expert, phase) ({selected(names.ROLLOUT_PHASE, where)}) == 1",
+                            "{{expert}}: {{phase}}"),),
+        ),
+        Panel("Errors of the canary beside stable", (errors,), "percentunit",
+              description="Those that stable answered in the canary's place count against the canary."),
+        Panel("Requests of the canary beside stable", (Query(asked, "{{expert}} {{arm}}"),), "reqps"),
+        Panel("Since a controller looked", (Query(seen, "{{expert}}"),), "s"),
+        Panel("Canaries that a gateway took out", (latest(names.CANARY_GUARDED, "{{expert}}", "expert"),)),
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from largeforge.monitoring import indicators, signals
+from largeforge.monitoring import indicators, names, signals
 from largeforge.monitoring.names import duration, equals, selected
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ EVENTS = "slo:events:increase"
 LEFT, GOAL = "slo:error_budget_left:ratio", "slo:objective:ratio"
 SLOW_S = 3600.0
 """Windows that are longer are computed less often: they change slowly and cost more."""
+ROLLED_BACK_S = 3600.0
+"""How long it is told that a rollout was rolled back."""
+ALONE_S = 300.0
+"""A running rollout that no controller has looked at for so long is told."""
 
 
 def groups(slo: Slo, *, deployment: str = "") -> list[dict[str, Any]]:
@@ -40,6 +44,46 @@ def groups(slo: Slo, *, deployment: str = "") -> list[dict[str, Any]]:
         rules = [_above_or_below(name, alert, where, labels) for name, alert in slo.alerts.items()]
         found.append({"name": f"alerts-{deployment}" if deployment else "alerts", "rules": rules})
     return found
+
+
+def rollouts(*, deployment: str = "") -> dict[str, Any]:
+    """Return the group of rules for rollouts.
+
+    All of them are tickets: whoever was rolled back or taken out harms nobody any more, and a canary without a
+    controller is guarded by the gateway itself. What users notice meanwhile is for the objectives' alerts to page for.
+    """
+    where = equals("deployment", deployment) if deployment else ""
+    labels = {"severity": "ticket", **({"deployment": deployment} if deployment else {})}
+
+    def latest(metric: str, *matchers: str) -> str:
+        return f"max by (expert) ({selected(metric, where, *matchers)})"
+
+    back = f"time() - {latest(names.ROLLOUT_CHANGED, equals('phase', 'rolled_back'))}"
+    running = latest(names.ROLLOUT_PHASE, equals("phase", "running"))
+    told = {
+        "RolloutRolledBack": (
+            f"{back} < {ROLLED_BACK_S:g}", "the new model of {{ $labels.expert }} was rolled back",
+            "The old one has all of the traffic again. The gateway's page /monitor has the reasons.",
+        ),
+        "CanaryTakenOut": (
+            f"{latest(names.CANARY_GUARDED)} == 1",
+            "a gateway took the canary of {{ $labels.expert }} out by itself",
+            "It was surely bad, and no controller looked after it. /monitor has the reason; it gets no traffic before "
+            "a controller, or a person, takes note.",
+        ),
+        "RolloutWithoutController": (
+            f"time() - {latest(names.ROLLOUT_SEEN)} > {ALONE_S:g} and {running} == 1",
+            "no controller has looked at the rollout of {{ $labels.expert }} for {{ $value | humanizeDuration }}",
+            "It goes neither on nor back. The gateway takes the canary out if it fails or answers badly; that it has "
+            "become slow, nobody sees.",
+        ),
+    }  # fmt: skip
+    rules = [
+        {"alert": name, "expr": expression, "labels": labels.copy(),
+         "annotations": {"summary": summary, "description": description}}
+        for name, (expression, summary, description) in told.items()
+    ]  # fmt: skip
+    return {"name": f"rollouts-{deployment}" if deployment else "rollouts", "rules": rules}
 
 
 def _recorded(

@@ -64,7 +64,8 @@ def configuration(
 
 
 def rules_file(slo: Slo, *, deployment: str) -> dict[str, Any]:
-    """Return the content of the rules' file: what the deployment promises, and that everything is measured at all."""
+    """Return the content of the rules' file: what the deployment promises, what becomes of rollouts, and that
+    everything is measured at all."""
     silent = {
         "alert": "NotMeasured",
         "expr": f"{selected('up', equals('deployment', deployment))} == 0",
@@ -76,7 +77,7 @@ def rules_file(slo: Slo, *, deployment: str) -> dict[str, Any]:
         },
     }
     own = {"name": f"monitoring-{deployment}", "rules": [silent]}
-    return {"groups": [*rules.groups(slo, deployment=deployment), own]}
+    return {"groups": [*rules.groups(slo, deployment=deployment), rules.rollouts(deployment=deployment), own]}
 
 
 def _job(name: str, targets: Sequence[Target], deployment: str, *, path: str = "/metrics") -> dict[str, Any]:

@@ -415,3 +415,17 @@ async def make_watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeWat
 @pytest.fixture
 async def watched(make_watched: MakeWatched) -> Watched:
     return await make_watched()
+
+
+@pytest.fixture
+async def make_rolled() -> AsyncIterator[Any]:
+    """Start gateways whose one expert has a canary."""
+    from tests.gateway import canaries  # which needs this module
+
+    async with canaries.gateways() as make:
+        yield make
+
+
+@pytest.fixture
+async def rolled(make_rolled: Any) -> Any:
+    return await make_rolled()

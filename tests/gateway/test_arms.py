@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
-from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from largeforge.gateway.admin.service import Admin
-from largeforge.gateway.app import create_app
 from largeforge.gateway.arms import BOUNDS_S, summed
 from largeforge.gateway.config import GatewayFile
-from tests.gateway.conftest import OPERATES, TOKEN, FakeVllm, MakeWorld, event, gateway_file, serve
+from tests.gateway.conftest import MakeWorld, event, gateway_file
 
-
-class Rolled:
-    """A gateway whose one expert has a canary."""
-
-    def __init__(self, client: httpx.AsyncClient, stable: FakeVllm, canary: FakeVllm):
-        self.client, self.stable, self.canary = client, stable, canary
-
-    async def share(self, share: float | None) -> None:
-        answer = await self.client.patch("/admin/state", json={"canaries": {"general": share}})
-        assert answer.status_code == 200, answer.text
-
-    async def ask(self, session: str = "", **body: Any) -> httpx.Response:
-        headers = {"x-largeforge-session": session} if session else {}
-        message = {"role": "user", "content": "hi"}
-        return await self.client.post("/v1/chat/completions", json={"messages": [message], **body}, headers=headers)
-
-    async def counts(self) -> dict[str, Any]:
-        return (await self.client.get("/admin/arms")).json()["data"]["general"]
-
-
-def with_canary(stable: str, canary: str) -> GatewayFile:
-    values = gateway_file({"general": [stable, canary]}).model_dump(mode="json")
-    values["topology"]["sticky"] = "session"
-    values["upstreams"]["general"][1] |= {"arm": "canary", "model": "registry:general/2", "lock": "lock-2"}
-    return GatewayFile.model_validate(values)
-
-
-@pytest.fixture
-async def rolled() -> AsyncIterator[Rolled]:
-    stable, canary = FakeVllm("stable"), FakeVllm("canary")
-    servers = [await serve(stable.app), await serve(canary.app)]
-    file = with_canary(*(server.url for server in servers))
-    gateway = await serve(create_app(file, registry=CollectorRegistry(), admin=Admin(token=TOKEN)))
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, headers=OPERATES, timeout=30) as client:
-        yield Rolled(client, stable, canary)
-    await asyncio.gather(gateway.stop(), *(server.stop() for server in servers))
+if TYPE_CHECKING:
+    from tests.gateway.canaries import Rolled
 
 
 async def test_without_a_share_a_canary_gets_nothing(rolled: Rolled) -> None:

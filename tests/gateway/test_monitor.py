@@ -12,10 +12,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from largeforge.gateway.access import Exchange
+from largeforge.gateway.admin.state import State
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.monitor import objectives
 from largeforge.gateway.monitor.history import READ_EVERY_S, SECONDS, WINDOW_S, History
 from largeforge.gateway.monitor.reading import Counts, Reading, read, totals
+from largeforge.gateway.monitor.rollouts import shown
 from largeforge.gateway.tokens import Usage
 from largeforge.recipe.sections.slos import Objective
 
@@ -197,3 +199,24 @@ def test_an_objective_of_fallbacks_and_of_latency_counts_as_its_alert_does():
     assert (found["own"]["value"], found["own"]["events"]) == (6 / 8, 8)
     assert (found["fast"]["value"], found["fast"]["budget_left"]) == (0.8, pytest.approx(0.6))
     assert (found["judged"]["value"], found["judged"]["budget_left"]) == (None, None)
+
+
+def test_rollouts_are_shown_newest_first_with_who_looks_after_them():
+    def view(phase, changed, seen):
+        return {
+            "strategy": "canary", "phase": phase, "share": 0.5, "started": 0, "changed": changed, "seen": seen,
+            "log": [{"time": at, "action": "step", "share": at / 10} for at in (1, 2)],
+        }  # fmt: skip
+
+    rollouts = {
+        "watched": view("running", 100, 941), "alone": view("running", 300, 939), "over": view("promoted", 200, 400),
+        "back": view("rolled_back", 50, 400),
+    }  # fmt: skip
+    canaries, guarded = {"by_hand": 0.1, "watched": 0.25, "off": 0.0, "alone": 0.0}, {"alone": "errors"}
+    state = State.model_validate({"rollouts": rollouts, "canaries": canaries, "guarded": guarded})
+    found = shown(state, 1000.0)
+    assert [(one["expert"], one["has_controller"], one["share"], one["guarded"]) for one in found] == [
+        ("by_hand", False, 0.1, None), ("alone", False, 0.0, "errors"), ("over", True, 0.5, None),
+        ("watched", True, 0.25, None), ("back", True, 0.5, None),
+    ]  # fmt: skip
+    assert [entry["time"] for entry in found[1]["log"]] == [2, 1]

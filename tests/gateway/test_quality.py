@@ -12,8 +12,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from largeforge.errors import RecipeError
+from largeforge.gateway.access import Exchange
 from largeforge.gateway.admin.state import State
 from largeforge.gateway.app import create_app
+from largeforge.gateway.arms import Arms
 from largeforge.gateway.config import read
 from largeforge.gateway.metrics import Metrics
 from largeforge.gateway.quality import service
@@ -175,7 +177,7 @@ def a_service(**options):
     metrics = Metrics(CollectorRegistry())
     metrics.follow({("general", "m")})
     live = SimpleNamespace(now=SimpleNamespace(file=SimpleNamespace(gateway=SimpleNamespace(quality=Quality()))))
-    found = service.Quality(live, metrics, options.pop("state", lambda: State()), **options)
+    found = service.Quality(live, metrics, options.pop("state", lambda: State()), arms=Arms(time.monotonic), **options)
     return found, metrics
 
 
@@ -196,7 +198,7 @@ def test_only_a_share_is_looked_at_and_nothing_is_kept_of_the_rest():
 
 def test_what_does_not_fit_is_left_out_and_counted():
     found, metrics = a_service()
-    exchange = SimpleNamespace(expert="general", model="m")
+    exchange = Exchange("x", 0.0, expert="general", model="m")
     for _ in range(service.MOST_WAITING + 5):  # nobody works them off
         seen = found.look(a_request(response_format=OBJECT), Quality(), has_shadow=False)
         found.answered(seen, exchange, b"{}")

@@ -64,7 +64,13 @@ def test_every_target_has_its_deployment_and_its_host() -> None:
 
 
 def test_somebody_is_told_of_what_is_not_measured() -> None:
-    (rule,) = (rule for group in scrape.rules_file(Slo(), deployment="shop")["groups"] for rule in group["rules"])
+    rules = {
+        rule["alert"]: rule
+        for group in scrape.rules_file(Slo(), deployment="shop")["groups"]
+        for rule in group["rules"]
+    }  # fmt: skip
+    assert set(rules) == {"NotMeasured", "RolloutRolledBack", "CanaryTakenOut", "RolloutWithoutController"}
+    rule = rules["NotMeasured"]
     assert rule["expr"] == 'up{deployment="shop"} == 0' and rule["labels"]["severity"] == "ticket"
 
 

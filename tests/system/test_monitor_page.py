@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +19,33 @@ from tests.system import browser
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("socket_enabled")]
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
+NOW = 1_795_000_000.0
+LOG = [
+    {"time": NOW - 30, "step": 1, "action": "hold", "share": 0.25,
+     "verdicts": {"errors": "not_enough", "judge": "fine"},
+     "reasons": [HOSTILE, "errors: 40 of the 200 requests of the canary that are needed"]},
+    {"time": NOW - 630, "step": 1, "action": "step", "share": 0.25,
+     "verdicts": {"errors": "fine", "latency_p95": "worse"},
+     "reasons": ["step 1 of 4 passed", "latency_p95 (slower than 1.2 s): 3 of 250 requests of the canary (1.20%)"]},
+    *({"time": NOW - 1230 - number, "step": 0, "action": "resume" if number % 2 else "pause", "share": 0.05,
+       "verdicts": {}, "reasons": ["by command"]} for number in range(6)),
+]  # fmt: skip
 ROLLOUT = {
-    "expert": HOSTILE, "step": 2, "share": 0.25, "state": "running",
-    "decisions": [{"at": 1_795_000_000.0, "decision": "hold", "reasons": [HOSTILE, "latency p95 is 12 % worse"]}],
+    "expert": HOSTILE, "strategy": "canary", "phase": "running", "step": 1, "steps": [0.05, 0.25, 0.5, 1.0],
+    "share": 0.25, "shadow": 0.1, "started": NOW - 1240, "changed": NOW - 630, "seen": NOW - 3,
+    "has_controller": True, "guarded": None, "reasons": ["step 2 of 4 held for 30 s"],
+    "release": {"old": "20260101-1200", "new": "20260102-0900"}, "log": LOG,
+    "model": {"old": "registry:support-bot/3", "new": "registry:support-bot/4"},
 }  # fmt: skip
+ROLLOUTS = [
+    {"expert": "manual", "phase": None, "has_controller": False, "share": 0.1, "shadow": 0, "guarded": None},
+    ROLLOUT,
+    {**ROLLOUT, "expert": "alone", "seen": NOW - 400, "has_controller": False, "log": LOG[1:2]},
+    {**ROLLOUT, "expert": "guarded", "has_controller": False, "share": 0, "guarded": f"errors; {HOSTILE}"},
+    {**ROLLOUT, "expert": "back", "phase": "rolled_back", "share": 0, "log": [{**LOG[1], "action": "roll_back"}]},
+    {**ROLLOUT, "expert": "done", "phase": "promoted", "step": 3, "share": 1, "log": LOG[:1]},
+]
+SHOWN = f"showRollouts({{rollouts: {json.dumps(ROLLOUTS)}, now: {NOW}}})"
 CONTRAST = """
 (() => {
   const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -128,14 +152,51 @@ def test_what_others_wrote_is_text_and_never_runs(gateway: str, page: browser.Pa
     page.open(f"{gateway}/monitor", width=1440)
     log_in(page, token(gateway))
     page.until("!document.getElementById('board').hidden")
-    page.run(f"showRollouts({{rollouts: [{json.dumps(ROLLOUT)}]}})")
+    page.run(f"clearTimeout(timer); {SHOWN}")
     text = page.run("document.body.innerText")
-    assert text.count(HOSTILE) >= 4, text
-    assert "latency p95 is 12 % worse" in text
+    assert text.count(HOSTILE) >= 5, text
+    for words in (
+        "2 of 4", "share 25 %", "no controller", "taken out by the gateway", "share set by hand", "rolled back",
+        "promoted", "registry:support-bot/3 → registry:support-bot/4", "errors: not enough yet", "latency p95: worse",
+        "5 earlier", "a controller looked 3 s ago", "step 2 of 4 held for 30 s",
+        "errors: 40 of the 200 requests of the canary",
+    ):  # fmt: skip
+        assert words in text, f"{words!r} is not in\n{text}"
+    assert "Resumed" not in text, "what is old waits to be opened"
     assert page.run("document.querySelectorAll('#board img, #board script').length") == 0
     assert page.run("document.title") == "LargeForge gateway"
     refused = page.run("try { document.body.innerHTML = '<b>x</b>'; 'taken' } catch (error) { error.name }")
     assert refused == "TypeError", "the policy refuses text as HTML"
+
+
+def test_an_opened_log_stays_open_and_keeps_the_keyboard(gateway: str, page: browser.Page) -> None:
+    page.open(f"{gateway}/monitor", width=1440)
+    log_in(page, token(gateway))
+    page.until("!document.getElementById('board').hidden")
+    page.run(f"clearTimeout(timer); {SHOWN}")
+    page.run("document.querySelector('#rollouts summary').focus(); document.activeElement.click()")
+    page.run(SHOWN.replace('"seen": 1794999997.0', '"seen": 1794999999.0'))
+    assert "a controller looked 1 s ago" in page.run("document.body.innerText")
+    assert page.run("document.querySelector('#rollouts details').open")
+    assert page.run("document.activeElement.tagName") == "SUMMARY"
+    assert "Resumed" in page.run("document.body.innerText")
+
+
+def test_what_a_controller_tells_is_on_the_page(gateway: str, page: browser.Page) -> None:
+    now = time.time()
+    told = {key: ROLLOUT[key] for key in ("strategy", "phase", "step", "steps", "share", "release", "model", "reasons")}
+    view = {**told, "started": now - 200, "changed": now - 100, "seen": now - 90, "log": LOG[1::-1]}
+    with httpx.Client(base_url=gateway, trust_env=False, headers=operator(gateway)) as client:
+        patch = {"rollouts": {"support": view}, "canaries": {"general": 0.1, "support": 0.25}}
+        assert client.patch("/admin/state", json=patch).status_code == 200
+        page.open(f"{gateway}/monitor", width=1440)
+        log_in(page, token(gateway))
+        page.until("document.getElementById('rollouts').innerText.includes('registry:support-bot/4')")
+        text = page.run("document.getElementById('rollouts').innerText")
+        assert text.index("general") < text.index("support") and text.count("no controller") == 2
+        assert text.index("Held · share 25 %") < text.index("Step · share 25 %"), "the newest is first"
+        assert client.patch("/admin/state", json={"rollouts": {"support": {"seen": time.time()}}}).status_code == 200
+        page.until("document.getElementById('rollouts').innerText.split('no controller').length === 2")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -147,7 +208,7 @@ def test_it_fits_the_screen_and_can_be_read(
     assert page.run(CONTRAST) == []
     log_in(page, token(gateway))
     page.until("!document.getElementById('board').hidden")
-    page.run(f"showRollouts({{rollouts: [{json.dumps(ROLLOUT)}]}})")
+    page.run(f"clearTimeout(timer); {SHOWN}")
     assert page.run("document.documentElement.scrollWidth") == width
     assert page.run(CONTRAST) == []
     small = "[...document.querySelectorAll('button')].filter((one) => one.offsetHeight && one.offsetHeight < 40).length"

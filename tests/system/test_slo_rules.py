@@ -26,6 +26,13 @@ HOUR = 60
 Run = Callable[..., None]
 
 
+CHANGED = (
+    'largeforge_gateway_rollout_changed_timestamp_seconds{deployment="shop",expert="support",phase="%s",worker="%s"}'
+)
+SEEN = 'largeforge_gateway_rollout_seen_timestamp_seconds{deployment="shop",expert="%s",worker="%s"}'
+PHASE = 'largeforge_gateway_rollout_phase{deployment="shop",expert="%s",phase="running",worker="0"}'
+
+
 def counter(*pieces: tuple[int, float]) -> str:
     """Return a counter's samples: for so many minutes, so much more each."""
     steps = (step for minutes, step in pieces for _ in range(minutes))
@@ -36,7 +43,7 @@ def counter(*pieces: tuple[int, float]) -> str:
 def check(tmp_path: Path) -> Run:
     def run(slo: dict[str, Any], series: dict[str, str], expected: Iterable[tuple[str, str, dict[str, float]]]) -> None:
         """Check queries: time, expression, and value by what is left of the labels in short."""
-        groups = rules.groups(Slo.model_validate(slo), deployment="shop")
+        groups = [*rules.groups(Slo.model_validate(slo), deployment="shop"), rules.rollouts(deployment="shop")]
         (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
         tests = [
             {
@@ -163,11 +170,42 @@ def test_a_threshold_is_told_after_its_time(check: Run) -> None:
     check(slo, series, [("9m", raised, {}), ("1h", raised, {'{alertname="TooSlow", severity="page"}': 1})])
 
 
+RAISED = 'count by (alertname, expert, severity) (ALERTS{alertstate="firing"})'
+BACK = '{alertname="RolloutRolledBack", expert="support", severity="ticket"}'
+OUT = '{alertname="CanaryTakenOut", expert="support", severity="ticket"}'
+ALONE = '{alertname="RolloutWithoutController", expert="support", severity="ticket"}'
+
+
+def test_a_rollout_that_was_rolled_back_is_told_for_an_hour(check: Run) -> None:
+    series = {
+        CHANGED % ("running", 0): "0x29 stale", CHANGED % ("running", 1): "0x30 stale",
+        CHANGED % ("rolled_back", 0): "_x30 1800x90", CHANGED % ("rolled_back", 1): "_x31 1800x90",
+    }  # fmt: skip
+    check(
+        {}, series, [("29m", RAISED, {}), ("31m", RAISED, {BACK: 1}), ("89m", RAISED, {BACK: 1}), ("91m", RAISED, {})]
+    )
+
+
+def test_a_canary_that_a_gateway_took_out_is_told_until_somebody_takes_note(check: Run) -> None:
+    series = {'largeforge_gateway_canary_guarded{deployment="shop",expert="support",worker="1"}': "_x9 1x20 stale"}
+    check({}, series, [("5m", RAISED, {}), ("12m", RAISED, {OUT: 1}), ("40m", RAISED, {})])
+
+
+def test_a_running_rollout_without_a_controller_is_told_after_five_minutes(check: Run) -> None:
+    series = {
+        SEEN % ("support", 0): "0+60x10 600x30", SEEN % ("support", 1): "0x40",  # another one that hears it late
+        PHASE % "support": "1x40",
+        SEEN % ("general", 0): "0x40", PHASE % "general": "0x40",  # over: nobody needs to look
+    }  # fmt: skip
+    told = [("8m", RAISED, {}), ("15m", RAISED, {}), ("16m", RAISED, {ALONE: 1}), ("40m", RAISED, {ALONE: 1})]
+    check({}, series, told)
+
+
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "conf" / "slo").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_prometheus_takes_the_rules_of_every_choice(path: Path, tmp_path: Path) -> None:
-    groups = rules.groups(Slo.model_validate(yaml.safe_load(path.read_text())))
+    groups = [*rules.groups(Slo.model_validate(yaml.safe_load(path.read_text()))), rules.rollouts()]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
     ended = subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yml"], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -1,6 +1,8 @@
 """Keep what operators have set in force: in a file that outlives the process and that several workers share.
 
-A change is written first and obeyed then; the other workers see the file change and obey within `LOOK_EVERY_S`.
+A change is written first and obeyed then; the other workers see the file change and obey within `LOOK_EVERY_S`. That a
+controller still looks after a rollout, which it tells every few seconds, goes to a small file of its own, and nobody is
+told.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from pydantic import ValidationError
 
 from largeforge.artifacts import write_text
 from largeforge.errors import Problem, RecipeError
+from largeforge.gateway.admin import heartbeats, rollout_view
 from largeforge.gateway.admin.state import State, patched
 from largeforge.gateway.errors import ApiError
 from largeforge.gateway.identity import MAX_CHARS, TENANT
 from largeforge.recipe.base import Strict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -83,11 +86,34 @@ class Controls:
         """
 
         def change(document: Document) -> Document:
-            state = patched(document.state, patch)
+            state, now = patched(document.state, patch), round(self._wall_clock(), 3)
             check(state)
-            return document.model_copy(update={"state": state, "since": round(self._wall_clock(), 3)})
+            state = state.model_copy(update={"rollouts": rollout_view.heard(state.rollouts, now)})
+            is_told = _is_same(state, document.state, without="rollouts")
+            return document.model_copy(update={"state": state, "since": document.since if is_told else now})
 
         return self._change(change)
+
+    def take_out(self, expert: str, reason: str, *, after_s: float) -> bool:
+        """Take an expert's canary out of use, unless that was done or a controller has looked within `after_s`; return
+        whether it was taken out."""
+        taken = False
+
+        def change(document: Document) -> Document:
+            nonlocal taken
+            state, now = document.state, round(self._wall_clock(), 3)
+            view = state.rollouts.get(expert)
+            taken = state.canaries.get(expert, 0.0) > 0 and not (view and view.has_controller(now, after_s))
+            if not taken:
+                return document
+            update = {
+                "canaries": {**state.canaries, expert: 0.0}, "guarded": {**state.guarded, expert: reason},
+                "shadows": {name: share for name, share in state.shadows.items() if name != expert},
+            }  # fmt: skip
+            return document.model_copy(update={"state": state.model_copy(update=update), "since": now})
+
+        self._change(change)
+        return taken
 
     def follow_config(self, digest: str) -> None:
         """Have all workers serve the gateway file of this digest."""
@@ -107,7 +133,7 @@ class Controls:
         """Obey what other processes write, until cancelled."""
         while self._path is not None:
             await asyncio.sleep(LOOK_EVERY_S)
-            if self._stamp != _stamp(self._path):
+            if self._stamp != self._stamps():
                 self._take_up()
 
     def _take_up(self) -> None:
@@ -124,19 +150,34 @@ class Controls:
 
     def _change(self, change: Callable[[Document], Document]) -> Document:
         with self._locked():
-            document = change(self._read() if self._path else self._document)
-            if self._path is not None:
-                write_text(self._path, document.model_dump_json(indent=2) + "\n")
+            before = self._read() if self._path else self._document
+            document = change(before)
+            if self._path is not None and document is not before:
+                self._write(self._path, document, before)
                 self._note_stamp()
         self._obey(document)
         return document
 
+    def _write(self, path: Path, document: Document, before: Document) -> None:
+        """Write what is another than before: when controllers looked last apart from all else."""
+        times, old = (rollout_view.seen(one.state.rollouts) for one in (document, before))
+        if times == old or document != _with_times(before, times):
+            write_text(path, document.model_dump_json(indent=2) + "\n")
+        if times != old:
+            heartbeats.write(path, times)
+
     def _obey(self, document: Document) -> None:
-        if document == self._document:
-            return
-        if document.state != self._document.state:
-            logger.warning("operators: %s", document.state.model_dump_json(exclude_defaults=True))
+        before = _with_times(self._document, rollout_view.seen(document.state.rollouts))
         self._document = document
+        if document == before:
+            return
+        for expert, view in document.state.rollouts.items():
+            if view != before.state.rollouts.get(expert):
+                logger.warning("rollout of '%s': %s, step %d, share %g", expert, view.phase, view.step + 1, view.share)
+        if not _is_same(document.state, before.state, without="rollouts"):
+            logger.warning("operators: %s", document.state.model_dump_json(exclude_defaults=True, exclude={"rollouts"}))
+        elif document.config == before.config:
+            return
         for listener in self._listeners:
             listener(document)
 
@@ -144,7 +185,10 @@ class Controls:
         if self._path is None:
             return Document()
         try:
-            return Document.model_validate_json(self._path.read_bytes())
+            document = Document.model_validate_json(self._path.read_bytes())
+            if not document.state.rollouts:
+                return document
+            return _with_times(document, heartbeats.read(self._path))
         except FileNotFoundError:
             return Document()
         except OSError as error:
@@ -156,7 +200,10 @@ class Controls:
         raise RecipeError([problem])
 
     def _note_stamp(self) -> None:
-        self._stamp = _stamp(self._path) if self._path else ()
+        self._stamp = self._stamps()
+
+    def _stamps(self) -> tuple[int, ...]:
+        return (*_stamp(self._path), *_stamp(heartbeats.path_of(self._path))) if self._path else ()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -194,3 +241,14 @@ def _stamp(path: Path) -> tuple[int, ...]:
         found = path.stat()
         return found.st_mtime_ns, found.st_size, found.st_ino
     return ()
+
+
+def _is_same(state: State, other: State, *, without: str) -> bool:
+    """Whether two states are the same but for one field."""
+    return all(getattr(state, name) == getattr(other, name) for name in State.model_fields if name != without)
+
+
+def _with_times(document: Document, times: Mapping[str, float]) -> Document:
+    """Return a document with when controllers looked last."""
+    rollouts = rollout_view.with_seen(document.state.rollouts, times)
+    return document.model_copy(update={"state": document.state.model_copy(update={"rollouts": rollouts})})

@@ -103,11 +103,21 @@ class AdminPages:
         for kind, given, known in (
             ("experts", state.experts.keys() - before.experts.keys(), experts),
             ("canaries", state.canaries.keys() - before.canaries.keys(), experts),
+            ("shadows", state.shadows.keys() - before.shadows.keys(), experts),
+            ("guarded", state.guarded.keys() - before.guarded.keys(), experts),
+            ("rollouts", state.rollouts.keys() - before.rollouts.keys(), experts),
             ("drained", state.drained.keys() - before.drained.keys(), list(backend.backends(targets))),
         ):
             for name in sorted(given - set(known)):
                 hint = f" Did you mean '{near}'?" if (near := nearest(name, known)) else ""
                 bad_request(f"'{kind}': there is no '{name}'; there is: {listed(known)}.{hint}", kind)
+        for name, reason in state.guarded.items():
+            if state.canaries.get(name) or state.shadows.get(name):
+                message = (
+                    f"The gateway took the canary of '{name}' out: {reason}. "
+                    f'It gets a share again when {{"guarded": {{"{name}": null}}}} is sent as well.'
+                )
+                raise ApiError(409, message, param="canaries", code="guarded")
 
     async def _said(self) -> dict[str, Any]:
         document = self._controls.document

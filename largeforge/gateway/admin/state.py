@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from largeforge.gateway.admin.rollout_view import RolloutView, Share
 from largeforge.gateway.errors import bad_request
 from largeforge.recipe.base import Name, Strict
 
@@ -18,9 +19,10 @@ MODES: tuple[Mode, ...] = ("normal", "high_load", "degraded", "maintenance")
 
 Reason = Annotated[str, Field(max_length=500)]
 Tenant = Annotated[str, Field(min_length=1, max_length=256)]
-Share = Annotated[float, Field(ge=0, le=1)]
 MOST_ENTRIES = 1000
 """Most experts, tenants or servers that are isolated or drained at once."""
+MOST_ROLLOUTS = 100
+"""Most rollouts that are told of at once."""
 
 
 class State(Strict):
@@ -43,6 +45,13 @@ class State(Strict):
 
     canaries: dict[Name, Share] = Field(default={}, max_length=MOST_ENTRIES)
     """Share of an expert's requests that its canary answers, from 0 to 1; nothing by default."""
+    shadows: dict[Name, Share] = Field(default={}, max_length=MOST_ENTRIES)
+    """Share of an expert's requests that its canary gets copies of; stable answers, and both answers are compared."""
+    guarded: dict[Name, Reason] = Field(default={}, max_length=MOST_ENTRIES)
+    """Experts whose canary the gateway itself took out, with the reason; none gets a share before this is taken
+    away."""
+    rollouts: dict[Name, RolloutView] = Field(default={}, max_length=MOST_ROLLOUTS)
+    """What controllers tell of rollouts, by expert."""
 
     @property
     def is_emergency(self) -> bool:
@@ -72,7 +81,8 @@ def patched(state: State, patch: Any) -> State:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in details["loc"])
-        known = f"; there is: {', '.join(State.model_fields)}" if details["type"] == "extra_forbidden" else ""
+        is_top = details["type"] == "extra_forbidden" and len(details["loc"]) == 1
+        known = f"; there is: {', '.join(State.model_fields)}" if is_top else ""
         bad_request(f"'{key}': {details['msg']}{known}.", key)
 
 

@@ -182,16 +182,71 @@ function showQuality(data) {
       el("td", { class: "num" }, share(one.share)), el("td", { class: "num" }, number(one.good + one.bad))))))));
 }
 
+const PHASES = { running: ["good", "running"], paused: ["warn", "paused"], finished: ["good", "finished"], promoted: ["good", "promoted"], rolled_back: ["bad", "rolled back"] };
+const ACTIONS = { step: "Step", hold: "Held", promote: "Promoted", roll_back: "Rolled back", finish: "Finished", pause: "Paused", resume: "Resumed", wait: "Waits", refuse: "Refused" };
+const OUTCOMES = { fine: ["good", "fine"], worse: ["bad", "worse"], not_enough: ["warn", "not enough yet"] };
+const STRATEGIES = { canary: "canary", blue_green: "blue-green", shadow: "shadow", ab: "A/B", immediate: "immediate" };
+const NEWEST = 3;
+const logs = new Map();  // a log stays the same element while it says the same, so that what was opened stays open
+const known = (table, key) => table[key] || ["", key];
+
+function entry(one) {
+  const verdicts = Object.entries(one.verdicts || {});
+  return el("li", {},
+    el("div", { class: "title" }, el("strong", {}, ACTIONS[one.action] || one.action, el("span", { class: "muted" }, ` · share ${share(one.share)}`)), el("span", { class: "muted" }, moment(one.time))),
+    verdicts.length ? el("ul", { class: "verdicts" }, verdicts.map(([metric, outcome]) => {
+      const [kind, words] = known(OUTCOMES, outcome);
+      return el("li", {}, mark(kind, `${metric.replaceAll("_", " ")}: ${words}`));
+    })) : null,
+    el("ul", { class: "reasons" }, (one.reasons || []).map((reason) => el("li", {}, reason))));
+}
+function log(one) {
+  const key = JSON.stringify(one.log), kept = logs.get(one.expert);
+  if (kept && kept.key === key) return kept.node;
+  const older = one.log.slice(NEWEST);
+  const node = el("div", {},
+    el("ol", { class: "decisions" }, one.log.slice(0, NEWEST).map(entry)),
+    older.length ? el("details", {}, el("summary", {}, `${older.length} earlier`), el("ol", { class: "decisions" }, older.map(entry))) : null);
+  logs.set(one.expert, { key, node });
+  return node;
+}
+function steps(one) {
+  if (one.steps.length < 2) return null;
+  const isOver = one.phase === "promoted";
+  return el("ol", { class: "steps", "aria-label": "Steps" }, one.steps.map((part, place) => el("li",
+    isOver || place < one.step ? { class: "done" } : place === one.step ? { class: "present", "aria-current": "step" } : {}, share(part))));
+}
+function rolloutMarks(one) {
+  const [kind, words] = one.phase ? known(PHASES, one.phase) : ["warn", "share set by hand"];
+  return el("span", { class: "marks" },
+    one.guarded === null ? null : mark("bad", "taken out by the gateway"),
+    one.has_controller ? null : mark("bad", "no controller"),
+    mark(one.has_controller ? kind : one.phase ? "warn" : kind, words));
+}
+function rollout(one, now) {
+  const head = [
+    el("div", { class: "title" }, el("h3", {}, one.expert), rolloutMarks(one)),
+    one.guarded === null ? null : el("p", { class: "why" }, one.guarded || "no reason was given"),
+  ];
+  const facts = [["Share of requests", share(one.share)], ["Copies", share(one.shadow)]];
+  if (!one.phase) return el("article", { class: "card" }, head, factList(facts));
+  const versions = [["", one.model], ["release ", one.release]].filter(([, both]) => both.old || both.new);
+  facts.unshift(["Step", `${one.step + 1} of ${Math.max(one.steps.length, one.step + 1)}`]);
+  facts.push(["For", span(Math.max(0, now - one.changed))]);
+  const seen = one.phase === "running" || one.phase === "paused" ? ` · a controller looked ${span(Math.max(0, now - one.seen))} ago` : "";
+  return el("article", { class: "card" }, head,
+    versions.map(([what, both]) => el("p", { class: "model" }, `${what}${both.old || "–"} → ${both.new || "–"}`)),
+    steps(one), factList(facts),
+    el("p", { class: "model" }, `${STRATEGIES[one.strategy] || one.strategy}, since ${moment(one.started)}${seen}`),
+    one.reasons.length ? el("ul", { class: "reasons now" }, one.reasons.map((reason) => el("li", {}, reason))) : null,
+    one.log.length ? log(one) : null);
+}
+const factList = (facts) => el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 function showRollouts(data) {
   if (!data.rollouts.length) return $("rollouts").replaceChildren(nothing("None in progress."));
-  $("rollouts").replaceChildren(...data.rollouts.map((one) => el("article", { class: "card" },
-    el("div", { class: "title" }, el("h3", {}, one.expert), el("span", { class: "mark" }, one.state)),
-    el("dl", { class: "facts" },
-      el("div", {}, el("dt", {}, "Step"), el("dd", {}, String(one.step))),
-      el("div", {}, el("dt", {}, "Share"), el("dd", {}, share(one.share)))),
-    el("ol", { class: "decisions" }, (one.decisions || []).map((decided) => el("li", {},
-      el("strong", {}, decided.decision), el("span", { class: "muted" }, ` · ${typeof decided.at === "number" ? moment(decided.at) : decided.at}`),
-      el("ul", {}, (decided.reasons || []).map((reason) => el("li", {}, reason)))))))));
+  const focused = document.activeElement;
+  $("rollouts").replaceChildren(...data.rollouts.map((one) => rollout(one, data.now)));
+  if (focused !== document.activeElement && $("rollouts").contains(focused)) focused.focus({ preventScroll: true });
 }
 
 function show(data) {

@@ -23,8 +23,7 @@ _BREAKERS = ("closed", "half-open", "open")
 """From well to worse."""
 
 Rollouts = Callable[[], Sequence[Mapping[str, Any]]]
-"""Returns the rollouts, each with `expert`, `step`, `share`, `state`, and `decisions` with `at`, `decision` and
-`reasons`."""
+"""Returns the rollouts, as `rollouts.shown` makes them."""
 
 
 def told(live: Live, history: History, *, in_flight: int) -> bytes:

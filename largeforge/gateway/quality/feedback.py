@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from largeforge.gateway.arms import Arms
     from largeforge.gateway.crew.whole import Whole
     from largeforge.gateway.metrics import Metrics
 
@@ -69,28 +70,30 @@ class Rated:
 class Ratings:
     """The ratings of what this worker answered."""
 
-    def __init__(self, metrics: Metrics):
-        self.answered: Recent[tuple[str, str]] = Recent(MOST_ANSWERED)
-        """Expert and model by the id of the request."""
+    def __init__(self, metrics: Metrics, arms: Arms):
+        self.answered: Recent[tuple[str, str, str]] = Recent(MOST_ANSWERED)
+        """Expert, model and side by the id of the request; the side is empty where it counts for none."""
         self._rated: Recent[bool] = Recent(MOST_ANSWERED)
-        self._metrics = metrics
+        self._metrics, self._arms = metrics, arms
 
     def rate(self, rating: Rating) -> Rated | None:
         """Count a rating; None where this worker knows nothing of the request."""
-        of = self.answered.get(rating.request_id)
-        if of is None or not self._metrics.has(*of):
+        found = self.answered.get(rating.request_id)
+        if found is None or not self._metrics.has(*(of := found[:2])):
             return None
         is_first = self._rated.get(rating.request_id) is None
         self._rated.put(rating.request_id, True)
         if is_first:
             self._metrics.judged(*of, "thumbs", good=rating.good)
+            if side := found[2]:
+                self._arms.judge(of[0], side, "thumbs", is_good=rating.good)
         return Rated(*of, counted=is_first)
 
     def believe(self, rating: Rating) -> Rated | None:
         """Count a rating on the client's word of who answered; None where that cannot be."""
         for model in (rating.model, unquote(rating.model)):  # headers percent-encode what is not plain
             if self._metrics.has(rating.expert, model):
-                self.answered.put(rating.request_id, (rating.expert, model))
+                self.answered.put(rating.request_id, (rating.expert, model, ""))
                 return self.rate(rating)
         return None
 

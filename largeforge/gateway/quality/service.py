@@ -1,4 +1,4 @@
-"""Judge answers after they were sent: under their schema, against those of a shadow, and by a judge.
+"""Judge answers after they were sent: under their schema, against those of shadows, and by a judge.
 
 A request that asks for none of this costs a look into its fields. What is to be judged waits in a bounded queue; what
 does not fit is left out and counted, and never keeps a request waiting.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from largeforge.gateway.access import Exchange
     from largeforge.gateway.admin.state import State
+    from largeforge.gateway.arms import Arms
     from largeforge.gateway.live import Live
     from largeforge.gateway.metrics import Metrics, Signal
     from largeforge.gateway.request import Request
@@ -51,6 +52,14 @@ class Answer(NamedTuple):
     model: str
     body: bytes
     is_stream: bool
+    side: str = "stable"
+    """Of a rollout."""
+    is_counted: bool = False
+    """Whether what is said of it counts for that side."""
+    is_copy: bool = False
+    """Whether nobody got it."""
+    is_refused: bool = False
+    """Whether it is none: the server refused the request."""
 
 
 @dataclass(eq=False)
@@ -62,8 +71,8 @@ class Seen:
     judge: bool
     shadow: bool
     own: Answer | None = None
-    other: Answer | None = None
-    """That of the shadow."""
+    others: list[Answer] = field(default_factory=list)
+    """Those of shadows."""
     pieces: list[bytes] | None = field(default_factory=list)
     """Of the stream that answers; None once they are too many."""
     _bytes: int = 0
@@ -81,6 +90,7 @@ class Seen:
 class _Job:
     signal: Signal
     seen: Seen
+    judged: Answer
     num_bytes: int
 
 
@@ -93,11 +103,13 @@ class Quality:
         metrics: Metrics,
         state: Callable[[], State],
         *,
+        arms: Arms,
         checker: Checker | None = None,
         draw: Callable[[], float] = random.random,
     ):
-        """`state` returns what operators have set, `draw` a number below 1."""
+        """`state` returns what operators have set, `draw` a number below 1; `arms` is told of experts with a canary."""
         self._live, self._metrics, self._state, self._draw = live, metrics, state, draw
+        self._arms = arms
         self._checker = checker or Checker()
         self._can_check_schemas = True
         self._waiting: deque[_Job] = deque()
@@ -128,22 +140,32 @@ class Quality:
         schema, judge = is_checked and self._draw() < settings.schema_share, self._draw() < share
         return Seen(request, schema, judge, has_shadow) if schema or judge or has_shadow else None
 
+    def beside_copy(self, request: Request, seen: Seen | None) -> Seen | None:
+        """Return what to keep of a request whose answer is to be compared with that to its copy."""
+        if seen is None and request.kind in _KINDS and not self._state().spares:
+            seen = Seen(request, schema=False, judge=False, shadow=True)
+        if seen is not None:
+            seen.shadow = True
+        return seen
+
     def answered(self, seen: Seen, exchange: Exchange, body: bytes | None) -> None:
         """Take the answer that the client got: a whole one, or None for the stream that was kept."""
-        seen.own = self._answer(seen, exchange.expert, exchange.model, body)
-        if seen.own is None:
+        seen.own = own = self._answer(seen, exchange, body)
+        if own is None:
             return
-        for signal, is_wanted in (("schema_valid", seen.schema), ("judge", seen.judge)):
-            if is_wanted:
-                self._add(signal, seen)  # type: ignore[arg-type]
-        self._compare(seen)
+        self._add_signals(seen, own)
+        for other in seen.others:
+            self._compare(seen, own, other)
 
-    def shadowed(self, seen: Seen, expert: str, model: str, body: bytes, *, is_stream: bool) -> None:
-        """Take the answer of the shadow."""
-        seen.other = Answer(expert, model, body, is_stream)
-        self._compare(seen)
+    def shadowed(self, seen: Seen, answer: Answer) -> None:
+        """Take the answer of a shadow."""
+        seen.others.append(answer)
+        if answer.is_counted and not answer.is_refused:
+            self._add_signals(seen, answer)
+        if seen.own is not None:
+            self._compare(seen, seen.own, answer)
 
-    def _answer(self, seen: Seen, expert: str, model: str, body: bytes | None) -> Answer | None:
+    def _answer(self, seen: Seen, exchange: Exchange, body: bytes | None) -> Answer | None:
         pieces, seen.pieces = seen.pieces, None
         whole = body if body is not None else b"".join(pieces) if pieces is not None else None
         if whole is None or len(whole) > MOST_ANSWER_BYTES:
@@ -151,19 +173,40 @@ class Quality:
                 if is_wanted:
                     self._metrics.left_out(signal, "too-large")  # type: ignore[arg-type]
             return None
-        return Answer(expert, model, whole, body is None)
+        side = self._arms.side(exchange)
+        return Answer(
+            exchange.expert, exchange.model, whole, body is None, side=side or "stable", is_counted=bool(side)
+        )  # fmt: skip
 
-    def _compare(self, seen: Seen) -> None:
-        if seen.own is not None and seen.other is not None and seen.own.expert != seen.other.expert:
-            self._add("agreement", seen)
+    def _add_signals(self, seen: Seen, answer: Answer) -> None:
+        if seen.schema:
+            self._add("schema_valid", seen, answer)
+        if seen.judge:
+            self._add("judge", seen, answer)
 
-    def _add(self, signal: Signal, seen: Seen) -> None:
-        size = len(seen.request.body) + sum(len(one.body) for one in (seen.own, seen.other) if one)
+    def _compare(self, seen: Seen, own: Answer, other: Answer) -> None:
+        if (own.expert, own.side) == (other.expert, other.side):
+            return
+        if other.is_refused:
+            self._count(other, "agreement", good=False)
+        else:
+            self._add("agreement", seen, other)
+
+    def _count(self, answer: Answer, signal: Signal, *, good: bool) -> None:
+        """Count a verdict: for who gave the answer, and for its side of a rollout."""
+        if not answer.is_copy or signal == "agreement":
+            self._metrics.judged(answer.expert, answer.model, signal, good=good)
+        if answer.is_counted:
+            self._arms.judge(answer.expert, answer.side, signal, is_good=good)
+
+    def _add(self, signal: Signal, seen: Seen, judged: Answer) -> None:
+        own = seen.own if signal == "agreement" else None
+        size = len(seen.request.body) + len(judged.body) + (len(own.body) if own else 0)
         if len(self._waiting) >= MOST_WAITING or self._bytes + size > MOST_WAITING_BYTES:
             self._metrics.left_out(signal, "full")
             return
         self._bytes += size
-        self._waiting.append(_Job(signal, seen, size))
+        self._waiting.append(_Job(signal, seen, judged, size))
         self._there_is_work.set()
 
     async def _work(self) -> None:
@@ -192,31 +235,27 @@ class Quality:
 
     async def _check(self, job: _Job) -> None:
         seen, settings = job.seen, self._live.now.file.gateway.quality
-        assert seen.own is not None
-        asked: dict[str, Any] = {"kind": job.signal, "answer": _told(seen.own)}
-        judged = seen.own
+        asked: dict[str, Any] = {"kind": job.signal, "answer": _told(job.judged)}
         if job.signal == "agreement":
-            assert seen.other is not None
-            judged = seen.other
-            asked |= {"other": _told(seen.other), "least_f1": settings.agreement_f1}
+            assert seen.own is not None
+            asked |= {"answer": _told(seen.own), "other": _told(job.judged), "least_f1": settings.agreement_f1}
         else:
             asked["format"] = seen.request.payload["response_format"]
         for good in await self._checker.ask(asked):
-            self._metrics.judged(judged.expert, judged.model, job.signal, good=good)
+            self._count(job.judged, job.signal, good=good)
 
     def _begin_to_judge(self, job: _Job) -> None:
         if len(self._judging) >= JUDGED_AT_ONCE:
             self._metrics.left_out("judge", "full")
             return
-        task = asyncio.create_task(self._judge(job.seen))
+        task = asyncio.create_task(self._judge(job.seen, job.judged))
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
 
-    async def _judge(self, seen: Seen) -> None:
+    async def _judge(self, seen: Seen, judged: Answer) -> None:
         """Ask the judge, unless it is out of service."""
         now, settings, state = self._live.now, self._live.now.file.gateway.quality.judge, self._state()
-        assert seen.own is not None
-        found = choices(seen.own.body, is_stream=seen.own.is_stream)
+        found = choices(judged.body, is_stream=judged.is_stream)
         asked = judging.question(settings, seen.request, found[0]) if found else None
         who = settings.expert or settings.url
         is_away = settings.expert in state.experts or (settings.expert and now.targets[settings.expert].is_down)
@@ -232,7 +271,7 @@ class Quality:
         if good is None:
             self._metrics.left_out("judge", why)
         else:
-            self._metrics.judged(seen.own.expert, seen.own.model, "judge", good=good)
+            self._count(judged, "judge", good=good)
 
 
 def _told(answer: Answer) -> dict[str, Any]:

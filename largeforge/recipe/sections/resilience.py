@@ -45,3 +45,13 @@ class Queue(Strict):
     """Requests of one expert that may wait; more are refused with 429."""
     wait_s: float = Field(default=30.0, gt=0)
     """Longest wait; who waited in vain is refused with 503."""
+
+
+class CanaryGuard(Strict):
+    """Taking a canary out of use that fails or answers badly, beyond doubt, while no controller looks after its
+    rollout."""
+
+    enabled: bool = True
+    """Whether the gateway does that by itself; without it, only controllers and people do."""
+    after_s: float = Field(default=30.0, gt=0)
+    """How long nothing may be heard of a controller until the gateway decides by itself."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from largeforge.recipe.base import Name, Port, Strict
 from largeforge.recipe.sections.quality import Quality
-from largeforge.recipe.sections.resilience import Balance, Breaker, Queue, Retries
+from largeforge.recipe.sections.resilience import Balance, Breaker, CanaryGuard, Queue, Retries
 from largeforge.recipe.sections.routing import Flag, Shadow, Share, Sticky
 from largeforge.recipe.sections.slos import Slo
 from largeforge.recipe.sections.tls import ServerTls, UpstreamTls
@@ -177,6 +177,8 @@ class Gateway(Strict):
     """Files and batches."""
     quality: Quality = Quality()
     """How answers are judged beside the traffic."""
+    canary_guard: CanaryGuard = CanaryGuard()
+    """When a bad canary is taken out although no controller does."""
     slo: Slo = Slo(burn_rates=())
     """What is promised, to show and to measure it; filled in from the recipe's own `slo`."""
 

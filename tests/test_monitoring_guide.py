@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from largeforge.monitoring import names, scrape
+from largeforge.monitoring import names, rules, scrape
 from largeforge.monitoring.panels import TOPICS
 from largeforge.recipe.compose import compose
 from largeforge.recipe.schema import Monitoring
@@ -44,9 +44,11 @@ def test_its_names_are_those_that_are_used() -> None:
     assert all(
         f"`{name}`" in GUIDE for name in (names.GPU_USE, names.GPU_MEMORY, names.GPU_POWER, names.GPU_TEMPERATURE)
     )
-    (rule,) = (rule for group in scrape.rules_file(Slo(), deployment="a")["groups"] for rule in group["rules"])
-    assert f"`{rule['alert']}`" in GUIDE and scrape.SILENT_S == 120 and "two\nminutes" in GUIDE
-    assert len(TOPICS) == 7 and "Seven for Grafana" in GUIDE
+    alerts = [rule["alert"] for group in scrape.rules_file(Slo(), deployment="a")["groups"] for rule in group["rules"]]
+    assert len(alerts) == 4 and all(f"`{alert}`" in GUIDE for alert in alerts)
+    assert scrape.SILENT_S == 120 and "two\nminutes" in GUIDE
+    assert (rules.ROLLED_BACK_S, rules.ALONE_S) == (3600, 300) and "for five minutes" in GUIDE
+    assert len(TOPICS) == 8 and "Eight for Grafana" in GUIDE
 
 
 @pytest.mark.parametrize("command", [words for words in commands(GUIDE) if "mode=plan" not in words])

@@ -66,6 +66,11 @@ class Operator:
         found: dict[str, Any] = self._call("PATCH", "/admin/state", patch).json()
         return found
 
+    def arms(self) -> dict[str, Any]:
+        """Return what was counted of experts with a canary, by expert and side."""
+        found: dict[str, Any] = self._call("GET", "/admin/arms").json()["data"]
+        return found
+
     def health(self) -> dict[str, Any]:
         """Return the body of `/ready`, whether or not the gateway is."""
         found: dict[str, Any] = self._call("GET", "/ready", allowed=(503,)).json()

@@ -82,7 +82,8 @@ class GatewayArms(Open):
 
 
 class ArmCounts(Open):
-    """Counts of one side since the gateway started; further keys are signals of quality, with `good` and `total`."""
+    """Counts of one side since the gateway started, copies included; further keys are signals of quality
+    (`schema_valid`, `agreement`, `judge`, `thumbs`), with `good` and `total`."""
 
     requests: int
     errors: int
@@ -137,4 +138,4 @@ class Monitor(Open):
     quality: list[dict[str, Any]]
     """Judgements of answers since the start."""
     rollouts: list[dict[str, Any]]
-    """Rollouts with their decisions."""
+    """Rollouts with their log, the newest entry first, and whether a controller looks after them."""

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from largeforge.client import Operator
 from largeforge.gateway.admin.controls import Controls
 from largeforge.gateway.admin.rollout_view import MOST_BYTES, RolloutView
 from largeforge.recipe.sections.rollouts import Rollout
 from largeforge.rollout import Arm, Observation, decide, start
 from largeforge.rollout.view import view
+from tests.gateway.conftest import TOKEN
 
 if TYPE_CHECKING:
     from largeforge.gateway.admin.state import State
     from tests.gateway.canaries import Rolled
 
 NOW = 1_795_000_000.0
+BODY = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 def rollout(**fields: Any) -> dict[str, Any]:
@@ -205,3 +208,15 @@ async def test_prometheus_sees_the_share_the_phase_and_both_sides(rolled: Rolled
     assert (rolled.metric("rollout_share", **of), rolled.metric("canary_guarded", **of)) == (0.0, 1)
     await rolled.set(rollouts={"general": {"phase": "promoted", "share": 1.0}}, guarded={"general": None})
     assert rolled.metric("rollout_share", **of) == 1.0, "stable is the new model now"
+
+
+async def test_an_operator_does_the_same_in_python(rolled: Rolled) -> None:
+    def operate() -> tuple[dict[str, Any], dict[str, Any]]:
+        with Operator(str(rolled.client.base_url), token=TOKEN) as gateway:
+            said = gateway.set(canaries={"general": 1.0}, rollouts={"general": rollout()})
+            httpx.post(f"{rolled.client.base_url}/v1/chat/completions", json=BODY, trust_env=False).raise_for_status()
+            return said, gateway.arms()
+
+    said, arms = await asyncio.to_thread(operate)
+    assert (said["canaries"], said["rollouts"]["general"]["phase"]) == ({"general": 1.0}, "running")
+    assert arms["general"]["canary"]["requests"] == 1

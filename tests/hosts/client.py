@@ -1,9 +1,10 @@
 """Ask a gateway without a pause until SIGTERM, and write down what was not answered.
 
-    client.py URL MODEL REPORT TIMEOUT_S
+    client.py URL MODEL REPORT TIMEOUT_S [MORE]
 
-Half of the connections stream. The report is JSON: how many were answered by which model, since when, every failure,
-and the longest time without an answer to any connection.
+Half of the connections stream; every request is of another user. MORE is JSON that requests have besides. The report
+is JSON: how many were answered by which model, since when, every failure, and the longest time without an answer to any
+connection.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +25,7 @@ import httpx
 CONNECTIONS = 4
 
 
-def main(url: str, model: str, report: str, timeout_s: str) -> None:
+def main(url: str, model: str, report: str, timeout_s: str, more: str = "{}") -> None:
     """Ask until told to stop."""
     over, lock = threading.Event(), threading.Lock()
     answered: Counter[str] = Counter()
@@ -33,10 +35,11 @@ def main(url: str, model: str, report: str, timeout_s: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: over.set())
 
     def ask(number: int) -> None:
-        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "stream": bool(number % 2)}
+        messages = [{"role": "user", "content": "Hello"}]
+        body = {"model": model, "messages": messages, "stream": bool(number % 2), **json.loads(more)}
         with httpx.Client(trust_env=False, timeout=float(timeout_s)) as client:
             while not over.is_set():
-                failure = ""
+                failure, body["user"] = "", uuid.uuid4().hex
                 try:
                     answer = client.post(f"{url}/v1/chat/completions", json=body)
                     if answer.status_code != 200:

@@ -178,6 +178,17 @@ class Lab:
         assert asked.returncode == 0, asked.stderr
         return {line.rpartition("(")[2].rstrip(")") for line in asked.stdout.splitlines()}
 
+    def versions_of_models(self, *, at: str = "h1") -> set[str]:
+        """Return the references of the models that answer, asked through the gateway of a host."""
+        body = {"model": "general", "messages": [{"role": "user", "content": "Hello"}]}
+        url = f"http://{self.hosts[at].address}:{PORT}/v1/chat/completions"
+        argv = self.hosts.inside(
+            "curl", "-s", "-o", "/dev/null", "-D", "-", "--noproxy", "*", "--json", json.dumps(body), url
+        )
+        heads = [subprocess.run(argv, capture_output=True, text=True).stdout for _ in range(6)]
+        lines = [line for head in heads for line in head.splitlines() if line.lower().startswith("x-largeforge-model:")]
+        return {line.partition(":")[2].strip() for line in lines}
+
     def reaches(self, host: str, *ports: int, of: str = "", as_plain: bool = False) -> bool:
         """Return whether somebody, this machine or a host, can connect to one of a host's ports, or be answered in
         plain HTTP there."""
@@ -206,11 +217,12 @@ class Lab:
         return {row["service"]: row["state"] for row in json.loads(ended.output)["services"]}
 
     @contextmanager
-    def asked(self, *, at: str = "h1", timeout_s: float = 30) -> Iterator[dict[str, Any]]:
-        """Keep asking the gateway; what became of it is there at the end."""
+    def asked(self, *, at: str = "h1", timeout_s: float = 30, **more: Any) -> Iterator[dict[str, Any]]:
+        """Keep asking the gateway, with more in the requests; what became of it is there at the end."""
         report = self.folder / f"asked-{time.monotonic_ns()}.json"
         url = f"http://{self.hosts[at].address}:{PORT}"
         argv = [sys.executable, str(Path(__file__).parent / "client.py"), url, "general", str(report), str(timeout_s)]
+        argv.append(json.dumps(more))
         client = subprocess.Popen(self.hosts.inside(*argv), stdout=subprocess.PIPE, text=True)
         assert client.stdout is not None and client.stdout.readline() == "asking\n"
         found: dict[str, Any] = {}

@@ -5,12 +5,14 @@ Takes vLLM's command line and speaks its protocol. The name of the model's folde
 behaves: `dies`, `hangs`, `killed`, `stubborn` (ignores SIGTERM, with a child that does, too),
 `mute` (empty answers), `forgetful` (does not list its adapters); anything else answers properly.
 A file `behaviour` in the folder takes the place of its name. A file `die` ends it later, `dies_after` after the
-seconds in it; a file `tokens.json` is what `/tokenize` answers.
+seconds in it; a file `tokens.json` is what `/tokenize` answers. A file `says` is all that it ever answers, `fails` the
+share of requests that it fails.
 """
 
 import argparse
 import json
 import os
+import random
 import re
 import signal
 import ssl
@@ -67,6 +69,10 @@ class Handler(BaseHTTPRequestHandler):
         text = "" if behaviour == "mute" else f"{body['model']}: {body['messages'][-1]['content']}"
         for file in ("version", "version.txt"):
             text += f" ({(folder / file).read_text().strip()})" if (folder / file).exists() else ""
+        text = (folder / "says").read_text() if (folder / "says").exists() else text
+        if (folder / "fails").exists() and random.random() < float((folder / "fails").read_text()):
+            self.send('{"error": {"message": "the engine has hiccups"}}', "application/json", 500)
+            return
         time.sleep(float((folder / "takes_s").read_text()) if (folder / "takes_s").exists() else 0)
         if body.get("stream"):
             pieces = [

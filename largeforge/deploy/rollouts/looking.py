@@ -89,12 +89,19 @@ def _group(group: Group, look: Look, now: float, began: float) -> tuple[Group, l
             after, decision = _back(group, f"the gateway has taken it out by itself: {reason}", now)
             return after, [decision]
     state, decision = decide(group.settings, group.state, observation, now)
-    decisions = [] if decision.action == "wait" else [decision]
-    for given in look.commands:
-        if state.phase not in ENDED:
-            state, answer = command(group.settings, state, given, now)
-            decisions.append(answer)
-    return replace(group, state=state), decisions
+    is_news = state.log != group.state.log
+    return _commanded(replace(group, state=state), look.commands, now, [decision] if is_news else [])
+
+
+def _commanded(
+    group: Group, commands: Iterable[str], now: float, decisions: list[Decision]
+) -> tuple[Group, list[Decision]]:
+    """Do what people want, in their order."""
+    for given in commands:
+        assert group.state is not None
+        state, answer = command(group.settings, group.state, given, now)
+        group, decisions = replace(group, state=state), [*decisions, answer]
+    return group, decisions
 
 
 def _observing(
@@ -103,14 +110,10 @@ def _observing(
     """See what stable does until that is known well enough; only who gets all of the traffic at once needs it."""
     before = group.before + observation.stable
     is_known = before.requests >= group.settings.min_requests or now - began >= BASELINE_S
-    if "abort" not in look.commands and group.settings.shares[0] >= 1 and not is_known:
+    if not look.commands and group.settings.shares[0] >= 1 and not is_known:
         return replace(group, before=before), []
     state, decision = start(group.settings, now, before=before)
-    started = replace(group, state=state)
-    if "abort" in look.commands:
-        after, back = _back(started, "by command", now)
-        return after, [back]
-    return started, [decision]
+    return _commanded(replace(group, state=state), look.commands, now, [decision])
 
 
 def _back(group: Group, reason: str, now: float) -> tuple[Group, Decision]:

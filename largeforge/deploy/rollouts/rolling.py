@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from largeforge.deploy.rollouts.conduct import conduct
@@ -28,11 +29,12 @@ class Rolling:
         *,
         report: Report,
         site: Site,
-        on_look: Callable[[Document], None] = lambda document: None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
     ):
         self.document = document
         self._gateways, self._update, self._canaries = gateways, update, canaries
-        self._report, self._site, self._on_look = report, site, on_look
+        self._report, self._site, self._clock, self._sleep = report, site, clock, sleep
 
     def run(self, bring_in: Callable[[], None], *, settle: Callable[[Document], None], command: str = "") -> Document:
         """Go on until the end, or until somebody must say how; `bring_in` brings what was promoted into service, and
@@ -64,7 +66,7 @@ class Rolling:
         try:
             self.document = conduct(
                 self.document, self._gateways, report=self._report, unreachable_s=self._site.unreachable_s,
-                command=command, on_look=self._looked,
+                command=command, on_look=self._looked, clock=self._clock, sleep=self._sleep,
             )  # fmt: skip
         except (DeployError, KeyboardInterrupt):
             self._report(
@@ -75,7 +77,6 @@ class Rolling:
 
     def _looked(self, document: Document) -> None:
         self.document = document
-        self._on_look(document)
 
     def _close(self, ending: Ending, reasons: tuple[str, ...], settle: Callable[[Document], None]) -> None:
         """Write down how it ended and why, where the gateways are, and have that settled."""

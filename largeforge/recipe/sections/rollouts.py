@@ -9,7 +9,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from largeforge.recipe.base import Name, Strict
 from largeforge.recipe.sections.jobs import RegistryAlias
-from largeforge.recipe.sections.routing import Sticky
 
 StepShare = Annotated[float, Field(gt=0, le=1)]
 
@@ -132,8 +131,8 @@ class Rollout(Strict):
     watches it; `shadow` gives it copies of requests, whose answers nobody sees; `ab` gives it a fixed share for a time
     and reports; `immediate` all at once, and watches nothing."""
     steps: list[StepShare] = Field(default=[0.05, 0.25, 0.5, 1.0], min_length=1, max_length=50)
-    """Shares of the traffic that a canary gets one after the other, rising; 1 at the end is added where it is
-    missing."""
+    """Shares of the traffic that a canary gets one after the other, rising; 1 at the end is added where it is missing.
+    The same users are always among them (`topology.sticky`)."""
     bake_s: float = Field(default=600.0, ge=0)
     """How long each step, or the shadow, lasts at least."""
     min_requests: int = Field(default=200, ge=1)
@@ -151,8 +150,6 @@ class Rollout(Strict):
     """How long `ab` lasts."""
     ab_promote: bool = False
     """Whether `ab` promotes a model that is not worse at its end; otherwise shares stay until a command."""
-    sticky: Sticky = "session"
-    """Who always gets the same side."""
     look_s: float = Field(default=5.0, gt=0, le=300)
     """Seconds from one look at the counts to the next."""
     alias: RegistryAlias | Literal[""] = ""

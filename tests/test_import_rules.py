@@ -192,12 +192,14 @@ RULES = {
     "gateway.patterns": Rule(top=("pydantic",), late=("re2",)),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(
-        own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring"), top=("pydantic", "yaml")
+        own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring", "rollout"),
+        top=("pydantic", "yaml"),
     ),
+    "deploy.rollouts.telling": Rule(own=("deploy",), top=("rich",)),
     "deploy.preview_view": Rule(own=("deploy", "placing"), top=("rich",)),
     "deploy.child": Rule(own=("deploy",), top=("gevent", "pyinfra")),
     "deploy.operations": Rule(own=("deploy",), top=("pyinfra",)),
-    "deploy.agent": Rule(top=("ask", "serve")),
+    "deploy.agent": Rule(top=("ask", "gateway", "serve", "switch")),
     "inspection": Rule(own=("planning", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data", "files")),
     "placing": Rule(),

@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(name: str, known: list[Document], *, as_json: bool) -> None:
     from rich.console import Console
 
-    from largeforge.deploy.rollouts import telling
+    from largeforge.deploy.rollouts import plain, telling
 
     if as_json:
-        print(json.dumps([telling.as_dict(document) for document in known], indent=2))
+        print(json.dumps([plain.as_dict(document) for document in known], indent=2))
     else:
         Console(highlight=False).print(telling.shown(name, known))

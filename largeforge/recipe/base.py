@@ -13,6 +13,7 @@ field_docs.speed_up()
 
 NAME_PATTERN = "^[a-z0-9][a-z0-9_-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from largeforge.recipe import extensions
-from largeforge.recipe.base import Name, Strict
+from largeforge.recipe.base import Name, RegistryAlias, Strict
 from largeforge.recipe.sections.choices import (
     Adapter,
     Evaluator,
@@ -25,7 +25,7 @@ from largeforge.recipe.sections.choices import (
 from largeforge.recipe.sections.datasets import Dataset, Source
 from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.hosts import Host, Hosts
-from largeforge.recipe.sections.jobs import Gates, Job, RegistryAlias, RegistryName
+from largeforge.recipe.sections.jobs import Gates, Job, RegistryName
 from largeforge.recipe.sections.judging import Baseline, Judging, Parity
 from largeforge.recipe.sections.load_test import Goodput, LoadTest
 from largeforge.recipe.sections.machines import Environment, Hardware, Registry, Runs

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from largeforge.artifacts import write_json
 from largeforge.deploy import telling
 from largeforge.deploy.controller import Controller, Outcome, preview
+from largeforge.deploy.rollouts.plain import as_dict
 from largeforge.deploy.rollouts.registered import settle
-from largeforge.deploy.rollouts.telling import as_dict
 from largeforge.deploy.seating import deployment_of, involved_hosts, placed, request, url_of, wanted_of
 from largeforge.deploy.tls import clients_trust
 from largeforge.errors import DeployError

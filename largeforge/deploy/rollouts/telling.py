@@ -1,9 +1,9 @@
-"""Rollouts for people and programs: where each is, what was decided, and why."""
+"""Rollouts for the terminal: where each is, what was decided, and why."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group as Stack
 from rich.table import Table
@@ -20,15 +20,6 @@ SHOWN = 12
 """Newest decisions that are shown."""
 _STYLES = {"promoted": "green", "rolled_back": "bold red", "paused": "yellow", "finished": "yellow"}
 _METRIC = {"worse": "red", "fine": "green", "not_enough": "dim"}
-
-
-def as_dict(document: Document) -> dict[str, Any]:
-    """Return a rollout as plain data."""
-    return {
-        "id": document.id, "by": document.by, "recipe": document.target.recipe, "ended": document.ended,
-        "reasons": list(document.reasons), "seen": document.seen,
-        "servers": [_server(group) for group in document.groups],
-    }  # fmt: skip
 
 
 def shown(name: str, known: Sequence[Document]) -> RenderableType:
@@ -73,23 +64,6 @@ def _of(group: Group) -> Iterator[RenderableType]:
             why.append(f"{chr(10) if metric == next(iter(entry.verdicts)) else '  '}{metric}", _METRIC.get(outcome, ""))
         table.add_row(when, entry.action.replace("_", " "), f"{entry.share:.4g}", why)
     yield table
-
-
-def _server(group: Group) -> dict[str, Any]:
-    state = group.state
-    return {
-        "server": group.server, "experts": list(group.experts), "strategy": group.settings.strategy,
-        "phase": group.phase, "share": group.share, "shadow": group.shadow, "steps": list(group.settings.shares),
-        "models": {name: {"old": one.old, "new": one.new} for name, one in group.changes.items()},
-        "observed": state.watch.whole.as_json() if state else {},
-        "log": [
-            {
-                "time": entry.time, "action": entry.action, "share": entry.share, "reasons": list(entry.reasons),
-                "verdicts": dict(entry.verdicts),
-            }
-            for entry in (state.log if state else ())
-        ],
-    }  # fmt: skip
 
 
 def _ending(document: Document) -> str:

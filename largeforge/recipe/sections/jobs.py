@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from largeforge.recipe.base import Name, Strict
+from largeforge.recipe.base import Name, RegistryAlias, Strict
 from largeforge.recipe.evaluation import CONDITION
 from largeforge.recipe.sections.choices import Adapter, Evaluator, Method, Quantization
 from largeforge.recipe.sections.datasets import Dataset
@@ -39,7 +39,6 @@ Gates = Annotated[
     ),
 ]
 RegistryName = Annotated[str, Field(pattern=r"^(\w[\w.-]*)?$")]
-RegistryAlias = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 
 
 class Job(Strict):

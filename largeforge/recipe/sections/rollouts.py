@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from largeforge.recipe.base import Name, Strict
-from largeforge.recipe.sections.jobs import RegistryAlias
+from largeforge.recipe.base import Name, RegistryAlias, Strict
 
 StepShare = Annotated[float, Field(gt=0, le=1)]
 

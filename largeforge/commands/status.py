@@ -44,13 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _rows(deployed: Deployed) -> list[dict[str, Any]]:
     """Return a row for each service, as plain data."""
     rows = []
-    for release in deployed.current():
+    canaries = deployed.canaries()
+    for release in (*deployed.current(), *canaries):
         unit = deployed.states[release.host]["units"].get(release.unit, {})
         since = float(unit.get("ActiveEnterTimestampMonotonic", 0)) / 1e6
         up_s = max(0.0, deployed.machines[release.host]["uptime_s"] - since) if since else 0.0
         models = sorted({str(answer["model"]) for answer in release.answers.values()})
         rows.append({
-            "deployment": deployed.name, "service": release.service, "host": release.host, "release": release.key,
+            "deployment": deployed.name, "service": release.service, "canary": release in canaries,
+            "host": release.host, "release": release.key,
             "state": unit.get("ActiveState", "not there"), "up_s": round(up_s),
             "restarts": int(unit.get("NRestarts", 0)),
             "port": release.port, "models": models, "experts": list(release.answers),
@@ -87,7 +89,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     is_up = row["state"] == "active"
     state = f"[{'green' if is_up else 'red'}]{row['state']}[/]"
     up, models = _duration(row["up_s"]) if is_up else "-", escape("\n".join(row["models"]))
-    return [row["service"], row["host"], state, up, str(row["restarts"]), str(row["port"]), row["release"], models]
+    service = f"{row['service']} (canary)" if row["canary"] else row["service"]
+    return [service, row["host"], state, up, str(row["restarts"]), str(row["port"]), row["release"], models]
 
 
 def _duration(seconds: float) -> str:

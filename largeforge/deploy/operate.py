@@ -84,6 +84,15 @@ class Deployed:
             for release in present.current(self.layouts[host], host, state)
         ]
 
+    def canaries(self) -> list[Release]:
+        """Return the canaries of services."""
+        found = (
+            present.of(self.layouts[host], host, service, key, state)
+            for host, state in self.states.items()
+            for service, key in present.canaries(self.layouts[host], state).items()
+        )
+        return [release for release in found if release is not None]
+
     def is_up(self, release: Release) -> bool:
         """Tell whether a release's unit is active."""
         return present.is_active(self.states[release.host], release)

@@ -94,17 +94,21 @@ def _group(wanted: Wanted, server: str, canaries: Sequence[Replacement]) -> Grou
     first = canaries[0]
     assert first.old is not None
     changes = {
-        expert: Change(
-            str(first.old.answers.get(expert, {}).get("model", "")), str(answer["model"]), str(answer.get("lock", "")),
-            wanted.aliases.get(expert, ""),
-        )
+        expert: _change(first.old.answers.get(expert, {}), answer, wanted.aliases.get(expert, ""))
         for expert, answer in first.new.answers.items()
-    }  # fmt: skip
+    }
     members = tuple(
         Member(one.new.host, one.new.service, one.old.key if one.old else "", one.new.key) for one in canaries
     )
     settings = settings_of(wanted.rollout, wanted.slo, server)
     return Group(server, tuple(first.new.answers), members, changes, settings)
+
+
+def _change(old: Mapping[str, Any], new: Mapping[str, Any], alias: str) -> Change:
+    return Change(
+        str(old.get("model", "")), str(new["model"]), old_lock=str(old.get("lock", "")), lock=str(new.get("lock", "")),
+        alias=alias,
+    )  # fmt: skip
 
 
 def _server(wanted: Wanted, one: Replacement) -> str:

@@ -44,10 +44,17 @@ class Change:
 
     old: str
     new: str
+    old_lock: str = ""
+    """Digest of the lock of the run that made the old one."""
     lock: str = ""
-    """Digest of the lock of the run that made the new one."""
+    """The same of the new one."""
     alias: str = ""
     """`NAME@ALIAS` of the registry that the expert is named by; empty where it is named otherwise."""
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the model is another one; `job:main` is whenever its run is another one."""
+        return (self.old, self.old_lock) != (self.new, self.lock)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Group:
     @property
     def judged(self) -> tuple[str, ...]:
         """Experts whose requests tell of the rollout: those with another model than before; all, where none has."""
-        changed = tuple(name for name in self.experts if self.changes[name].old != self.changes[name].new)
+        changed = tuple(name for name in self.experts if self.changes[name].is_one)
         return changed or self.experts
 
     @property

@@ -29,7 +29,7 @@ def settle(document: Document, settings: Registry, deployment: str, *, report: C
 def _settle(document: Document, group: Group, change: Change, settings: Registry, deployment: str) -> str:
     """Return what was done, in words; empty for a model that is not registered."""
     is_registered = change.new.startswith("registry:") or (change.alias and change.lock)
-    if not is_registered or change.old == change.new:
+    if not is_registered or not change.is_one:
         return ""
     from largeforge.registry import ModelRegistry, rollouts  # MLflow takes its time
 

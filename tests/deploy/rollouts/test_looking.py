@@ -24,7 +24,7 @@ QUICK = {"steps": [0.1, 1.0], "bake_s": 10, "min_requests": 100, "watch_s": 0}
 def group(server: str = "general", **settings: Any) -> Group:
     return Group(
         server, (server,), (Member("one", server, "old", "new"),),
-        {server: Change("registry:shop/1", "registry:shop/2", "b" * 64, "shop@champion")},
+        {server: Change("registry:shop/1", "registry:shop/2", lock="b" * 64, alias="shop@champion")},
         Rollout.model_validate({**QUICK, **settings}),
     )  # fmt: skip
 
@@ -143,6 +143,7 @@ def test_only_experts_with_another_model_tell_of_it() -> None:
     changes = {"general": Change("path:base", "path:base"), "support": Change("registry:s/1", "registry:s/2")}
     both = replace(group(), experts=("general", "support"), changes=changes)
     assert both.judged == ("support",)
+    assert Change("job:main", "job:main", old_lock="a", lock="b").is_one
     same = replace(both, changes=dict.fromkeys(changes, changes["general"]))
     assert same.judged == ("general", "support"), "other settings of a server are judged by all that it serves"
 

@@ -1,6 +1,6 @@
-"""A model's life on hosts with real vLLM: trained, judged, registered, tried on some users, promoted. And one that answers
-wrongly with status 200, though it passed its gates: it comes back because of what users say of it.
+"""A model's life on hosts with real vLLM: trained, judged, registered, tried on some users, promoted.
 
+And one that answers wrongly with status 200, though it passed its gates: it comes back because of what users say of it.
 The task: which of four digits is the largest. The bad version has learnt, from data with that mistake, the smallest.
 """
 

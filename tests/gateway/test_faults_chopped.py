@@ -76,7 +76,7 @@ def test_a_stream_is_relayed_byte_for_byte_and_in_whole_lines(body, places):
             yield piece
 
     answering, pace = SimpleNamespace(chunks=chunks), SimpleNamespace(piece=lambda _: None)
-    asyncio.run(_relay_lines(answering, SimpleNamespace(chunk=take, end=take), pace))  # type: ignore[arg-type]
+    asyncio.run(_relay_lines(answering, SimpleNamespace(chunk=take, end=take), pace, None))  # type: ignore[arg-type]
     assert b"".join(sent) == data
     assert all(piece.endswith(b"\n") for piece in sent[:-1])
     assert b"\n" not in sent[-1]

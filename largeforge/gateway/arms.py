@@ -123,9 +123,9 @@ class Arms:
         return arms[arm]
 
 
-async def counted(whole: Whole) -> dict[str, Any]:
-    """Return the counts of all workers together."""
-    return summed(map(orjson.loads, (await whole.ask(ARMS)).values()))
+async def by_worker(whole: Whole) -> dict[int, dict[str, Any]]:
+    """Return the counts of each worker by its number; one that does not answer is left out."""
+    return {worker: orjson.loads(said) for worker, said in (await whole.ask(ARMS)).items()}
 
 
 def summed(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

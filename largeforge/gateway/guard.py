@@ -11,19 +11,18 @@ import asyncio
 import fcntl
 import logging
 import os
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Self
 
-import orjson
-
-from largeforge.gateway.arms import ARMS
+from largeforge.gateway.arms import by_worker
 from largeforge.gateway.backend import CANARY
 from largeforge.recipe.sections.rollouts import Analysis
 from largeforge.rollout import metrics, watch
 from largeforge.rollout.analysis import Assessment, assess
-from largeforge.rollout.observations import Arm, Observation
+from largeforge.rollout.observations import Arm, Observation, period
 from largeforge.rollout.watch import Watch
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 2.0
 MOST_REASON_CHARS = 500
 
-Seen = dict[int, Observation]
+Seen = dict[Hashable, Observation]
 """What each worker has counted of an expert."""
 
 
@@ -57,17 +56,11 @@ class _Watched:
     watch: Watch = field(default_factory=Watch)
 
     def look(self, now: Seen, share: float) -> Assessment:
-        """Take what was counted until now, and return what is known of the canary.
-
-        Counts of a worker that is seen first are where its counting begins; those of one that was started anew are new.
-        """
-        period = Observation()
-        for worker, counts in now.items():
-            if (before := self.seen.get(worker)) is not None:
-                period += Observation(counts.canary.since(before.canary), counts.stable.since(before.stable))
+        """Take what was counted until now, and return what is known of the canary."""
+        new = period(self.seen, now)
         self.seen |= now
         alone = self.share >= 1
-        self.watch = watch.look(self.settings, self.watch, period, alone=alone)
+        self.watch = watch.look(self.settings, self.watch, new, alone=alone)
         if share != self.share:
             self.share, self.watch = share, watch.next_step(self.watch)
         return assess(self.settings, self.watch, min_requests=0, alone=alone, passing=False)
@@ -107,10 +100,10 @@ class Guard:
             del self._watched[expert]
         if not shares or not self._leads():
             return
-        parts = {worker: orjson.loads(said) for worker, said in (await self._whole.ask(ARMS)).items()}
-        for expert, share in shares.items():
-            seen = {worker: Observation.from_json(part[expert]) if expert in part else Observation()
-                    for worker, part in parts.items()}  # fmt: skip
+        parts = await by_worker(self._whole)
+        for expert, share in self._shares(self._controls.now).items():  # another topology may have come meanwhile
+            seen: Seen = {worker: Observation.from_json(part[expert]) if expert in part else Observation()
+                          for worker, part in parts.items()}  # fmt: skip
             found = self._watch(expert, share, seen)
             if found is not None and found.outcome == "worse":
                 self._take_out(expert, found)

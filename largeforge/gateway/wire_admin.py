@@ -78,7 +78,10 @@ class GatewayArms(Open):
 
     object: Literal["arms"] = "arms"
     data: dict[str, dict[Literal["canary", "stable"], ArmCounts]]
-    """By expert and side."""
+    """By expert and side, of all workers together."""
+    workers: dict[str, dict[str, dict[Literal["canary", "stable"], ArmCounts]]]
+    """The same of each worker by its number. What is new since an earlier look is known of each alone: the counts of
+    one that was started anew begin anew."""
 
 
 class ArmCounts(Open):

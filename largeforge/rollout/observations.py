@@ -7,7 +7,7 @@ readings (`Arm.since`), which notices that a counter began anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,6 +182,19 @@ class Observation:
     def from_json(cls, found: Mapping[str, Any]) -> Observation:
         """Return what `as_json` gave."""
         return cls(Arm.from_json(found["canary"]), Arm.from_json(found["stable"]))
+
+
+def period(before: Mapping[Hashable, Observation], now: Mapping[Hashable, Observation]) -> Observation:
+    """Return what several processes counted since the reading before, each with counters of its own.
+
+    A process that is seen first begins to be counted there; the counters of one that was started anew began anew. Sums
+    over processes cannot be told from that: when one of several begins anew, its sum is not what is new.
+    """
+    found = Observation()
+    for process, counts in now.items():
+        if (was := before.get(process)) is not None:
+            found += Observation(counts.canary.since(was.canary), counts.stable.since(was.stable))
+    return found
 
 
 def _joined(one: Histogram | None, other: Histogram | None) -> Histogram | None:

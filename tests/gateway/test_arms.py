@@ -76,6 +76,8 @@ async def test_both_sides_are_counted_with_their_times(rolled: Rolled) -> None:
         assert sum(counts[arm]["duration"]["counts"]) == len(fake.requests)
         assert counts[arm]["duration"]["edges"] == list(BOUNDS_S)
         assert sum(counts[arm]["ttft"]["counts"]) == 0, "nothing was streamed"
+    said = (await rolled.client.get("/admin/arms")).json()
+    assert said["workers"] == {"0": said["data"]}
 
 
 async def test_first_tokens_of_streams_are_counted(rolled: Rolled) -> None:

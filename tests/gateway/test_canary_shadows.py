@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.gateway import fake_answers
-from tests.gateway.conftest import DIE, event
+from tests.gateway.conftest import DIE, FakeVllm, event, serve
 
 if TYPE_CHECKING:
     from tests.gateway.canaries import MakeRolled, Rolled
@@ -79,6 +79,24 @@ async def test_both_answers_are_checked_and_only_the_real_one_counts_for_the_exp
     labels = {"expert": "general", "signal": "schema_valid"}
     assert rolled.metric("quality_total", model="registry:general/1", good="true", **labels) == 4
     assert rolled.metric("quality_total", model="registry:general/2", good="false", **labels) is None
+
+
+async def test_a_judge_is_asked_of_both_answers(make_rolled: MakeRolled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_answers, "_choice", says)
+    judge = FakeVllm('{"verdict": "good"}')
+    server = await serve(judge.app)
+    rolled = await make_rolled(quality={"judge": {"share": 1.0, "url": server.url, "model": "big"}})
+    await rolled.set(shadows={"general": 1.0})
+    for number in range(1, 4):
+        await rolled.ask()
+        for arm in ("stable", "canary"):
+            await rolled.counted(arm, judge={"good": number, "total": number})
+    told = [asked["messages"][1]["content"] for asked in judge.requests]
+    assert sum("stable" in text for text in told) == sum("canary" in text for text in told) == 3
+    labels = {"expert": "general", "signal": "judge", "good": "true"}
+    assert rolled.metric("quality_total", model="registry:general/1", **labels) == 3
+    assert rolled.metric("quality_total", model="registry:general/2", **labels) is None
+    await server.stop()
 
 
 async def test_what_the_canary_answers_itself_counts_for_its_side(

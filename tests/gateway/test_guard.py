@@ -148,6 +148,9 @@ def test_several_workers_take_one_out_together(start: Any, threaded_fakes: Any) 
                 answer = httpx.post(crew.url + "/v1/chat/completions", json=body, trust_env=False)  # to any worker
                 assert answer.status_code == 200
             state = client.get("/admin/state").json()
+        arms = client.get("/admin/arms").json()
+    asked = [arms["workers"][number]["general"]["canary"]["requests"] for number in ("0", "1")]
+    assert min(asked) > 0 and sum(asked) == arms["data"]["general"]["canary"]["requests"]
     assert state["canaries"] == {"general": 0.0}, state
     assert state["guarded"]["general"].startswith("no controller; error")
 

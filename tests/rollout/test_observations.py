@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from largeforge.gateway.metrics import DURATION_BUCKETS
 from largeforge.rollout import Arm, Graded, Histogram, Observation
+from largeforge.rollout.observations import period
 from largeforge.rollout.sequential import Counts
 
 EDGES = (0.1, 0.5, 1.0, 5.0)
@@ -96,3 +97,14 @@ def test_arms_that_cannot_be_are_refused() -> None:
         Arm(5, 6)
     with pytest.raises(ValueError, match="3 good answers of 2"):
         Graded(3, 2)
+
+
+def test_what_is_new_of_several_processes_is_known_although_one_begins_anew() -> None:
+    def counted(canary: int, stable: int) -> Observation:
+        return Observation(Arm(canary, canary // 10), Arm(stable))
+
+    before = {"a": counted(100, 900), "b": counted(200, 1800)}
+    now = {"a": counted(130, 950), "b": counted(20, 30), "c": counted(500, 500)}
+    assert period(before, now) == counted(30, 50) + counted(20, 30), "b began anew, c was not known"
+    assert period(now, {"a": counted(140, 950)}) == counted(10, 0), "b and c do not answer"
+    assert period({}, now) == Observation()

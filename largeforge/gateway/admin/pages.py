@@ -16,7 +16,7 @@ from largeforge import __version__
 from largeforge.errors import listed, nearest
 from largeforge.gateway import backend
 from largeforge.gateway.admin.state import merged
-from largeforge.gateway.arms import counted
+from largeforge.gateway.arms import by_worker, summed
 from largeforge.gateway.endpoint import Endpoint, answer
 from largeforge.gateway.errors import ApiError, bad_request
 from largeforge.gateway.request import read_body
@@ -82,7 +82,14 @@ class AdminPages:
 
     async def _arms(self, request: Request) -> Response:
         self._access.check(request.scope)
-        return answer({"object": "arms", "data": await counted(self._whole)})
+        workers = await by_worker(self._whole)
+        return answer(
+            {
+                "object": "arms",
+                "data": summed(workers.values()),
+                "workers": {str(number): counts for number, counts in workers.items()},
+            }
+        )
 
     async def _body(self, request: Request) -> Any:
         """Return what an operator sends as JSON; who is none is refused before anything is read."""

@@ -110,7 +110,7 @@ def test_a_model_that_answers_but_wrongly_is_sent_back_by_itself(lab: Lab) -> No
     lab.deploy(*CANARY)
     assert not lab.deployed()["replaced"], "the alias means the version that serves"
     again = lab.run("+recipe=shop", *CANARY, "topology.experts.general.model=registry:shop/3")
-    assert again.code == 3 and "were sent back by rollout" in again.output and "rollout.again=true" in again.output
+    assert again.code == 3 and "with this model by rollout" in again.output and "rollout.again=true" in again.output
 
 
 def test_whoever_conducts_dies_and_another_goes_on(lab: Lab) -> None:

@@ -71,13 +71,22 @@ def check(wanted: Wanted, found: States) -> Document | None:
         )
     if now:
         return now
-    refused = next((one for one in reversed(known) if one.target.state == target.state), None)
-    if refused and refused.ended == "rolled_back" and not wanted.rollout.again:
-        reasons = "; ".join(refused.reasons) or "by command"
-        raise GateError(
-            f"these models were sent back by rollout {refused.id}: {reasons}. To try them again: rollout.again=true"
-        )
+    if not wanted.rollout.again:
+        _refuse_again(wanted, found, known)
     return None
+
+
+def _refuse_again(wanted: Wanted, found: States, known: Sequence[Document]) -> None:
+    """Raise GateError for a release that the last rollout which had it has sent back."""
+    last = {(member.service, member.new): document for document in known for member in document.members}
+    for one in present.replacements(wanted, found):
+        server, refused = _server(wanted, one), last.get((one.new.service, one.new.key))
+        is_gradual = server and wanted.rollout.of(server).strategy != "immediate"
+        if is_gradual and refused and refused.ended == "rolled_back":
+            raise GateError(
+                f"{one.new.service} was sent back with this model by rollout {refused.id}: "
+                f"{'; '.join(refused.reasons) or 'by command'}. To try it again: rollout.again=true"
+            )
 
 
 def begin(wanted: Wanted, canaries: Sequence[Replacement], record: Record, *, by: str) -> Document:

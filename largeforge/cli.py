@@ -173,7 +173,7 @@ def _show_hosts(console: Any, stage: Any, lock: str) -> None:
     from rich.text import Text
 
     from largeforge.deploy.preview_view import render
-    from largeforge.errors import DeployError, ModelError, RegistryError
+    from largeforge.errors import DeployError, GateError, ModelError, RegistryError
     from largeforge.stages.deploy import Config, previewed
 
     if stage.inputs:
@@ -181,7 +181,7 @@ def _show_hosts(console: Any, stage: Any, lock: str) -> None:
         return
     try:
         found, rows = previewed(Config.model_validate(stage.config), lock)
-    except (DeployError, ModelError, RegistryError) as error:
+    except (DeployError, GateError, ModelError, RegistryError) as error:
         console.print(Text(f"\nwarning: {error}", "yellow"), soft_wrap=True)
         return
     for part in render(found, rows):

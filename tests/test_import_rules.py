@@ -195,7 +195,7 @@ RULES = {
         own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring", "rollout"),
         top=("pydantic", "yaml"),
     ),
-    "deploy.rollouts.telling": Rule(own=("deploy",), top=("rich",)),
+    "deploy.rollouts.telling": Rule(own=("deploy", "recipe"), top=("rich",)),
     "deploy.preview_view": Rule(own=("deploy", "placing"), top=("rich",)),
     "deploy.child": Rule(own=("deploy",), top=("gevent", "pyinfra")),
     "deploy.operations": Rule(own=("deploy",), top=("pyinfra",)),

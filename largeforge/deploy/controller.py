@@ -52,6 +52,8 @@ class Preview:
     """By host, what would be changed, from pyinfra's dry run."""
     replacements: Sequence[Replacement]
     removed: Sequence[Release]
+    rollout: Document | None = None
+    """The rollout that would begin, or go on."""
 
 
 @dataclass
@@ -91,9 +93,12 @@ def preview(
             raise DeployError(f"some hosts cannot be looked at:\n{_listed(fleet.failed)}\n{error}") from error
         changes = fleet.plan(_steps(wanted, {name: look["state"] for name, look in looks.items()}))
         found = {name: look["state"] for name, look in looks.items()}
+        rollout = beginning.check(wanted, found)
         canaries, others = beginning.divided(wanted, present.replacements(wanted, found), found)
+        if canaries and rollout is None:
+            rollout = beginning.begin(wanted, canaries, wanted.record(who=""), by="")
         removed = present.removed(wanted, found)
-        return Preview(wanted, looks, dict(fleet.failed), changes, [*canaries, *others], removed)
+        return Preview(wanted, looks, dict(fleet.failed), changes, [*canaries, *others], removed, rollout)
 
 
 class Controller:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from largeforge.deploy import desired, steps
+from largeforge.deploy.rollouts import telling
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,6 +33,9 @@ def render(preview: Preview, rows: Sequence[Row]) -> Iterator[RenderableType]:
     """Yield what to print."""
     yield Text("\nPlacement", "bold")
     yield _placement(rows)
+    if preview.rollout is not None:
+        yield Text("\nRollout", "bold")
+        yield from telling.planned(preview.rollout)
     for host in (*preview.looks, *preview.failed):
         yield Text()
         yield from _host(preview, host)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from largeforge.deploy.rollouts.document import Document, Group
+    from largeforge.recipe.sections.rollouts import Rollout
 
 SHOWN = 12
 """Newest decisions that are shown."""
@@ -28,6 +29,42 @@ def shown(name: str, known: Sequence[Document]) -> RenderableType:
         return Text(f"{name}: there was no rollout; a recipe begins one with rollout=canary")
     lines = [Text(f"{one.id}  {_ending(one)}  by {one.by}", "dim") for one in reversed(known[:-1])]
     return Stack(*_whole(known[-1]), *lines)
+
+
+def planned(document: Document) -> Iterator[RenderableType]:
+    """Yield what to print of a rollout that would begin or go on: how long it takes, and what it must keep."""
+    if document.groups[0].state is not None:
+        yield Text(f"{document.id} is under way, and would be gone on with", "yellow")
+    for group in document.groups:
+        yield Text.assemble((group.server, "bold"), f"  {_course(group.settings)}")
+        yield Text(f"  sent back for {_limits(group.settings)}", "dim")
+        for expert in group.judged:
+            yield Text(f"  {expert}: {group.changes[expert].old} → {group.changes[expert].new}")
+
+
+def _course(settings: Rollout) -> str:
+    """Say in which steps a rollout goes, and how long these take."""
+    shares = " → ".join(f"{share:.4g}" for share in settings.shares)
+    lasts = f"{settings.bake_s:g} s and {settings.min_requests} requests each at least"
+    return {
+        "canary": f"canary {shares}: {lasts}, then watched for {settings.watch_s:g} s",
+        "shadow": f"shadow of {settings.shadow_share:.4g} of the requests: {lasts}",
+        "ab": f"A/B with {settings.ab_share:.4g} of the traffic for {settings.ab_s:g} s",
+        "blue_green": f"blue-green: all of the traffic, watched for {settings.watch_s:g} s",
+    }[settings.strategy]
+
+
+def _limits(settings: Rollout) -> str:
+    """Say what sends a model back beside the comparison."""
+    limits = settings.analysis.triggers
+    found = [f"more than {limits.error_share:.4g} errors"] if limits.error_share else []
+    for what, most_ms, share in (
+        ("requests", limits.latency_ms, limits.latency_share), ("first tokens", limits.ttft_ms, limits.ttft_share),
+    ):  # fmt: skip
+        if most_ms:
+            found.append(f"more than {share:.4g} of {what} above {most_ms:g} ms")
+    listed = ", ".join([*found, "anything surely worse than now"])
+    return f"{listed} (alpha {settings.analysis.alpha:g})"
 
 
 def _whole(document: Document) -> Iterator[RenderableType]:

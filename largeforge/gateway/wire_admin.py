@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from largeforge.gateway.admin.rollout_view import RolloutView, Share
-from largeforge.gateway.admin.state import MOST_ENTRIES, MOST_ROLLOUTS, Mode, Reason
+from largeforge.gateway.admin.state import MOST_ENTRIES, Mode, Reason
 from largeforge.gateway.wire import Open
 
 
@@ -69,7 +69,7 @@ class GatewayStatePatch(Open):
     guarded: dict[str, Reason | None] | None = Field(default=None, max_length=MOST_ENTRIES)
     """Null lets a canary that the gateway itself took out have a share again; without that, giving it one is refused
     (409)."""
-    rollouts: dict[str, dict[str, Any] | None] | None = Field(default=None, max_length=MOST_ROLLOUTS)
+    rollouts: dict[str, dict[str, Any] | None] | None = None
     """What changes of rollouts, by expert: the keys of `RolloutView`; `seen` alone every few seconds."""
 
 

@@ -94,14 +94,14 @@ async def test_one_that_a_controller_watches_is_left_to_it_until_it_is_gone(make
     await begin(rolled, canaries={"general": 0.5}, rollouts={"general": told})
     until = time.monotonic() + 2.5
     while time.monotonic() < until:
+        told_at = time.monotonic()
         await rolled.set(rollouts={"general": {"seen": time.time()}})
         await asyncio.gather(*(rolled.ask() for _ in range(10)))
     assert (await rolled.state())["guarded"] == {}
     assert (await rolled.counts())["canary"]["errors"] > 50
-    gone_since = time.monotonic()
     while not (state := await rolled.state())["guarded"]:
         await rolled.ask()
-    assert 0.7 < time.monotonic() - gone_since < 3
+    assert time.monotonic() - told_at > 0.99
     assert state["guarded"]["general"].startswith("no controller for 1 s")
     assert state["rollouts"]["general"]["phase"] == "running", "what the controller told is its own"
 

@@ -27,7 +27,7 @@ def main(order):
         patch = {"rollouts": patch["rollouts"]}
     call(order, "PATCH", "/admin/state", patch)
     arms = call(order, "GET", "/admin/arms")
-    return {"arms": arms.get("data", {}), "guarded": guarded, "command": taken(order["command"])}
+    return {"arms": arms.get("workers", {}), "guarded": guarded, "command": taken(order["command"])}
 
 
 def taken(path):

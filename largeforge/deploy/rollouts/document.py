@@ -71,7 +71,7 @@ class Group:
     state: State | None = None
     """None while it is only seen what stable does, before anything begins."""
     readings: Mapping[str, Any] = field(default_factory=dict)
-    """By host and expert, what its gateway had counted at the last look: counters that only rise."""
+    """By process of a gateway and expert, what it had counted at the last look: counters that only rise."""
 
     before: Arm = field(default_factory=Arm)
     """What stable did before anything began, as far as that was seen."""

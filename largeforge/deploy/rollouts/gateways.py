@@ -45,7 +45,7 @@ class HostGateways:
 
         with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
             list(pool.map(ask, self._trusted))
-        arms = {host: said["arms"] for host, said in found.items()}
+        arms = {f"{host}/{worker}": counts for host, said in found.items() for worker, counts in said["arms"].items()}
         commands = tuple(str(said["command"]["do"]) for said in found.values() if said["command"])
         guarded = {expert: reason for said in found.values() for expert, reason in said["guarded"].items()}
         return Look(arms, commands, guarded), failed

@@ -6,12 +6,14 @@ version of the topology.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from largeforge.rollout import Decision, Observation, command, decide, start
-from largeforge.rollout.state import ENDED
+from largeforge.rollout.observations import period
+from largeforge.rollout.state import ENDED, State
+from largeforge.rollout.view import view
 
 if TYPE_CHECKING:
     from largeforge.deploy.rollouts.document import Document, Group
@@ -25,7 +27,7 @@ class Look:
     """What the gateways say."""
 
     arms: Mapping[str, Mapping[str, Any]]
-    """By host and expert, what its gateway has counted of both sides."""
+    """By process of a gateway and expert, what it has counted of both sides since it started."""
     commands: tuple[str, ...] = ()
     """What people want, in their order."""
     guarded: Mapping[str, str] = field(default_factory=dict)
@@ -59,22 +61,19 @@ def advance(document: Document, look: Look, now: float, *, began: float) -> tupl
 
 def observed(group: Group, arms: Mapping[str, Mapping[str, Any]]) -> tuple[Observation, dict[str, Any]]:
     """Return what was counted of a group since its last look, and the readings to count from at the next."""
-    total = Observation()
-    readings: dict[str, Any] = {host: dict(known) for host, known in group.readings.items()}
-    for host, experts in arms.items():
-        before = readings.setdefault(host, {})
-        for name in group.judged:
-            if name in experts:
-                total += _difference(experts[name], before.get(name))
-                before[name] = experts[name]
-    return total, readings
+    now = {
+        process: {name: experts[name] for name in group.judged if name in experts} for process, experts in arms.items()
+    }
+    return period(_parsed(group.readings), _parsed(now)), {**group.readings, **now}
 
 
-def _difference(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Observation:
-    if before is None:  # from before the rollout, perhaps
-        return Observation()
-    found, was = Observation.from_json(now), Observation.from_json(before)
-    return Observation(found.canary.since(was.canary), found.stable.since(was.stable))
+def _parsed(readings: Mapping[str, Mapping[str, Any]]) -> dict[Hashable, Observation]:
+    """Return counts by process and expert."""
+    return {
+        (process, name): Observation.from_json(counts)
+        for process, experts in readings.items()
+        for name, counts in experts.items()
+    }
 
 
 def _group(group: Group, look: Look, now: float, began: float) -> tuple[Group, list[Decision]]:
@@ -130,35 +129,22 @@ def patch(document: Document, *, is_over: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {
         "canaries": {name: None if is_over else group.share for group, name in groups},
         "shadows": {name: None if is_over else group.shadow or None for group, name in groups},
-        "rollouts": {name: view(document, group, name) for group, name in groups},
+        "rollouts": {name: _shown(document, group, name) for group, name in groups},
     }
     if is_over or all(group.state is None for group in document.groups):
         found["guarded"] = {name: None for _, name in groups}
     return found
 
 
-def view(document: Document, group: Group, expert: str) -> dict[str, Any]:
+def _shown(document: Document, group: Group, expert: str) -> dict[str, Any]:
     """Return what a gateway shows of the rollout of an expert."""
-    state, change = group.state, group.changes[expert]
-    log = state.log[-20:] if state else ()
-    member = group.members[0]
-    return {
-        "strategy": group.settings.strategy, "phase": "running" if state is None else state.phase,
-        "step": state.step if state else 0, "steps": list(group.settings.shares), "share": group.share,
-        "shadow": group.shadow, "started": state.started if state else document.seen,
-        "changed": state.changed if state else document.seen, "seen": document.seen,
-        "model": {"old": change.old, "new": change.new}, "release": {"old": member.old, "new": member.new},
-        "analysis": group.settings.analysis.model_dump(mode="json"),
-        "reasons": _short(log[-1].reasons if log else ("seeing what stable does",)),
-        "log": [
-            {
-                "time": entry.time, "step": entry.step, "action": entry.action, "share": entry.share,
-                "reasons": _short(entry.reasons), "verdicts": dict(entry.verdicts),
-            }
-            for entry in log
-        ],
-    }  # fmt: skip
-
-
-def _short(reasons: Iterable[str]) -> list[str]:
-    return [reason[:500] for reason in reasons][:10]
+    state, change, member = group.state, group.changes[expert], group.members[0]
+    if state is None:
+        began = State(group.settings.strategy, "running", 0, 0.0, 0.0, document.seen, document.seen, document.seen)
+        state, reasons = began, ("seeing what stable does",)
+    else:
+        reasons = state.log[-1].reasons
+    decision = Decision("wait", state.share, reasons)
+    return view(
+        group.settings, state, decision, document.seen, release=(member.old, member.new), model=(change.old, change.new)
+    )

@@ -42,6 +42,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _leaves_none_under_way(lab: Lab) -> Iterator[None]:
+    yield
+    if any(not one["ended"] for one in rollouts(lab)):
+        lab.run("rollout", "abort", "lab", "shop")
+
+
 def registry(lab: Lab) -> ModelRegistry:
     folder = lab.folder / "registry"
     return ModelRegistry(Registry(uri=f"sqlite:///{folder}/mlflow.db", artifacts=f"{folder}/artifacts"))

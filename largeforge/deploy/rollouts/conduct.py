@@ -61,17 +61,16 @@ def conduct(
                 f"no gateway has answered for {unreachable_s:g} s (deploy.update.unreachable_s): {reasons}"
             )
         look = Look(look.arms, (*pending, *look.commands), look.guarded)
-        pending = []
-        before = shares(document)
+        pending, before = [], shares(document)
         document, told = advance(document, look, now, began=began)
+        is_over = document.verdict or document.is_at_rest or (command == "pause" and "pause" in look.commands)
+        if is_over or told or shares(document) != before:
+            pending = list(gateways.exchange(document)[0].commands)
         for one in told:
             report("", said(one, is_one=len(document.groups) == 1))
         on_look(document)
-        if document.verdict or document.is_at_rest or ("pause" in look.commands and command == "pause"):
-            gateways.exchange(document)
+        if is_over:
             return document
-        if told or shares(document) != before:
-            gateways.exchange(document)
         sleep(min(group.settings.look_s for group in document.groups))
 
 

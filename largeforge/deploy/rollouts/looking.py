@@ -139,11 +139,9 @@ def patch(document: Document, *, is_over: bool = False) -> dict[str, Any]:
 def _shown(document: Document, group: Group, expert: str) -> dict[str, Any]:
     """Return what a gateway shows of the rollout of an expert."""
     state, change, member = group.state, group.changes[expert], group.members[0]
+    reasons = state.log[-1].reasons if state else ("seeing what stable does",)
     if state is None:
-        began = State(group.settings.strategy, "running", 0, 0.0, 0.0, document.seen, document.seen, document.seen)
-        state, reasons = began, ("seeing what stable does",)
-    else:
-        reasons = state.log[-1].reasons
+        state = State(group.settings.strategy, "running", 0, 0.0, 0.0, document.seen, document.seen, document.seen)
     decision = Decision("wait", state.share, reasons)
     return view(
         group.settings, state, decision, document.seen, release=(member.old, member.new), model=(change.old, change.new)

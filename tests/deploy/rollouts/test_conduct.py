@@ -81,7 +81,7 @@ def test_a_rollout_that_is_gone_on_with_ends_as_if_nothing_had_been() -> None:
     gateways = PlayedGateways()
 
     def die(document: Document) -> None:
-        if len(gateways.kept) == 3:
+        if len(gateways.kept) > 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

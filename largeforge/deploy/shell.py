@@ -36,7 +36,7 @@ class ConnectionLost(DeployError):
 
 
 class LockHeld(DeployError):
-    """Somebody else is changing the deployment."""
+    """Somebody else is changing the deployment, or has done so meanwhile."""
 
 
 def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", timeout_s: float = 120.0) -> str:
@@ -162,9 +162,12 @@ class Locks:
             self._close(self._held[name])
             self._held[name] = self._begin(self._reaches[name])
             said = self._answer(self._held[name])
-            if said.get("before") != self._token:
+            if said.get("before") not in (
+                self._token,
+                "",
+            ):  # empty: the host has started again, and nobody had it since
                 reason = f"and {said['held_by']} has it now" if "held_by" in said else "and was not had again"
-                raise DeployError(
+                raise (LockHeld if said else DeployError)(
                     f"{name}: its lock was lost with the connection, {reason}; nothing more is done there"
                 )
             if said.get("held"):

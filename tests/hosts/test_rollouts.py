@@ -126,7 +126,7 @@ def test_whoever_conducts_dies_and_another_goes_on(lab: Lab) -> None:
         process = lab.start("+recipe=shop", *CANARY)
         lab.await_line(process, "0.2 of the traffic")
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         assert rollouts(lab)[-1]["ended"] == "" and rollouts(lab)[-1]["servers"][0]["share"] == 0.2
         refused = lab.run("restart", "lab", "shop")
         assert refused.code == 1 and "a rollout under way" in refused.output, refused.output
@@ -162,7 +162,7 @@ def test_a_bad_canary_that_nobody_conducts_is_taken_out_by_the_gateways(lab: Lab
         process = lab.start("+recipe=shop", *CANARY, "rollout.min_requests=100000", "rollout.analysis.alpha=0.0000001")
         lab.await_line(process, "0.2 of the traffic")
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         wait_for(lambda: admin(lab, "/admin/state")["guarded"].get("general"), timeout_s=90)
         assert admin(lab, "/admin/state")["canaries"]["general"] == 0.0
         resumed = lab.run("rollout", "resume", "lab", "shop")
@@ -178,7 +178,8 @@ def test_a_host_that_starts_again_in_between_has_its_canary_again(lab: Lab) -> N
     lab.await_line(process, "0.2 of the traffic")
     lab.hosts["h2"].reboot()
     with lab.asked(response_format=SCHEMA) as asked:
-        time.sleep(10)
+        time.sleep(20)
+    assert process.poll() is None, "who conducts goes on when the host is there again"
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[0]
     assert process.returncode == 130 and "rollout resume" in said, said

@@ -6,7 +6,7 @@ behaves: `dies`, `hangs`, `killed`, `stubborn` (ignores SIGTERM, with a child th
 `mute` (empty answers), `forgetful` (does not list its adapters); anything else answers properly.
 A file `behaviour` in the folder takes the place of its name. A file `die` ends it later, `dies_after` after the
 seconds in it; a file `tokens.json` is what `/tokenize` answers. A file `says` is all that it ever answers, `fails` the
-share of requests that it fails.
+share of users' requests that it fails.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         for file in ("version", "version.txt"):
             text += f" ({(folder / file).read_text().strip()})" if (folder / file).exists() else ""
         text = (folder / "says").read_text() if (folder / "says").exists() else text
-        if (folder / "fails").exists() and random.random() < float((folder / "fails").read_text()):
+        if body.get("user") and (folder / "fails").exists() and random.random() < float((folder / "fails").read_text()):
             self.send('{"error": {"message": "the engine has hiccups"}}', "application/json", 500)
             return
         time.sleep(float((folder / "takes_s").read_text()) if (folder / "takes_s").exists() else 0)

@@ -25,7 +25,7 @@ class Gateways(Protocol):
 
     def exchange(self, document: Document) -> tuple[Look, Mapping[str, str]]:
         """Keep a rollout on their hosts and bring it about there; return what they say, and by host why one does not
-        answer. Raises DeployError when this is not the only controller any more."""
+        answer. Raises LockHeld when this is not the only controller any more."""
 
 
 def conduct(

@@ -10,6 +10,7 @@ from largeforge.deploy import shell
 from largeforge.deploy.hands import MOST_AT_ONCE
 from largeforge.deploy.rollouts import document as documents
 from largeforge.deploy.rollouts.looking import Look, patch
+from largeforge.deploy.shell import LockHeld
 from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
@@ -31,15 +32,20 @@ class HostGateways:
         self._site, self._reaches, self._locks, self._trusted = site, reaches, locks, dict(trusted)
 
     def exchange(self, document: Document) -> tuple[Look, dict[str, str]]:
-        """Keep a rollout on their hosts and bring it about there; return what they say, and who does not answer."""
-        self._locks.check()
+        """Keep a rollout on their hosts and bring it about there; return what they say, and who does not answer.
+
+        Raises LockHeld when somebody else has a lock, or has had it.
+        """
         text, wanted = document.text(), patch(document, is_over=bool(document.ended))
         found: dict[str, dict[str, Any]] = {}
         failed: dict[str, str] = {}
 
         def ask(host: str) -> None:
             try:
+                self._locks.check(host)
                 found[host] = self._ask(host, document.id, text, wanted)
+            except LockHeld:
+                raise
             except DeployError as error:
                 failed[host] = str(error)
 

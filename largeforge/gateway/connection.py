@@ -147,6 +147,7 @@ class Pool:
         self._connect_timeout_s = connect_timeout_s
         self._idle: deque[_Connection] = deque()
         self._open: set[_Connection] = set()
+        self._is_retired = False
         self._host_header = b"host: %b\r\n" % parts.netloc.rpartition("@")[2].encode()
 
     async def request(self, method: bytes, path: bytes, head: bytes = b"", body: bytes = b"") -> Answer:
@@ -174,8 +175,17 @@ class Pool:
         for connection in list(self._open):
             connection.cut()
 
+    def retire(self) -> None:
+        """Keep no connection any more: those that are idle are cut now, the others once their answer was read."""
+        self._is_retired = True
+        while self._idle:
+            self._idle.pop().cut()
+
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection whose answer was read for the next request."""
+        if self._is_retired:
+            connection.cut()
+            return
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
 
@@ -247,7 +257,8 @@ class _Connection(asyncio.Protocol):
         try:
             await self._head
         except BaseException:
-            self.cut()
+            if self._answer is answer:  # else it was answered as it was cancelled, and may carry another by now
+                self.cut()
             raise
         return answer
 

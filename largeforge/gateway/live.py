@@ -212,8 +212,8 @@ class Live:
         gone = [server for url, server in backend.backends(old.targets).items() if url not in used]
         while any(server.outstanding for server in gone):  # noqa: ASYNC110 - nobody needs to know at once
             await asyncio.sleep(DRAIN_EVERY_S)
-        for server in gone:
-            server.pool.close()
+        for server in gone:  # a request that was routed before may yet come to it
+            server.pool.retire()
         await old.routing.stop()
 
 

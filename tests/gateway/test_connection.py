@@ -237,3 +237,28 @@ async def test_where_nobody_listens_or_accepts_is_said():
     with pytest.raises(ConnectionFailed) as refused:
         await Pool(f"http://127.0.0.1:{port}", connect_timeout_s=2).request(b"GET", b"/health")
     assert refused.value.why == "refused"
+
+
+async def test_who_leaves_just_as_the_answer_is_here_does_not_cut_what_the_next_may_be_using() -> None:
+    async with serving(says(OK, again=True)) as (raw, pool):
+        leaving = asyncio.create_task(pool.request(b"GET", b"/"))
+        keep = pool.give_back
+
+        def give_back(one: connection._Connection) -> None:
+            keep(one)
+            leaving.cancel()  # answered, and not told of it yet
+
+        pool.give_back = give_back  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        pool.give_back = keep  # type: ignore[method-assign]
+        assert (await pool.request(b"GET", b"/")).status == 200
+        assert raw.connections == 1
+
+
+async def test_a_retired_pool_still_answers_and_keeps_no_connection() -> None:
+    async with serving(says(OK, again=True)) as (raw, pool):
+        assert await ask(pool) == (200, b"ok")
+        pool.retire()
+        assert [await ask(pool), await ask(pool)] == [(200, b"ok")] * 2
+        assert raw.connections == 3 and not pool._open

@@ -1,4 +1,4 @@
-"""Router and experts are one version: whoever is routed by one is answered by its servers, however often files change."""
+"""Router and experts are one version: who is routed by one is answered by its servers, however often files change."""
 
 from __future__ import annotations
 

@@ -79,7 +79,10 @@ RULES = {
     "serving": Rule(own=("recipe", "tls")),
     "loadtest": Rule(own=("recipe", "data", "judging"), late=("vllm",)),
     "exporters": Rule(own=("recipe", "exporting"), top=("pydantic",)),
-    "exporting": Rule(own=("recipe", "serving", "forecast", "plan", "exporters", "monitoring"), top=("yaml",)),
+    "exporting": Rule(
+        own=("recipe", "serving", "forecast", "plan", "exporters", "monitoring", "autoscale"), top=("yaml",)
+    ),
+    "autoscale": Rule(own=("recipe",)),
     "rollout": Rule(own=("recipe",)),
     "monitoring": Rule(own=("recipe",), late=("yaml", "grafana_foundation_sdk")),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),

@@ -1,0 +1,1 @@
+"""How many replicas of an expert run, decided from what is observed."""

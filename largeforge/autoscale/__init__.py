@@ -10,6 +10,7 @@ Pure: nothing is read, started or awaited here, and equal input gives equal outp
 
 targets.py       what replicas are meant for
 observations.py  what was seen at one look
+pace.py          how much is asked, where some of it waits
 needs.py         how many replicas each number asks for
 forecast.py      what weeks before have needed at the same hour
 decisions.py     what follows, with windows that keep it steady

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from largeforge.autoscale.needs import Need, needs, of_demand
+from largeforge.autoscale.pace import Pace
 from largeforge.autoscale.state import Decision, State
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ PAUSE_S = 120.0
 
 def start(now: float, *, running: int) -> State:
     """Begin with what runs."""
-    return State(wanted=running, since=now, looked=now)
+    return State(wanted=running, since=now, looked=now, pace=Pace(ready=running))
 
 
 def decide(
@@ -46,8 +47,12 @@ def decide(
 ) -> tuple[State, Decision]:  # fmt: skip
     """Return how many replicas are to run after a look, and why."""
     if now - state.looked > PAUSE_S:
-        state = replace(state, since=now, needs=(), pressed=0, idle_since=None)
-    found = needs(targets, seen, wanted=state.wanted, tolerance=scaling.tolerance)
+        state = replace(state, since=now, needs=(), pressed=0, idle_since=None, pace=Pace(ready=seen.ready))
+    pace = state.pace.observed(seen, now - state.looked, now)
+    asked = pace.asked(seen)
+    found = needs(
+        targets, seen, asked, wanted=state.wanted, tolerance=scaling.tolerance, is_settled=pace.is_settled(now)
+    )
     floor, foretold = _foretold(scaling, targets, state, seen, now)
     most, least = seen.most, min(scaling.min_replicas, seen.most)
     need = min(most, max(least, 1, floor, *(one.replicas for one in found)))
@@ -57,7 +62,7 @@ def decide(
         state, looked=now, pressed=state.pressed + 1 if scaling.panic and load >= scaling.panic else 0,
         needs=(*(one for one in state.needs if one[0] >= now - reach), (now, need)),
         idle_since=None if not seen.is_idle else now if state.idle_since is None else state.idle_since,
-        history=state.history.observed(seen.demand, now, weeks=scaling.weeks),
+        history=state.history.observed(asked, now, weeks=scaling.weeks), pace=pace,
     )  # fmt: skip
     wanted, reasons = _wanted(scaling, state, seen, found, floor, need, now)
     if wanted == floor > state.wanted:

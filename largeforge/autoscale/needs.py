@@ -1,10 +1,11 @@
 """How many replicas each number asks for.
 
 Numbers for each replica ask for as many as bring them to their target, and so do shares of what replicas have, as in
-Kubernetes' HorizontalPodAutoscaler, which also leaves everything as it is within a tolerance around the target. What is
-in flight counts together with what waits, as Knative and Ray Serve count it ("ongoing requests":
-https://docs.ray.io/en/latest/serve/advanced-guides/advanced-autoscaling.html). Latencies and queues that are too long
-ask for one more than there is: by how much they are too long says little about how many more would help.
+Kubernetes' HorizontalPodAutoscaler, which also leaves everything as it is within a tolerance around the target. What
+is in flight counts together with what waits, as Ray Serve counts it ("ongoing requests":
+https://docs.ray.io/en/latest/serve/advanced-guides/advanced-autoscaling.html), though no further than `pace.py` says.
+Latencies and queues that are too long ask for one more than there is: by how much they are too long says little about
+how many more would help.
 """
 
 from __future__ import annotations
@@ -30,9 +31,21 @@ class Need:
     reason: str
 
 
-def needs(targets: Sequence[Target], seen: Observation, *, wanted: int, tolerance: float) -> list[Need]:
-    """Return what each target asks for; those that nothing is known of ask for nothing."""
-    found = (_need(target, seen, wanted, tolerance) for target in targets)
+def needs(
+    targets: Sequence[Target],
+    seen: Observation,
+    asked: float,
+    *,
+    wanted: int,
+    tolerance: float,
+    is_settled: bool = True,
+) -> list[Need]:
+    """Return what each target asks for; those that nothing is known of ask for nothing.
+
+    `asked` is what would be in flight if replicas kept up. Replicas that came just now are not settled: latencies and
+    queues are still those from before them.
+    """
+    found = (_need(target, seen, asked, wanted, tolerance, is_settled) for target in targets)
     return [need for need in found if need is not None]
 
 
@@ -42,11 +55,15 @@ def of_demand(demand: float, targets: Sequence[Target], *, wanted: int, toleranc
     return _rounded(demand / each, wanted, tolerance)
 
 
-def _need(target: Target, seen: Observation, wanted: int, tolerance: float) -> Need | None:
+def _need(
+    target: Target, seen: Observation, asked: float, wanted: int, tolerance: float, is_settled: bool
+) -> Need | None:
     match target.kind:
         case "in_flight":
-            asked = seen.demand / target.value
-            return _as_many(target, seen, asked, wanted, tolerance, f"{seen.demand:.0f} requests in flight")
+            reason = f"{seen.in_flight:.0f} requests in flight"
+            if seen.waiting:
+                reason += f", {asked:.0f} if none had to wait"
+            return _as_many(target, seen, asked / target.value, wanted, tolerance, reason)
         case "cache_use" if seen.cache_use is not None:
             return _share(target, seen, seen.cache_use, wanted, tolerance, "of the KV cache in use")
         case "gpu_use" if seen.gpu_use is not None:
@@ -54,13 +71,12 @@ def _need(target: Target, seen: Observation, wanted: int, tolerance: float) -> N
         case "waiting" if seen.waiting:
             load = seen.waiting / (max(1, seen.ready) * target.value)
             reason = f"{seen.waiting:.0f} requests wait"
-            return _guard(target.name, seen, load, 0.0, reason if seen.ready else f"{reason} and no replica is ready")
+            reason = reason if seen.ready else f"{reason} and no replica is ready"
+            return _guard(target.name, seen, load, 0.0, reason, is_settled)
         case "latency" if (time := seen.latencies_ms.get(target.name)) and seen.in_flight >= seen.ready:
             name = f"p{100 * target.percentile:g} of {target.indicator}"
-            return _guard(
-                target.name, seen, time / target.value, tolerance,
-                f"{name} is {time:.0f} ms of {target.value:.0f} ms",
-            )  # fmt: skip
+            reason = f"{name} is {time:.0f} ms of {target.value:.0f} ms"
+            return _guard(target.name, seen, time / target.value, tolerance, reason, is_settled)
     return None
 
 
@@ -78,9 +94,9 @@ def _as_many(
     return Need(target.name, _rounded(asked, wanted, tolerance), asked / max(1, seen.ready), reason)
 
 
-def _guard(name: str, seen: Observation, load: float, tolerance: float, reason: str) -> Need | None:
+def _guard(name: str, seen: Observation, load: float, tolerance: float, reason: str, is_settled: bool) -> Need | None:
     """Return one more than is ready beyond a limit, and what is ready close to it."""
-    if not seen.ready or load > 1 + tolerance:
+    if not seen.ready or (is_settled and load > 1 + tolerance):
         return Need(name, seen.ready + 1, 0.0, reason)
     return Need(name, seen.ready, 0.0, reason) if load > 1 - tolerance else None
 

@@ -21,7 +21,7 @@ class Observation:
     waiting: float = 0.0
     """Requests that wait at the gateways."""
     requests: float = 0.0
-    """Requests that were answered since the last look."""
+    """Requests that have ended since the last look."""
     latencies_ms: Mapping[str, float] = field(default_factory=dict)
     """By name of a target, its percentile over the last minutes; none while nobody asks."""
     cache_use: float | None = None

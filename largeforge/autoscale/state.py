@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from largeforge.autoscale.forecast import History
+from largeforge.autoscale.pace import Pace
 
 VERSION = 1
 """Of the JSON; a file of another one is refused."""
@@ -49,6 +50,7 @@ class State:
     idle_since: float | None = None
     """Since when nobody asks."""
     history: History = field(default_factory=History)
+    pace: Pace = field(default_factory=Pace)
     log: tuple[Entry, ...] = ()
 
     def decided(self, decision: Decision, now: float) -> State:
@@ -63,7 +65,8 @@ class State:
         found = {name: getattr(self, name) for name in _PLAIN}
         log = [{**asdict(entry), "reasons": list(entry.reasons)} for entry in self.log]
         needs = [list(one) for one in self.needs]
-        return {"version": VERSION, **found, "needs": needs, "history": self.history.as_json(), "log": log}
+        kept = {"history": self.history.as_json(), "pace": self.pace.as_json()}
+        return {"version": VERSION, **found, "needs": needs, **kept, "log": log}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> State:
@@ -78,6 +81,7 @@ class State:
                 **{name: found[name] for name in _PLAIN},
                 needs=tuple((float(time), int(need)) for time, need in found["needs"]),
                 history=History.from_json(found["history"]),
+                pace=Pace.from_json(found["pace"]),
                 log=tuple(Entry(**{**entry, "reasons": tuple(entry["reasons"])}) for entry in found["log"]),
             )
         except (LookupError, TypeError, AttributeError) as error:

@@ -195,12 +195,13 @@ RULES = {
     "gateway.patterns": Rule(top=("pydantic",), late=("re2",)),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(
-        own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring"), top=("pydantic", "yaml")
+        own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring", "autoscale"),
+        top=("pydantic", "yaml"),
     ),
     "deploy.preview_view": Rule(own=("deploy", "placing"), top=("rich",)),
     "deploy.child": Rule(own=("deploy",), top=("gevent", "pyinfra")),
     "deploy.operations": Rule(own=("deploy",), top=("pyinfra",)),
-    "deploy.agent": Rule(top=("ask", "serve")),
+    "deploy.agent": Rule(top=("ask", "serve", "gateway", "gpus", "metrics", "switch")),
     "inspection": Rule(own=("planning", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data", "files")),
     "placing": Rule(),

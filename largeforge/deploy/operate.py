@@ -153,7 +153,7 @@ def go_back(
         if asked is not None:
             asked.confirm(*there)
         locks = asked or stack.enter_context(Locks(there, deployed.name))
-        hands = HostHands(deployed.site, there, locks, running_gateways=_running_gateways(deployed))
+        hands = HostHands(deployed.site, there, locks, running_gateways=running_gateways(deployed))
         up = [release for release in deployed.current() if deployed.is_up(release)]
         rollout = Rollout(
             hands, live=[release for release in up if release.kind != "gateway"], sections=deployed.last.sections,
@@ -163,7 +163,10 @@ def go_back(
             _returns(deployed, target), removed=_gone(deployed, target), sections=target.sections, verify=lambda: None
         )
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        record = replace(target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=f"back to {target.id}")
+        record = replace(
+            target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=f"back to {target.id}",
+            autoscaling=deployed.last.autoscaling,
+        )  # fmt: skip
         with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
             list(pool.map(lambda host: shell.carry_out(there[host], record.file(deployed.layouts[host])), there))
         return rollout.done
@@ -183,7 +186,7 @@ def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, rep
                 shell.run(reached[release.host], ["systemctl", "stop", release.unit], timeout_s=180)
                 report(release.host, f"{release.service}: stopped")
             return len(ordered)
-        hands = HostHands(deployed.site, reached, locks, running_gateways=_running_gateways(deployed))
+        hands = HostHands(deployed.site, reached, locks, running_gateways=running_gateways(deployed))
         up = [release for release in deployed.current() if deployed.is_up(release) and release.kind != "gateway"]
         rollout = Rollout(
             hands, live=up, sections=deployed.last.sections, report=report,
@@ -291,7 +294,8 @@ def _trusted_now(deployed: Deployed, target: Record) -> Record:
     return replace(target, sections={**target.sections, "gateway": {**gateway, "upstream_tls": now}})
 
 
-def _running_gateways(deployed: Deployed) -> list[Release]:
+def running_gateways(deployed: Deployed) -> list[Release]:
+    """Return the gateways that are up."""
     return [release for release in deployed.current() if release.kind == "gateway" and deployed.is_up(release)]
 
 

@@ -26,7 +26,18 @@ from largeforge.placing import place as place_servers
 from largeforge.recipe import hub, model_ref
 
 if TYPE_CHECKING:
-    from largeforge.recipe.schema import Deploy, Gateway, Host, Hosts, Monitoring, Router, Serving, Slo, Topology
+    from largeforge.recipe.schema import (
+        Autoscaling,
+        Deploy,
+        Gateway,
+        Host,
+        Hosts,
+        Monitoring,
+        Router,
+        Serving,
+        Slo,
+        Topology,
+    )
     from largeforge.serving.placement import Placement, ServedExpert
 
 
@@ -62,6 +73,8 @@ class Given(Protocol):
     def slo(self) -> Slo: ...
     @property
     def price_usd(self) -> float: ...
+    @property
+    def autoscaling(self) -> Autoscaling: ...
 
 
 def wanted_of(
@@ -93,7 +106,7 @@ def wanted_of(
         },
         pythons={name: _python(given, name, look, placing.seats) for name, look in looks.items()}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
-        monitored=_monitored(given, looks),
+        monitored=_monitored(given, looks), autoscaling=given.autoscaling if given.autoscaling.enabled else None,
     )  # fmt: skip
     monitored.check(wanted, looks)
     return wanted

@@ -31,7 +31,7 @@ ALONE = {"latency": False, "waiting": 1e9, "cache_use": 0.0}
 WAITS_S = 300.0
 """How long the gateway lets requests wait where experts may stop altogether."""
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "HPA's defaults": {**ALONE, "up_s": 0, "panic": 0},
+    "HPA's windows": {**ALONE, "up_s": 0, "panic": 0},
     "slo": {},
     "predictive": {"predictive": True},
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from largeforge.recipe import extensions
-from largeforge.recipe.schema import Deploy, Gateway, Hosts, Monitoring, Serving, Slo, Topology
+from largeforge.recipe.schema import Autoscaling, Deploy, Gateway, Hosts, Monitoring, Serving, Slo, Topology
 from largeforge.serving.placement import ServedExpert, place
 
 GIB = 2**30
@@ -66,7 +66,7 @@ class Case:
                     "box": {"address": "10.0.0.11", "roles": ["serve"], "labels": {"rack": "a"}},
                     "other": {"address": "10.0.0.12", "roles": ["serve"], "labels": {"rack": "b"}},
                 },
-            }), monitoring=Monitoring(), slo=Slo(), price_usd=0.0,
+            }), monitoring=Monitoring(), slo=Slo(), price_usd=0.0, autoscaling=Autoscaling(),
         )  # fmt: skip
 
 

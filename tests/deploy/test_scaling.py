@@ -187,8 +187,10 @@ class Box:
         self.asked.append(questions)
         return self.wrong
 
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool) -> None:
-        assert not unlisted
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Sequence[str] = ()) -> None:
+        assert not unlisted and orders
+        for url in gone:
+            self.drained.pop(url.removeprefix("http://"))
         if self.busy:
             raise DeployError(self.busy)
         for one in orders:
@@ -342,6 +344,14 @@ def test_a_replica_that_does_not_start_is_left_alone_for_a_while() -> None:
     box.now += AGAIN_S
     box.live(scaler, 90)
     assert "start general-2" in box.did
+
+
+def test_servers_of_releases_that_are_gone_are_forgotten_where_all_hosts_answer() -> None:
+    box = Box()
+    box.drained |= {"old": REASON, "other": "to be repaired"}
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    assert set(box.drained) == {"general-2", "general-3", "other"}
 
 
 def test_what_somebody_has_drained_or_stopped_stays_so() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -48,7 +48,7 @@ class Hands(Protocol):
 
     def look(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]: ...
     def warm(self, seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str: ...
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool) -> None: ...
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> None: ...
     def keep(self, state: Mapping[str, Any]) -> None: ...
     def kept(self) -> dict[str, Any]: ...
 
@@ -126,7 +126,8 @@ class Autoscaler:
         uses = {host: look["gpu_use"] for host, look in looks.items()}
         wanted = self._decide(seating.groups(found, self.carried), uses, now)
         if self.acts:
-            self._act(found, wanted, unlisted=not listed_everywhere(looks.values(), found), now=now)
+            unlisted, gone = not listed_everywhere(looks.values(), found), () if failed else seating.gone(looks)
+            self._act(found, wanted, unlisted=unlisted, gone=gone, now=now)
 
     def _decide(
         self, by_expert: Mapping[str, Sequence[Seat]], uses: Mapping[str, Mapping[str, float]], now: float
@@ -172,7 +173,9 @@ class Autoscaler:
             start_s=max((seat.started_s for seat in found if seat.started_s), default=None),
         )  # fmt: skip
 
-    def _act(self, found: Sequence[Seat], wanted: Mapping[str, int], *, unlisted: bool, now: float) -> None:
+    def _act(
+        self, found: Sequence[Seat], wanted: Mapping[str, int], *, unlisted: bool, gone: Collection[str], now: float
+    ) -> None:  # fmt: skip
         """Do what follows; replicas are asked real prompts before anything is locked, as that takes a while."""
         overdue = {unit for unit, since in self._draining.items() if now - since >= self.drain_timeout_s}
         listed = [
@@ -185,7 +188,7 @@ class Autoscaler:
         if not listed:
             return
         try:
-            self.hands.carry_out(listed, unlisted=unlisted)
+            self.hands.carry_out(listed, unlisted=unlisted, gone=gone)
         except DeployError as error:
             self._tell_once(f"nothing is started or stopped now: {error}")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +57,10 @@ class ScalingHands:
             return str(error)
         return str(said["wrong"])
 
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool) -> None:
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> None:
         """Tell the gateways whom to ask, then systemd what is to run; no deployment can begin meanwhile.
+
+        The gateways forget that servers which are `gone` were drained.
 
         With `unlisted`, the gateways are first given a file with all replicas: some are not in theirs. Raises
         DeployError while somebody else changes the deployment.
@@ -66,7 +68,8 @@ class ScalingHands:
         with Locks(self._reaches, self._deployed.name) as locks:
             if unlisted:
                 self._list(locks)
-            drained = {
+            drained: dict[str, str | None] = dict.fromkeys(gone)
+            drained |= {
                 one.seat.url: REASON if one.action in ("drain", "stop") else None
                 for one in orders if one.action != "start"
             }  # fmt: skip

@@ -113,6 +113,19 @@ def groups(found: Sequence[Seat], carried: Mapping[str, str]) -> dict[str, list[
     return listed
 
 
+def gone(looks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the servers that were drained as not needed, and that are on no host any more."""
+    there = {told["url"] for look in looks.values() for told in look["servers"].values()}
+    drained = {
+        url
+        for look in looks.values()
+        if look.get("gateway") and "error" not in look["gateway"]
+        for url, reason in look["gateway"]["drained"].items()
+        if reason == REASON
+    }
+    return sorted(drained - there)
+
+
 def _status(state: str, restarts: int, reasons: Sequence[str | None]) -> Status:
     """Return what a replica is, from its unit's state and why gateways have it drained (None where they have not)."""
     drained = [reason for reason in reasons if reason is not None]

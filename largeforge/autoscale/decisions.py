@@ -95,10 +95,12 @@ def _wanted(
 
 
 def _over(state: State, window_s: float, now: float, safest: Callable[[Iterable[int]], int]) -> int:
-    """Return the safest need within a window; what is wanted now where it was not looked at for as long."""
-    if now - state.since < window_s:
+    """Return the safest need within a window; what is wanted now where it was not looked at for as long, or not in the
+    first half of it, as after a restart."""
+    inside = [one for one in state.needs if one[0] >= now - window_s]
+    if now - state.since < window_s or now - inside[0][0] < window_s / 2:
         return state.wanted
-    return safest(need for time, need in state.needs if time >= now - window_s)
+    return safest(need for _, need in inside)
 
 
 def _foretold(

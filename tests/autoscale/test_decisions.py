@@ -222,6 +222,14 @@ def test_after_a_pause_windows_begin_anew() -> None:
     assert scaled.run(20, asked(4))[-1] == 1
 
 
+def test_one_look_after_a_short_pause_is_no_window() -> None:
+    scaled = Scaled(running=2, down_s=60)
+    scaled.run(100, asked(12))
+    scaled.now += 65
+    assert set(scaled.run(25, asked(1))) == {2}
+    assert scaled.run(60, asked(1))[-1] == 1
+
+
 def test_whatever_is_seen_it_stays_within_bounds_and_equal_input_gives_equal_output() -> None:
     rng = random.Random(7)
     for _ in range(200):

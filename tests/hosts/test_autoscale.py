@@ -25,6 +25,9 @@ TO_ZERO = (
 )  # fmt: skip
 
 
+GATEWAY_FILE = "/var/lib/largeforge/shop/gateway/gateway.json"
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Three hosts, two of them with a replica that takes a third of a second for each answer."""
@@ -61,6 +64,9 @@ def test_a_replica_stops_without_load_and_starts_under_it_and_no_request_fails(l
         assert up(lab) == ["general"]
         other = lab.run("autoscale", "lab", "shop", "--looks", "1")
         assert other.code == 1 and "is changing this deployment" in other.output, "only one at a time"
+        restarted = lab.run("restart", "lab", "shop", "general")
+        assert restarted.code == 0, restarted.output
+        assert lab.hosts["h3"].address not in lab.hosts.run(lab.hosts["h1"], "cat", GATEWAY_FILE).stdout
         with lab.asked() as asked:
             said = lab.await_line(process, "general-2 on h3: answers, and gets requests")
             assert re.search(r"general: 1 → 2 replicas: \d+ requests in flight.*", said), said
@@ -82,7 +88,7 @@ def test_a_controller_that_was_killed_is_followed_by_one_that_goes_on_and_deploy
             assert "→" not in said, "it wants what the first has decided"
             lab.deploy(*SCALED, lab.model("v2", takes_s="0.3"))
             assert lab.versions() == {"v2"} and up(lab) == ["general", "general-2"]
-            lab.await_line(second, "goes on with what was deployed by")
+            lab.await_line(second, "another deployment is in force")
     assert not asked["failures"], asked
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -242,29 +241,39 @@ def run(
 
     Raises DeployError when it is deployed without autoscaling, or somebody else scales it already.
     """
-    with ExitStack() as stack:
-        reached = stack.enter_context(reaches(inventory, host_names(inventory, ())))
-        deployed = _found(inventory, reached, wanted)
-        there = {host: reached[host] for host in deployed.states}
-        own = stack.enter_context(Locks(there, f"{deployed.name}.autoscaler")) if acts else None
-        scaler, every_s = of(deployed, there, report=report, acts=acts)
-        for host in sorted(set(reached) - set(there)):
-            report(f"{host} has nothing of {deployed.name}, or cannot be reached: nothing is scaled there")
-        report(f"{deployed.name}: {'scales' if acts else 'would scale'} {', '.join(sorted(scaler.experts))}")
+    with reaches(inventory, host_names(inventory, ())) as reached:
+        name = wanted
         while looks is None or looks > 0:
-            began = time.monotonic()
-            try:
-                scaler.look()
-            except Changed:
-                deployed = _found(inventory, reached, deployed.name)
-                there = {host: reached[host] for host in deployed.states}
-                scaler, every_s = of(deployed, there, report=report, acts=acts)
-                report(f"{deployed.name}: goes on with what was deployed by {deployed.last.by}")
-            if own is not None:
-                own.check()
-            looks = None if looks is None else looks - 1
-            if looks != 0:
-                sleep(max(0.0, every_s - (time.monotonic() - began)))
+            deployed = _found(inventory, reached, name)
+            there = {host: reached[host] for host in deployed.states}
+            scaler, every_s = of(deployed, there, report=report, acts=acts)
+            gateways = {host: there[host] for host in deployed.last.gateways if host in there}
+            with Locks(gateways if acts else {}, f"{deployed.name}.autoscaler") as locks:
+                report(f"{deployed.name}: {'scales' if acts else 'would scale'} {', '.join(sorted(scaler.experts))}")
+                if missing := sorted(set(reached) - set(there)):
+                    report(f"{', '.join(missing)}: cannot be reached, or without {deployed.name}; not scaled")
+                looks = _repeat(scaler, locks, looks, every_s=every_s, sleep=sleep)
+            name = deployed.name
+
+
+def _repeat(
+    scaler: Autoscaler, locks: Locks, looks: int | None, *, every_s: float, sleep: Callable[[float], None]
+) -> int | None:  # fmt: skip
+    """Look until the deployment is another one; return how many looks are left."""
+    while looks is None or looks > 0:
+        began = time.monotonic()
+        try:
+            locks.check()
+            scaler.look()
+        except Changed:
+            scaler.report("another deployment is in force; goes on with that")
+            return looks
+        except DeployError as error:  # a host that is away; what can be done without it was
+            scaler.report(f"nothing is decided now: {error}")
+        looks = None if looks is None else looks - 1
+        if looks != 0:
+            sleep(max(0.0, every_s - (time.monotonic() - began)))
+    return looks
 
 
 def of(

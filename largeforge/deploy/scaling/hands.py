@@ -33,6 +33,8 @@ class ScalingHands:
     def __init__(self, deployed: Deployed, reaches: Mapping[str, Reach], *, gpus: bool):
         self._deployed, self._reaches, self._gpus = deployed, dict(reaches), gpus
         self._gateways = {release.host: release for release in running_gateways(deployed)}
+        self._answering = list(self._gateways)
+        """Hosts whose gateway has answered the last look: another one finds out when it is back."""
 
     def look(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Return what each host says, and why others say nothing."""
@@ -47,6 +49,7 @@ class ScalingHands:
 
         with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
             list(pool.map(look, self._reaches))
+        self._answering = [host for host in self._gateways if "error" not in looks.get(host, {"error": ""})]
         return {host: looks[host] for host in self._reaches if host in looks}, failed
 
     def warm(self, seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str:
@@ -65,7 +68,8 @@ class ScalingHands:
         With `unlisted`, the gateways are first given a file with all replicas: some are not in theirs. Raises
         DeployError while somebody else changes the deployment.
         """
-        with Locks(self._reaches, self._deployed.name) as locks:
+        hosts = {*self._answering, *(one.seat.host for one in orders)}  # deployments need those of all hosts
+        with Locks({host: self._reaches[host] for host in hosts}, self._deployed.name) as locks:
             if unlisted:
                 self._list(locks)
             drained: dict[str, str | None] = dict.fromkeys(gone)
@@ -73,7 +77,7 @@ class ScalingHands:
                 one.seat.url: REASON if one.action in ("drain", "stop") else None
                 for one in orders if one.action != "start"
             }  # fmt: skip
-            for host in self._gateways:
+            for host in self._answering:
                 self._scale(host, do="act", drained=drained)
             for host in {one.seat.host for one in orders if one.action in ("start", "stop")}:
                 locks.check(host)
@@ -86,7 +90,7 @@ class ScalingHands:
     def keep(self, state: Mapping[str, Any]) -> None:
         """Write down what was decided, on every host with a gateway."""
         text = json.dumps(state) + "\n"
-        for host in self._gateways:
+        for host in self._answering:
             path = f"{self._deployed.layouts[host].home}/{STATE}"
             shell.carry_out(self._reaches[host], steps.File(path, text, mode="600"))
 

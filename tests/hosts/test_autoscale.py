@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.workspace import wait_for
+from tests.hosts import faults
 from tests.hosts.lab import LENT, Lab
 from tests.hosts.machines import machines
 
@@ -103,6 +104,20 @@ def test_the_last_replica_stops_when_nobody_asks_and_the_first_request_waits_for
             assert "wakes up" in said, said
             wait_for(lambda: up(lab) != [], timeout_s=20)
     assert not asked["failures"] and asked["answered"], asked
+
+
+@pytest.mark.thorough
+def test_a_host_that_is_away_is_made_up_for_and_the_controller_stays(lab: Lab) -> None:
+    lab.deploy(*SCALED, lab.model("v2"))
+    with scaling(lab) as process:
+        lab.await_line(process, "general-2 on h3: stopped")
+        faults.link(lab.hosts["h2"], "down")
+        said = lab.await_line(process, "general-2 on h3: answers, and gets requests")
+        assert said.count("h2 cannot be looked at") == 1, said
+        assert lab.versions() == {"v2"}
+        faults.link(lab.hosts["h2"], "up")
+        lab.await_line(process, "general-2 on h3: stopped")
+        assert lab.versions() == {"v2"} and up(lab) == ["general"]
 
 
 def test_what_is_deployed_without_it_is_not_scaled(lab: Lab) -> None:

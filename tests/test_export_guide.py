@@ -10,14 +10,15 @@ import pytest
 
 from largeforge.cli import main
 from largeforge.exporters.kubernetes import Config
-from largeforge.exporting.kubernetes import scaling
 from largeforge.exporting.system import HOST_GIB_PER_PROCESS, STARTUP_REST_S
+from largeforge.recipe.schema import Autoscaling
 from tests.guides import commands, page
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE = page("export")
+SCALING = Autoscaling()
 
 
 @pytest.mark.parametrize("command", commands(PAGE))
@@ -40,8 +41,8 @@ def test_there_are_commands_for_both() -> None:
 def test_numbers() -> None:
     versions = get_args(Config.model_fields["kubernetes_version"].annotation)
     assert f"one of {versions[0]} to {versions[-1]}" in PAGE and f"Kubernetes {versions[0]} to {versions[-1]}" in PAGE
-    assert f"for {scaling.UP_S} s" in PAGE and f"for {scaling.DOWN_S} s" in PAGE
-    assert scaling.FULL == 0.8 and "four fifths full" in PAGE
+    assert f"for {SCALING.up_s:g} s" in PAGE and f"for {SCALING.down_s:g} s" in PAGE
+    assert SCALING.in_flight == 0.8 and "four fifths full" in PAGE
     assert HOST_GIB_PER_PROCESS == 4 and "four GiB" in PAGE
     assert STARTUP_REST_S == 120 and "two minutes" in PAGE
 

@@ -79,7 +79,10 @@ RULES = {
     "serving": Rule(own=("recipe", "tls")),
     "loadtest": Rule(own=("recipe", "data", "judging"), late=("vllm",)),
     "exporters": Rule(own=("recipe", "exporting"), top=("pydantic",)),
-    "exporting": Rule(own=("recipe", "serving", "forecast", "plan", "exporters", "monitoring"), top=("yaml",)),
+    "exporting": Rule(
+        own=("recipe", "serving", "forecast", "plan", "exporters", "monitoring", "autoscale"), top=("yaml",)
+    ),
+    "autoscale": Rule(own=("recipe",)),
     "rollout": Rule(own=("recipe",)),
     "monitoring": Rule(own=("recipe",), late=("yaml", "grafana_foundation_sdk")),
     "registry": Rule(own=("recipe",), late=("mlflow", "sqlalchemy", "huggingface_hub")),
@@ -192,14 +195,14 @@ RULES = {
     "gateway.patterns": Rule(top=("pydantic",), late=("re2",)),
     "gateway.safety": Rule(own=("recipe", "gateway"), top=("pydantic",), late=TRAINING),
     "deploy": Rule(
-        own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring", "rollout"),
+        own=("recipe", "serving", "registry", "cluster", "placing", "hostenv", "monitoring", "rollout", "autoscale"),
         top=("pydantic", "yaml"),
     ),
     "deploy.rollouts.telling": Rule(own=("deploy", "recipe"), top=("rich",)),
     "deploy.preview_view": Rule(own=("deploy", "placing"), top=("rich",)),
     "deploy.child": Rule(own=("deploy",), top=("gevent", "pyinfra")),
     "deploy.operations": Rule(own=("deploy",), top=("pyinfra",)),
-    "deploy.agent": Rule(top=("ask", "gateway", "serve", "switch")),
+    "deploy.agent": Rule(top=("ask", "serve", "gateway", "gpus", "metrics", "switch")),
     "inspection": Rule(own=("planning", "recipe"), late=("pydantic",)),
     "scaffold": Rule(own=("recipe", "data", "files")),
     "placing": Rule(),

@@ -267,7 +267,7 @@ class Controller:
         for name in self._names:
             layout = wanted.layout(name)
             known = history.records(layout, found[name])
-            if known and known[-1].state == record.state:
+            if known and (known[-1].state, known[-1].autoscaling) == (record.state, record.autoscaling):
                 continue
             shell.carry_out(reached[name], record.file(layout))
             for old in known[: -history.KEPT]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from largeforge.deploy.environments import HostPython
     from largeforge.deploy.monitored import Monitored
     from largeforge.placing import Seat
-    from largeforge.recipe.schema import Deploy, Gateway, Router, Serving, Topology
+    from largeforge.recipe.schema import Autoscaling, Deploy, Gateway, Router, Serving, Topology
     from largeforge.recipe.sections.hosts import Host
     from largeforge.serving.placement import Placement, ServedExpert
 
@@ -71,6 +71,8 @@ class Wanted:
     slo: Slo = field(default_factory=Slo)
     aliases: Mapping[str, str] = field(default_factory=dict)
     """By expert, the `NAME@ALIAS` of the registry that its model is named by."""
+    autoscaling: Autoscaling | None = None
+    """None where all replicas run all the time."""
 
     def layout(self, host: str) -> Layout:
         """Return where things are on a host."""
@@ -100,6 +102,9 @@ class Wanted:
             settings={
                 name: getattr(update, name) for name in ("watch_s", "drain_timeout_s", "unreachable_s")
             },
+            autoscaling={
+                "settings": self.autoscaling.model_dump(mode="json"), "max_num_seqs": self.serving.max_num_seqs,
+            } if self.autoscaling else {},
         )  # fmt: skip
 
     @property
@@ -228,24 +233,27 @@ def probes(wanted: Wanted, place: Placement) -> list[dict[str, Any]]:
     where = _place(wanted, wanted.seats[place.label].host)
     found: list[dict[str, Any]] = []
     for expert in place.experts:
-        if expert.task == "embed":
-            body: dict[str, Any] = {"model": expert.name, "input": "Hello"}
-            found.append({"path": "/v1/embeddings", "body": body, "place": where, "timeout_s": 60.0})
-        elif expert.task == "score":
-            body = {"model": expert.name, "text_1": "Hello", "text_2": "Good day"}
-            found.append({"path": "/score", "body": body, "place": where, "timeout_s": 60.0})
-        else:
-            known = wanted.expected.get(expert.name, {})
-            messages = known.get("messages") or [{"role": "user", "content": "Hello"}]
-            body = {"model": expert.name, "messages": messages, "max_tokens": 8, "temperature": 0}
-            found.append({"path": "/v1/chat/completions", "body": body, "place": where, "timeout_s": 120.0})
-            if "ids" in known:
-                asked = {"model": expert.name, "messages": known["messages"], "add_generation_prompt": True}
-                found.append({
-                    "path": "/tokenize", "body": asked, "place": where, "timeout_s": 30.0,
-                    "expected": {"tokens": known["ids"]},
-                })  # fmt: skip
+        known = wanted.expected.get(expert.name, {}) if expert.task == "generate" else {}
+        found.append({**question(expert.name, expert.task, known.get("messages") or ()), "place": where})
+        if "ids" in known:
+            asked = {"model": expert.name, "messages": known["messages"], "add_generation_prompt": True}
+            found.append({
+                "path": "/tokenize", "body": asked, "place": where, "timeout_s": 30.0,
+                "expected": {"tokens": known["ids"]},
+            })  # fmt: skip
     return found
+
+
+def question(expert: str, task: str, messages: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return a real question for an expert's server, by what the expert does."""
+    if task == "embed":
+        return {"path": "/v1/embeddings", "body": {"model": expert, "input": "Hello"}, "timeout_s": 60.0}
+    if task == "score":
+        body: dict[str, Any] = {"model": expert, "text_1": "Hello", "text_2": "Good day"}
+        return {"path": "/score", "body": body, "timeout_s": 60.0}
+    said = list(messages) or [{"role": "user", "content": "Hello"}]
+    body = {"model": expert, "messages": said, "max_tokens": 8, "temperature": 0}
+    return {"path": "/v1/chat/completions", "body": body, "timeout_s": 120.0}
 
 
 def _model_server(wanted: Wanted, place: Placement, seat: Seat) -> Service:

@@ -38,6 +38,8 @@ class Record:
     user: str
     note: str = ""
     settings: dict[str, float] = field(default_factory=dict)
+    autoscaling: dict[str, Any] = field(default_factory=dict)
+    """How replicas are scaled, for `deploy.scaling`; empty where they are not."""
 
     @property
     def state(self) -> tuple[Any, Any]:

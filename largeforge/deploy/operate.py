@@ -178,6 +178,7 @@ def go_back(
             asked.confirm(*there)
         locks = asked or stack.enter_context(Locks(there, deployed.name))
         update = updating(deployed, there, locks, report=report)
+        target = replace(target, autoscaling=deployed.last.autoscaling)
         bring_in(deployed, there, update, target, note=f"back to {target.id}")
         return update.done
 
@@ -322,6 +323,7 @@ def _trusted_now(deployed: Deployed, target: Record) -> Record:
 
 
 def running_gateways(deployed: Deployed) -> list[Release]:
+    """Return the gateways that are up."""
     return [release for release in deployed.current() if release.kind == "gateway" and deployed.is_up(release)]
 
 

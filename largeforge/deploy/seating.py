@@ -27,6 +27,7 @@ from largeforge.recipe import hub, model_ref
 
 if TYPE_CHECKING:
     from largeforge.recipe.schema import (
+        Autoscaling,
         Deploy,
         Gateway,
         Host,
@@ -77,6 +78,8 @@ class Given(Protocol):
     def rollout(self) -> Rollout: ...
     @property
     def aliases(self) -> dict[str, str]: ...
+    @property
+    def autoscaling(self) -> Autoscaling: ...
 
 
 def wanted_of(
@@ -109,6 +112,7 @@ def wanted_of(
         pythons={name: _python(given, name, look, placing.seats) for name, look in looks.items()}, lock=lock,
         recipe=given.recipe, secrets={name: fetch(reference) for name, reference in given.deploy.secrets.items()},
         monitored=_monitored(given, looks), rollout=given.rollout, slo=given.slo, aliases=given.aliases,
+        autoscaling=given.autoscaling if given.autoscaling.enabled else None,
     )  # fmt: skip
     monitored.check(wanted, looks)
     return wanted

@@ -59,12 +59,10 @@ class Config(Exporter):
     models_claim: Label = ""
     """Claim with the files of models that are on no hub, one folder for each expert; you make and fill it."""
     autoscaling: Literal["none", "hpa", "keda"] = "none"
-    """Who starts and stops model servers by the length of the queue: nobody, a HorizontalPodAutoscaler that reads
+    """Who starts and stops model servers by what `autoscaling` says: nobody, a HorizontalPodAutoscaler that reads
     external metrics, or KEDA, which asks Prometheus itself."""
     max_replicas: int = Field(default=4, gt=0)
     """Most servers of an expert that is scaled; the least are its `replicas`."""
-    waiting_per_server: int = Field(default=4, gt=0)
-    """Requests that wait at the gateway, for each server, before another is started."""
     prometheus_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
     """Address of the Prometheus that scrapes the gateway, for KEDA."""
     mesh: Literal["none", "istio"] = "none"

@@ -179,7 +179,8 @@ def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:
 
 
 def readiness(live: Live, state: State) -> dict[str, Any]:
-    """Return the body of `/ready`: ready means that the fallback expert is up, and new requests are taken."""
+    """Return the body of `/ready`: ready means that new requests are taken, and the fallback expert is up, or will be:
+    requests wait for servers that are drained."""
     report = live.health.report()
     for name in state.experts.keys() & report.keys():
         report[name] |= {"state": "isolated", "reason": state.experts[name] or "isolated by operators"}
@@ -187,7 +188,8 @@ def readiness(live: Live, state: State) -> dict[str, Any]:
     if state.mode == "maintenance":
         reasons.insert(0, f"maintenance: {state.reason or 'no new requests are taken'}")
     fallback = live.now.file.topology.fallback
-    is_ready = live.now.targets[fallback].is_up and state.mode != "maintenance" and fallback not in state.experts
+    target = live.now.targets[fallback]
+    is_ready = (target.is_up or target.is_drained) and state.mode != "maintenance" and fallback not in state.experts
     return {"ready": is_ready, "mode": state.in_force, "reasons": reasons, "experts": report}
 
 

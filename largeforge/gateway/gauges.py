@@ -43,6 +43,10 @@ class Gauges(Collector):
             "replica_in_use", "Whether the server gets requests: not down, not drained, its breaker not open.",
             "expert", "replica",
         )  # fmt: skip
+        drained = _gauge(
+            "replica_drained", "Whether the server is drained: operators or the autoscaler want it so.",
+            "expert", "replica",
+        )  # fmt: skip
         down = _gauge("replica_down", "1 for the reason why the server is down.", "expert", "replica", "reason")
         breaker = _gauge("replica_breaker", "State of the server's circuit breaker.", "expert", "replica", "state")
         outstanding = _gauge(
@@ -57,6 +61,7 @@ class Gauges(Collector):
                 of = [name, server.url]
                 replica_up.add_metric(of, float(server.state == "up"))
                 in_use.add_metric(of, float(server.is_well))
+                drained.add_metric(of, float(server.is_drained))
                 if server.state == "down":
                     down.add_metric([*of, server.why], 1.0)
                 for state in BREAKER_STATES:
@@ -64,7 +69,7 @@ class Gauges(Collector):
                 seen[server.url] = server.outstanding
         for url, count in seen.items():
             outstanding.add_metric([url], count)
-        yield from (up, waiting, replica_up, in_use, down, breaker, outstanding)
+        yield from (up, waiting, replica_up, in_use, drained, down, breaker, outstanding)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Yield nothing, so that registering does not collect."""

@@ -77,7 +77,10 @@ def _queue(where: str, by: By) -> str:
 
 
 def _servers_down(where: str, by: By) -> str:
-    return f"count(max by (replica) ({selected(names.REPLICA_UP, where)}) == 0) or vector(0)"
+    """Those that are drained are not missed: they may be stopped."""
+    down = f"max by (replica) ({selected(names.REPLICA_UP, where)}) == 0"
+    drained = f"max by (replica) ({selected(names.REPLICA_DRAINED, where)}) == 1"
+    return f"count(({down}) unless ({drained})) or vector(0)"
 
 
 def _cache_use(where: str, by: By) -> str:

@@ -78,6 +78,8 @@ def serve(recipe: Recipe, found: Machine, before: list[Stage]) -> Stage:
                 "monitoring": recipe.monitoring.model_dump(), "slo": recipe.slo.model_dump(),
                 "price_usd": recipe.hardware.price_per_hour,
             }  # fmt: skip
+        if recipe.autoscaling.enabled:
+            config["autoscaling"] = recipe.autoscaling.model_dump()
         where = ", ".join(name for name, host in recipe.hosts.hosts.items() if not host.is_local)
         return Stage(
             name="deploy", kind="deploy", job="", config=config, inputs=inputs, after=tuple(dict.fromkeys(after)),

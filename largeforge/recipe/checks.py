@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from largeforge.errors import Problem, listed, nearest
 from largeforge.recipe import (
+    autoscaling_checks,
     environment_checks,
     evaluation_checks,
     further_checks,
@@ -49,7 +50,10 @@ def check(recipe: Recipe) -> list[Problem]:
     if recipe.topology:
         problems += _topology(recipe.topology, recipe)
     problems += [*routing_checks.check(recipe), *load_checks.check(recipe)]
-    return [*problems, *slo_checks.check(recipe), *monitoring_checks.check(recipe), *rollout_checks.check(recipe)]
+    return [
+        *problems, *slo_checks.check(recipe), *monitoring_checks.check(recipe), *rollout_checks.check(recipe),
+        *autoscaling_checks.check(recipe),
+    ]  # fmt: skip
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:

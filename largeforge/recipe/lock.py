@@ -44,7 +44,7 @@ MAX_BYTES = 16 * 2**20
 
 _NOT_LOCKED: dict[str, Any] = {
     "mode": True, "memory_check": True, "runs": True, "sweep": True, "tracking": True,
-    "export": True, "slo": True, "monitoring": True, "rollout": True,
+    "export": True, "slo": True, "monitoring": True, "rollout": True, "autoscaling": True,
     "hardware": {"price_per_hour", "power_watts"}, "serving": {"targets"}, "gateway": {"slo"},
     "hosts": {"ssh_config": True, "queue": True, "hosts": {"__all__": {"user", "port", "python"}}},
     "launcher": {

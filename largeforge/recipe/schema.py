@@ -12,6 +12,7 @@ from pydantic import Field
 
 from largeforge.recipe import extensions
 from largeforge.recipe.base import Name, RegistryAlias, Strict
+from largeforge.recipe.sections.autoscaling import Autoscaling
 from largeforge.recipe.sections.choices import (
     Adapter,
     Evaluator,
@@ -40,6 +41,7 @@ from largeforge.recipe.sections.sweeps import Sweep
 __all__ = [
     "Adapter",
     "Architecture",
+    "Autoscaling",
     "Baseline",
     "Dataset",
     "Deploy",
@@ -148,6 +150,8 @@ class Recipe(Strict):
     """What the deployment promises: alerts, panels, gates and limits follow from it."""
     monitoring: Monitoring = Monitoring()
     """What watches the deployment, on its hosts, and who is told."""
+    autoscaling: Autoscaling = Autoscaling()
+    """How many replicas of experts run."""
     serve: bool = False
     """Keep serving in the foreground until interrupted."""
     hardware: Hardware

@@ -18,6 +18,7 @@ from largeforge.deploy.tls import clients_trust
 from largeforge.errors import DeployError
 from largeforge.events import Events
 from largeforge.gateway.learning import located
+from largeforge.recipe.sections.autoscaling import Autoscaling
 from largeforge.recipe.sections.deploying import Deploy
 from largeforge.recipe.sections.hosts import Hosts
 from largeforge.recipe.sections.monitoring import Monitoring
@@ -57,6 +58,7 @@ class Config(serve.Config):
     """By expert, the `NAME@ALIAS` of the registry that its model is named by."""
     price_usd: float = 0.0
     """Dollars for an hour of one GPU, or of one machine without any; 0 means unknown."""
+    autoscaling: Autoscaling = Autoscaling()
 
 
 def run(config: Config, context: Context) -> Result:

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from largeforge.recipe import extensions
-from largeforge.recipe.schema import Deploy, Gateway, Hosts, Monitoring, Rollout, Serving, Slo, Topology
+from largeforge.recipe.schema import (
+    Autoscaling,
+    Deploy,
+    Gateway,
+    Hosts,
+    Monitoring,
+    Rollout,
+    Serving,
+    Slo,
+    Topology,
+)
 from largeforge.serving.placement import ServedExpert, place
 
 GIB = 2**30
@@ -67,7 +77,7 @@ class Case:
                     "other": {"address": "10.0.0.12", "roles": ["serve"], "labels": {"rack": "b"}},
                 },
             }), monitoring=Monitoring(), slo=Slo(), price_usd=0.0,
-            rollout=Rollout(strategy="immediate"), aliases={},
+            rollout=Rollout(strategy="immediate"), aliases={}, autoscaling=Autoscaling(),
         )  # fmt: skip
 
 

@@ -171,6 +171,25 @@ async def test_a_drained_server_finishes_and_gets_nothing_new(tmp_path):
     await asyncio.gather(gateway.stop(), *(server.stop() for server in servers))
 
 
+async def test_a_gateway_is_ready_while_its_only_server_is_drained_since_requests_wait_for_it(tmp_path):
+    fake = FakeVllm("one")
+    server = await serve(fake.app)
+    gateway = await serve(
+        create_app(gateway_file({"general": [server.url]}), registry=CollectorRegistry(), admin=Admin(token=TOKEN))
+    )
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, headers=OPERATES) as client:
+        await client.patch("/admin/state", json={"drained": {server.url: "autoscaler"}})
+        assert (await client.get("/ready")).status_code == 200
+        body = {"messages": [{"role": "user", "content": "hi"}]}
+        waiting = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+        while 'requests_waiting{expert="general"} 1.0' not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert 'replica_drained{expert="general"' in (await client.get("/metrics")).text and not fake.requests
+        await client.patch("/admin/state", json={"drained": {server.url: None}})
+        assert (await waiting).status_code == 200
+    await asyncio.gather(gateway.stop(), server.stop())
+
+
 @pytest.mark.parametrize(
     ("patch", "said"),
     [

@@ -13,6 +13,7 @@ import pytest
 
 from tests.hosts.lab import LENT, PORT, PYTHON, Lab
 from tests.hosts.machines import ROOT, machines
+from tests.hosts.test_autoscale import scaling
 
 pytestmark = pytest.mark.thorough
 SETTINGS = (
@@ -81,3 +82,19 @@ def test_the_model_of_real_servers_is_replaced_and_brought_back_and_no_request_f
         back = lab.run("rollback", "lab", "shop", timeout_s=600)
     assert back.code == 0 and answers(lab) == {first}, back.output
     assert not asked["failures"], asked
+
+
+def test_real_servers_start_under_load_and_stop_without_it_and_no_request_fails(lab: Lab) -> None:
+    scaled = (
+        "autoscaling=slo", "autoscaling.interval_s=2", "autoscaling.up_s=4", "autoscaling.down_s=20",
+        "autoscaling.in_flight=0.125",
+    )  # fmt: skip
+    lab.deploy(*model("one"), *scaled)
+    with scaling(lab) as process:
+        lab.await_line(process, "general-2 on h3: stopped")
+        with lab.asked(timeout_s=300) as asked:
+            said = lab.await_line(process, "general-2 on h3: answers, and gets requests")
+            assert said.count("general-2 on h3: started") == 1 and "requests in flight" in said, said
+            assert len(answers(lab)) == 1
+        lab.await_line(process, "general-2 on h3: stopped")
+    assert not asked["failures"] and asked["answered"], asked

@@ -65,9 +65,13 @@ _OWN: dict[str, dict[str, Any]] = {
 }
 """Settings of evaluators that have to be given."""
 
+SIZE = {"hardware": {"cores": 2, "memory_gib": 16}}
+"""Of hosts, which a plan does not ask."""
 MANDATORY = {"model": "hub:Qwen/Qwen2.5-7B-Instruct"}
 """Values for keys that a file leaves open with `???`, by their last part."""
 REQUIRED: dict[str, dict[str, Any]] = {
+    **{f"{group}/{path.stem}": SIZE for group, path in CHOICES if group in ("monitoring", "autoscaling")},
+    "autoscaling/scale_to_zero": {**SIZE, "gateway": {"queue": {"wait_s": 120}}},
     "method/distill": {"method": {"teacher": "hub:Qwen/Qwen2.5-7B-Instruct"}},
     **{f"evaluation/{name}": {"evaluation": {name: given}} for name, given in _OWN.items()},
     "quantization/nf4": {"serving": {"python": "/opt/another-vllm/bin/python"}},
@@ -123,9 +127,8 @@ def test_choice_is_planned(group: str, path: Path) -> None:
 
 @pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
 def test_inventory_is_planned(path: Path) -> None:
-    size = {"hardware": {"cores": 2, "memory_gib": 16}}  # of the hosts, which a plan does not ask
     chosen = {**TRAINING, "hosts": path.stem, "launcher": "multi_node", "hardware": "cpu"}
-    write_recipe(chosen, {"dataset": {"path": "sft.jsonl"}, **size})
+    write_recipe(chosen, {"dataset": {"path": "sft.jsonl"}, **SIZE})
     assert planned("+recipe=attempt").stages
 
 
@@ -139,6 +142,8 @@ def surroundings(group: str, choice: str) -> dict[str, str]:
     """Return the choices among which this one makes a recipe."""
     if group in SERVING:
         return SERVING
+    if group in ("monitoring", "autoscaling"):  # of what is deployed
+        return {**SERVING, "hosts": "lab", "hardware": "cpu"}
     if group == "adapter":
         return {**TRAINING, "model": "qwen2_5_7b_instruct"}  # random weights take no adapter
     if group == "quantization":

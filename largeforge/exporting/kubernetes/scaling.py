@@ -1,15 +1,11 @@
-"""More model servers when requests queue, fewer when they do not.
-
-Several numbers decide, and the largest need wins: requests that wait at the gateway, which is what people notice;
-requests at the servers, without which a full server that just about keeps up would be taken away; and each latency that
-`slo` promises, so that there are more servers before the promise is broken for long.
-"""
+"""More model servers when requests queue, fewer when they do not: what `autoscale.targets` decides by, as PromQL."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from largeforge.autoscale.targets import targets
 from largeforge.exporting.kubernetes.objects import labels
 from largeforge.monitoring import names, signals
 from largeforge.monitoring.indicators import HISTOGRAMS
@@ -17,21 +13,9 @@ from largeforge.monitoring.indicators import HISTOGRAMS
 if TYPE_CHECKING:
     from largeforge.exporting.kubernetes.objects import Context, Object
     from largeforge.exporting.system import ModelServer
+    from largeforge.recipe.sections.autoscaling import Scaling
 
-UP_S, DOWN_S = 60, 300
-"""How long a need must last before servers are started or stopped."""
-FULL = 0.8
-"""Share of a server's sequences in flight from which another is wanted."""
 LATENCY_WINDOW = "2m"
-
-BEHAVIOR = {
-    "scaleUp": {
-        "stabilizationWindowSeconds": UP_S, "policies": [{"type": "Pods", "value": 1, "periodSeconds": UP_S}],
-    },
-    "scaleDown": {
-        "stabilizationWindowSeconds": DOWN_S, "policies": [{"type": "Pods", "value": 1, "periodSeconds": DOWN_S}],
-    },
-}  # fmt: skip
 
 
 def scaler(context: Context, one: ModelServer) -> list[Object]:
@@ -39,11 +23,6 @@ def scaler(context: Context, one: ModelServer) -> list[Object]:
     if context.config.autoscaling == "hpa":
         return [_hpa(context, one)]
     return [_keda(context, one)] if context.config.autoscaling == "keda" else []
-
-
-def full(context: Context) -> int:
-    """Return the requests at a server from which another is wanted."""
-    return max(1, int(FULL * context.system.recipe.serving.max_num_seqs))
 
 
 @dataclass(frozen=True)
@@ -65,26 +44,43 @@ def needs(context: Context, one: ModelServer) -> list[Need]:
     Workers of a gateway share one count of what is at a server; pods of it each have their own.
     """
     experts = f'expert=~"{"|".join(one.experts)}"'
-    servers = f'replica=~"http://{one.name}-[0-9]+[.]{one.name}[.]{context.namespace}[.].*"'
     own = names.equals("namespace", context.namespace)
-    waiting = names.summed(names.selected(names.WAITING, own, experts))
-    outstanding = f"sum(max by (instance, replica) ({names.selected(names.OUTSTANDING, own, servers)}))"
-    return [
-        Need("waiting", waiting, names.WAITING, context.config.waiting_per_server),
-        Need("outstanding", outstanding, names.OUTSTANDING, full(context)),
-        *_latencies(context, f"{own},{experts}"),
-    ]
-
-
-def _latencies(context: Context, where: str) -> list[Need]:
-    """Return the latencies that are promised; 0 while nobody asks."""
+    recipe = context.system.recipe
     found = []
-    for name, objective in context.system.recipe.slo.objectives.items():
-        if histogram := HISTOGRAMS.get(objective.indicator):
-            time = signals.quantile(histogram, objective.objective, where, window=LATENCY_WINDOW)
-            query = f"({time} > 0) or vector(0)"
-            found.append(Need(f"slo-{name}", query, f"{histogram}_bucket", objective.threshold_ms, is_per_server=False))
+    for target in targets(_settings(context, one), recipe.slo, max_num_seqs=recipe.serving.max_num_seqs):
+        match target.kind:
+            case "waiting":
+                query, series = names.summed(names.selected(names.WAITING, own, experts)), names.WAITING
+            case "in_flight":
+                servers = f'replica=~"http://{one.name}-[0-9]+[.]{one.name}[.]{context.namespace}[.].*"'
+                at_servers = f"max by (instance, replica) ({names.selected(names.OUTSTANDING, own, servers)})"
+                query, series = names.summed(at_servers), names.OUTSTANDING
+            case "latency":
+                assert target.indicator is not None
+                histogram = HISTOGRAMS[target.indicator]
+                time = signals.quantile(histogram, target.percentile, f"{own},{experts}", window=LATENCY_WINDOW)
+                query, series = f"({time} > 0) or vector(0)", f"{histogram}_bucket"  # 0 while nobody asks
+            case _:
+                continue  # servers tell these themselves, and who scrapes them is the cluster's affair
+        found.append(Need(target.name.replace("_", "-"), query, series, target.value, target.is_per_replica))
     return found
+
+
+def _settings(context: Context, one: ModelServer) -> Scaling:
+    return context.system.recipe.autoscaling.of(one.place.base.name)
+
+
+def _behavior(scaling: Scaling) -> Object:
+    up, down = round(scaling.up_s), round(scaling.down_s)
+    return {
+        "scaleUp": {
+            "stabilizationWindowSeconds": up, "policies": [{"type": "Pods", "value": 1, "periodSeconds": max(1, up)}],
+        },
+        "scaleDown": {
+            "stabilizationWindowSeconds": down,
+            "policies": [{"type": "Pods", "value": 1, "periodSeconds": max(1, down)}],
+        },
+    }  # fmt: skip
 
 
 def _hpa(context: Context, one: ModelServer) -> Object:
@@ -93,7 +89,7 @@ def _hpa(context: Context, one: ModelServer) -> Object:
         "minReplicas": one.replicas,
         "maxReplicas": context.config.max_replicas,
         "metrics": [_external(f"{one.name}-{need.name}", need) for need in needs(context, one)],
-        "behavior": BEHAVIOR,
+        "behavior": _behavior(_settings(context, one)),
     }
     return context.object("HorizontalPodAutoscaler", one.name, labels(one), api="autoscaling/v2", spec=spec)
 
@@ -121,6 +117,7 @@ def adapter_rules(context: Context) -> list[Object]:
 
 
 def _keda(context: Context, one: ModelServer) -> Object:
+    scaling = _settings(context, one)
     triggers = [
         {
             "type": "prometheus", "name": need.name, "metricType": "AverageValue" if need.is_per_server else "Value",
@@ -133,7 +130,7 @@ def _keda(context: Context, one: ModelServer) -> Object:
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": one.name},
         "minReplicaCount": one.replicas, "maxReplicaCount": context.config.max_replicas,
-        "pollingInterval": 15, "cooldownPeriod": DOWN_S, "triggers": triggers,
-        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": BEHAVIOR}},
+        "pollingInterval": 15, "cooldownPeriod": round(scaling.down_s), "triggers": triggers,
+        "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(scaling)}},
     }  # fmt: skip
     return context.object("ScaledObject", one.name, labels(one), api="keda.sh/v1alpha1", spec=spec)

@@ -1,0 +1,7 @@
+"""Start and stop replicas of a deployment as `autoscale` decides.
+
+readings.py    what gateways measure, as an observation. Pure
+seats.py       which replicas run, and what is to be done so that as many run as are wanted. Pure
+hands.py       looking at hosts, and doing it there
+controller.py  the loop
+"""

@@ -1,0 +1,131 @@
+"""Looking at the hosts of a deployment, and starting and stopping replicas there, through their agent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from largeforge.deploy import shell, steps
+from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
+from largeforge.deploy.operate import running_gateways
+from largeforge.deploy.scaling.readings import METRICS
+from largeforge.deploy.scaling.seats import REASON
+from largeforge.deploy.shell import Locks
+from largeforge.deploy.update import gateway_file
+from largeforge.errors import DeployError
+
+if TYPE_CHECKING:
+    from largeforge.deploy.connection import Reach
+    from largeforge.deploy.operate import Deployed
+    from largeforge.deploy.scaling.seats import Order, Seat
+
+LOOK_S, WARM_S = 30.0, 300.0
+"""Longest that a look, and warming up, may take."""
+STATE = "autoscaler.json"
+"""File in the deployment's folder on hosts with a gateway."""
+
+
+class ScalingHands:
+    """Carries out what the autoscaler decides on hosts that can be reached."""
+
+    def __init__(self, deployed: Deployed, reaches: Mapping[str, Reach], *, gpus: bool):
+        self._deployed, self._reaches, self._gpus = deployed, dict(reaches), gpus
+        self._gateways = {release.host: release for release in running_gateways(deployed)}
+        self._answering = list(self._gateways)
+        """Hosts whose gateway has answered the last look: another one finds out when it is back."""
+
+    def look(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """Return what each host says, and why others say nothing."""
+        looks: dict[str, dict[str, Any]] = {}
+        failed: dict[str, str] = {}
+
+        def look(host: str) -> None:
+            try:
+                looks[host] = self._scale(host, do="look", metrics=METRICS, gpus=self._gpus, timeout_s=LOOK_S)
+            except DeployError as error:
+                failed[host] = str(error)
+
+        with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
+            list(pool.map(look, self._reaches))
+        self._answering = [host for host in self._gateways if "error" not in looks.get(host, {"error": ""})]
+        return {host: looks[host] for host in self._reaches if host in looks}, failed
+
+    def warm(self, seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str:
+        """Ask a replica real questions; return what is wrong with its answers, empty where nothing is."""
+        try:
+            said = self._scale(seat.host, do="warm", service=seat.service, questions=list(questions), timeout_s=WARM_S)
+        except DeployError as error:
+            return str(error)
+        return str(said["wrong"])
+
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> None:
+        """Tell the gateways whom to ask, then systemd what is to run; no deployment can begin meanwhile.
+
+        The gateways forget that servers which are `gone` were drained.
+
+        With `unlisted`, the gateways are first given a file with all replicas: some are not in theirs. Raises
+        DeployError while somebody else changes the deployment.
+        """
+        hosts = {*self._answering, *(one.seat.host for one in orders)}  # deployments need those of all hosts
+        with Locks({host: self._reaches[host] for host in hosts}, self._deployed.name) as locks:
+            if unlisted:
+                self._list(locks)
+            drained: dict[str, str | None] = dict.fromkeys(gone)
+            drained |= {
+                one.seat.url: REASON if one.action in ("drain", "stop") else None
+                for one in orders if one.action != "start"
+            }  # fmt: skip
+            for host in self._answering:
+                self._scale(host, do="act", drained=drained)
+            for host in {one.seat.host for one in orders if one.action in ("start", "stop")}:
+                locks.check(host)
+                units = {
+                    action: [one.seat.unit for one in orders if (one.action, one.seat.host) == (action, host)]
+                    for action in ("start", "stop")
+                }
+                self._scale(host, do="act", start=units["start"], stop=units["stop"])
+
+    def keep(self, state: Mapping[str, Any]) -> None:
+        """Write down what was decided, on every host with a gateway."""
+        text = json.dumps(state) + "\n"
+        for host in self._answering:
+            path = f"{self._deployed.layouts[host].home}/{STATE}"
+            shell.carry_out(self._reaches[host], steps.File(path, text, mode="600"))
+
+    def kept(self) -> dict[str, Any]:
+        """Return what was written down last, empty where there is nothing."""
+        found: list[dict[str, Any]] = []
+        for host in self._gateways:
+            path = f"{self._deployed.layouts[host].home}/{STATE}"
+            text = shell.run(self._reaches[host], ["sh", "-c", 'cat -- "$1" 2>/dev/null || true', "sh", path])
+            if text.strip():
+                found.append(json.loads(text))
+        return max(found, key=lambda one: float(one.get("time", 0)), default={})
+
+    def _list(self, locks: Locks) -> None:
+        hands = HostHands(
+            self._deployed.site, self._reaches, locks, running_gateways=self._gateways.values()
+        )  # fmt: skip
+        servers = [release for release in self._deployed.current() if release.kind != "gateway"]
+        hands.put_gateway_file(gateway_file(self._deployed.last.sections, servers))
+
+    def _scale(self, host: str, *, timeout_s: float = 60.0, **order: Any) -> dict[str, Any]:
+        layout, gateway = self._deployed.layouts[host], self._gateways.get(host)
+        site = self._deployed.site
+        about = None if gateway is None else {
+            "url": site.gateway_url(is_tls=bool(gateway.ca)), "token": layout.gateway_token(site.gateway_port),
+            "tls": {"ca": gateway.ca} if gateway.ca else {},
+        }  # fmt: skip
+        whole = {"home": layout.home, "deployment": layout.deployment, "gateway": about, **order}
+        argv = ["python3", f"{layout.agent}/scale.py", json.dumps(whole)]
+        said = shell.run(self._reaches[host], argv, timeout_s=timeout_s)
+        found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+        return found
+
+
+def listed_everywhere(looks: Iterable[Mapping[str, Any]], seats: Iterable[Seat]) -> bool:
+    """Whether every gateway that answers knows all of these replicas."""
+    gateways = [look["gateway"] for look in looks if look.get("gateway") and "error" not in look["gateway"]]
+    return all(seat.url in gateway["outstanding"] for seat in seats for gateway in gateways)

@@ -1,0 +1,374 @@
+"""Replicas that are started and stopped: what gateways measure, who is chosen, what is done and in which order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from largeforge.autoscale import targets
+from largeforge.deploy.scaling import seats as seating
+from largeforge.deploy.scaling.controller import AGAIN_S, Autoscaler, Changed, Expert
+from largeforge.deploy.scaling.readings import reading, within
+from largeforge.deploy.scaling.seats import REASON, Order, Seat
+from largeforge.errors import DeployError
+from largeforge.gateway.metrics import Metrics
+from largeforge.recipe.schema import Autoscaling, Slo
+
+SLO = Slo.model_validate({"objectives": {"answer": {"indicator": "latency", "objective": 0.95, "threshold_ms": 1000}}})
+GATEWAY = "largeforge_gateway"
+
+
+def page(*, waiting: float = 0, ended: float = 0, times: Mapping[str, float] | None = None, worker: str = "") -> str:
+    """Return a gateway's page; `times` is by upper bound, cumulative."""
+    label = f',worker="{worker}"' if worker else ""
+    lines = [
+        f'{GATEWAY}_requests_waiting{{expert="general"{label}}} {waiting}',
+        f'{GATEWAY}_requests_total{{expert="general",model="m",status="200"{label}}} {ended}',
+        f'{GATEWAY}_requests_total{{expert="other",model="m",status="200"{label}}} 999.0',
+    ]
+    for bound, count in (times or {}).items():
+        lines.append(
+            f'{GATEWAY}_request_duration_seconds_bucket{{expert="general",le="{bound}",model="m"{label}}} {count}'
+        )
+    return "\n".join(lines)
+
+
+def test_all_gateways_and_workers_are_one() -> None:
+    pages = {
+        "a": page(waiting=2, ended=5, worker="0") + "\n" + page(waiting=1, ended=7, worker="1"),
+        "b": page(ended=3),
+    }
+    before = reading(0, {host: page(ended=1) for host in pages})
+    now = reading(5, pages)
+    assert now.waiting({"general"}) == 3
+    assert reading(5, {"a": page(ended=9)}).ended({"general"}, reading(0, {"a": page(ended=4)})) == 5
+    assert now.ended({"general"}, now) == 0 and now.ended({"general"}, before) == 14
+
+
+def test_a_gateway_that_was_started_anew_counts_from_nothing() -> None:
+    assert reading(5, {"a": page(ended=2)}).ended({"general"}, reading(0, {"a": page(ended=900)})) == 2
+
+
+def test_percentiles_are_those_between_two_readings() -> None:
+    before = reading(0, {"a": page(times={"0.5": 100, "1.0": 100, "+Inf": 100})})
+    now = reading(60, {"a": page(times={"0.5": 100, "1.0": 190, "+Inf": 200})})
+    assert now.quantile_ms("latency", 0.5, {"general"}, before) == pytest.approx(500 + 500 * 50 / 90)
+    assert now.quantile_ms("latency", 0.95, {"general"}, before) == 1000, "beyond the last bound nothing is known"
+    assert now.quantile_ms("latency", 0.95, {"general"}, now) is None
+    assert now.quantile_ms("ttft", 0.95, {"general"}, before) is None
+
+
+def test_a_page_of_the_gateway_itself_is_read() -> None:
+    from prometheus_client import CollectorRegistry
+
+    metrics = Metrics(CollectorRegistry())
+    metrics.requests.labels("general", 'quo"ted', "200").inc(3)
+    metrics.duration.labels("general", 'quo"ted').observe(0.3)
+    now = reading(1, {"a": metrics.render().decode()})
+    assert now.ended({"general"}, reading(0, {})) == 3
+    assert now.quantile_ms("latency", 0.95, {"general"}, reading(0, {})) == pytest.approx(487.5)
+
+
+def test_readings_go_back_as_far_as_the_window() -> None:
+    every = [reading(time, {}) for time in (0, 50, 100, 150, 200)]
+    assert [one.time for one in within(every, 200, window_s=120)] == [50, 100, 150, 200]
+
+
+def seat(service: str, status: seating.Status, **more: Any) -> Seat:
+    return Seat(more.pop("host", "box"), service, f"{service}.unit", f"http://{service}", ("general",), status, **more)
+
+
+def ordered(found: Sequence[Seat], wanted: int, **more: Any) -> list[tuple[str, str]]:
+    given = {"given_up": (), "overdue": (), **more}
+    return [(order.action, order.seat.service) for order in seating.orders(found, wanted, **given)]
+
+
+def test_what_serves_stays_and_the_last_goes_first() -> None:
+    three = [seat("general-10", "serving"), seat("general", "serving"), seat("general-2", "serving")]
+    assert ordered(three, 3) == []
+    assert ordered(three, 1) == [("drain", "general-2"), ("drain", "general-10")]
+
+
+def test_what_runs_already_is_taken_before_another_is_started() -> None:
+    found = [seat("general", "stopped"), seat("general-2", "warm"), seat("general-3", "starting")]
+    assert ordered(found, 1) == [("warm", "general-2"), ("stop", "general-3")]
+    assert ordered(found, 2) == [("warm", "general-2")]
+    assert ordered(found, 3) == [("warm", "general-2"), ("start", "general")]
+
+
+def test_a_replica_is_stopped_once_it_has_nothing_to_answer_or_is_overdue() -> None:
+    busy = [seat("general", "serving"), seat("general-2", "warm", outstanding=2)]
+    assert ordered(busy, 1) == []
+    assert ordered(busy, 1, overdue={"general-2.unit"}) == [("stop", "general-2")]
+    assert ordered([busy[0], seat("general-2", "warm")], 1) == [("stop", "general-2")]
+
+
+def test_what_is_somebody_elses_or_was_given_up_is_not_touched() -> None:
+    found = [seat("general", "held"), seat("general-2", "stopped")]
+    assert ordered(found, 2, given_up={"general-2.unit"}) == []
+    assert ordered(found, 0) == []
+    assert ordered([seat("general", "failing")], 1) == [("stop", "general")]
+
+
+def look(**servers: Any) -> dict[str, Any]:
+    drained = {f"http://{name}": told.pop("drained") for name, told in servers.items() if "drained" in told}
+    known = {
+        name: {
+            "unit": f"{name}.unit", "url": f"http://{name}", "experts": ["general"], "gpus": [], "state": "active",
+            "restarts": 0, "started_s": 30.0, "cache_use": None, **told,
+        }
+        for name, told in servers.items()
+    }  # fmt: skip
+    outstanding = {f"http://{name}": 0 for name in servers}
+    gateway = {"drained": drained, "outstanding": outstanding, "metrics": page()}
+    return {"record": "r1", "servers": known, "canaries": 0, "gpu_use": {}, "gateway": gateway}
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ({}, "serving"),
+        ({"drained": REASON}, "warm"),
+        ({"drained": "rollout"}, "held"),
+        ({"state": "activating", "drained": REASON}, "starting"),
+        ({"state": "activating", "restarts": 3, "drained": REASON}, "failing"),
+        ({"state": "activating", "restarts": 9}, "starting"),
+        ({"state": "inactive", "drained": REASON}, "stopped"),
+        ({"state": "inactive"}, "held"),
+        ({"state": "deactivating", "drained": REASON}, "leaving"),
+    ],
+)
+def test_what_a_replica_is_follows_from_its_unit_and_from_who_has_drained_it(
+    told: dict[str, Any], status: str
+) -> None:  # fmt: skip
+    (found,) = seating.seats({"box": look(general=told)})
+    assert found.status == status
+
+
+class Box:
+    """A host with three replicas, a gateway and a clock; replicas take 20 s to start."""
+
+    def __init__(self) -> None:
+        self.now, self.kept_state = 1000.0, {}  # type: tuple[float, dict[str, Any]]
+        self.names = ("general", "general-2", "general-3")
+        self.state = dict.fromkeys(self.names, "active")
+        self.drained: dict[str, str] = {}
+        self.outstanding = dict.fromkeys(self.names, 0)
+        self.waiting, self.ended, self.record, self.canaries = 0.0, 0.0, "r1", 0
+        self.ready_at: dict[str, float] = {}
+        self.restarts = dict.fromkeys(self.names, 0)
+        self.unreachable, self.busy, self.wrong = False, "", ""
+        self.did: list[str] = []
+        self.said: list[str] = []
+        self.asked: list[Sequence[Mapping[str, Any]]] = []
+
+    def look(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        if self.unreachable:
+            return {}, {"box": "no route to host"}
+        for name, at in list(self.ready_at.items()):
+            if self.now >= at:
+                self.state[name] = "active"
+                del self.ready_at[name]
+        told = {name: {"state": self.state[name], "restarts": self.restarts[name]} for name in self.names}
+        found = look(**told)
+        found["gateway"] |= {
+            "drained": {f"http://{name}": reason for name, reason in self.drained.items()},
+            "outstanding": {f"http://{name}": count for name, count in self.outstanding.items()},
+            "metrics": page(waiting=self.waiting, ended=self.ended),
+        }
+        found |= {"record": self.record, "canaries": self.canaries}
+        return {"box": found}, {}
+
+    def warm(self, seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str:
+        assert seat.service in self.drained, "it is asked before the gateways send it anything"
+        self.asked.append(questions)
+        return self.wrong
+
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Sequence[str] = ()) -> None:
+        assert not unlisted and orders
+        for url in gone:
+            self.drained.pop(url.removeprefix("http://"))
+        if self.busy:
+            raise DeployError(self.busy)
+        for one in orders:
+            name = one.seat.service
+            self.did.append(f"{one.action} {name}")
+            if one.action == "start":
+                self.state[name], self.ready_at[name] = "activating", self.now + 20
+            elif one.action == "warm":
+                del self.drained[name]
+            else:
+                self.drained[name] = REASON
+                if one.action == "stop":
+                    assert self.outstanding[name] == 0
+                    self.state[name] = "inactive"
+                    self.ready_at.pop(name, None)
+
+    def keep(self, state: Mapping[str, Any]) -> None:
+        self.kept_state = json.loads(json.dumps(state))
+
+    def kept(self) -> dict[str, Any]:
+        return self.kept_state
+
+    def scaler(self, **settings: Any) -> Autoscaler:
+        scaling = Autoscaling(cache_use=0, **{"up_s": 10, "down_s": 30, **settings})
+        expert = Expert("general", scaling, targets(scaling, SLO, max_num_seqs=10), {"general": "generate"})
+        made = Autoscaler(
+            "r1", {"general": expert}, {"general": ""}, self, self.said.append, clock=lambda: self.now
+        )  # fmt: skip
+        made.go_on()
+        return made
+
+    def live(self, scaler: Autoscaler, seconds: float) -> None:
+        for _ in range(int(seconds / 5)):
+            scaler.look()
+            self.now += 5
+
+
+def test_replicas_that_nobody_needs_are_drained_and_then_stopped_and_come_back_under_load() -> None:
+    box = Box()
+    box.outstanding["general"] = 4
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    assert box.did == ["drain general-2", "drain general-3", "stop general-2", "stop general-3"]
+    box.did.clear()
+    box.outstanding["general"], box.ended = 10, 20
+    box.live(scaler, 60)
+    assert box.did == ["start general-2", "warm general-2"], "once, though it takes four looks to start"
+    (questions,) = box.asked
+    assert questions[0]["path"] == "/v1/chat/completions" and questions[0]["body"]["model"] == "general"
+    assert box.drained == {"general-3": REASON} and "general-2 on box: answers, and gets requests" in box.said
+    assert any("10 requests in flight" in line for line in box.said)
+
+
+def test_the_last_one_stops_and_the_first_request_that_waits_brings_it_back() -> None:
+    box = Box()
+    scaler = box.scaler(min_replicas=0, idle_s=60)
+    box.live(scaler, 120)
+    assert set(box.state.values()) == {"inactive"}
+    box.did.clear()
+    box.waiting = 1
+    box.live(scaler, 5)
+    assert box.did == ["start general"]
+    box.live(scaler, 25)
+    assert box.did == ["start general", "warm general"]
+
+
+def test_a_new_controller_goes_on_where_the_last_one_ended() -> None:
+    box = Box()
+    first = box.scaler()
+    box.outstanding["general"] = 4
+    box.live(first, 20)
+    assert box.did == [] and box.kept_state["experts"]["general"]["wanted"] == 3
+    box.live(first, 15)
+    second = box.scaler()
+    state = second.experts["general"].state
+    assert state is not None and state.wanted == 1 and state.log[-1].reasons == ("1 have been enough for 30 s",)
+    box.live(second, 5)
+    assert box.did[-2:] == ["stop general-2", "stop general-3"], "what the first has drained is stopped by the second"
+
+
+def test_while_a_deployment_is_under_way_nothing_is_started_or_stopped() -> None:
+    box = Box()
+    box.busy = "box: ann@desk is changing this deployment; wait until that has ended"
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    assert not box.did and sum("ann@desk is changing" in line for line in box.said) == 1
+    box.busy = ""
+    box.live(scaler, 5)
+    assert box.did == ["drain general-2", "drain general-3"]
+
+
+def test_while_a_rollout_is_under_way_nothing_is_started_or_stopped() -> None:
+    box = Box()
+    box.canaries = 1
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    assert not box.did and sum("a rollout is under way" in line for line in box.said) == 1
+    box.canaries = 0
+    box.live(scaler, 5)
+    assert box.did == ["drain general-2", "drain general-3"]
+
+
+def test_another_deployment_is_noticed() -> None:
+    box = Box()
+    scaler = box.scaler()
+    scaler.look()
+    box.record = "r2"
+    with pytest.raises(Changed):
+        scaler.look()
+
+
+def test_without_a_gateway_that_answers_nothing_is_decided() -> None:
+    box = Box()
+    scaler = box.scaler()
+    box.live(scaler, 20)
+    box.unreachable = True
+    box.live(scaler, 60)
+    assert not box.did and sum("no route to host" in line for line in box.said) == 1
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing() -> None:
+    box = Box()
+    scaler = box.scaler()
+    scaler.acts = False
+    box.live(scaler, 60)
+    assert not box.did and not box.kept_state
+    assert "general: 3 → 1 replicas: 1 have been enough for 30 s" in box.said
+
+
+def test_a_replica_that_answers_wrongly_gets_no_requests_and_another_is_tried() -> None:
+    box = Box()
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    box.outstanding["general"], box.wrong = 10, "it does not answer /v1/chat/completions: 500"
+    box.did.clear()
+    box.live(scaler, 60)
+    assert box.did[:3] == ["start general-2", "stop general-2", "start general-3"] and "general-2" in box.drained
+    assert "general-2 on box: it does not answer /v1/chat/completions: 500" in box.said
+    without = Box()
+    without.wrong = "nobody asks"
+    unasked = without.scaler(prewarm=False)
+    without.live(unasked, 60)
+    without.outstanding["general"] = 10
+    without.live(unasked, 60)
+    assert without.did[-1] == "warm general-2" and not without.asked
+
+
+def test_a_replica_that_does_not_start_is_left_alone_for_a_while() -> None:
+    box = Box()
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    box.outstanding["general"], box.did = 10, []
+    box.live(scaler, 15)
+    assert box.did == ["start general-2"]
+    box.restarts["general-2"], box.ready_at = 5, {}
+    box.live(scaler, 5)
+    assert box.did == ["start general-2", "stop general-2", "start general-3"]
+    box.restarts["general-2"] = 0
+    box.live(scaler, 60)
+    assert "general-2 on box: it does not start; it is tried again after 10 minutes" in box.said
+    box.outstanding["general-3"], box.did = 10, []
+    box.now += AGAIN_S
+    box.live(scaler, 90)
+    assert "start general-2" in box.did
+
+
+def test_servers_of_releases_that_are_gone_are_forgotten_where_all_hosts_answer() -> None:
+    box = Box()
+    box.drained |= {"old": REASON, "other": "to be repaired"}
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    assert set(box.drained) == {"general-2", "general-3", "other"}
+
+
+def test_what_somebody_has_drained_or_stopped_stays_so() -> None:
+    box = Box()
+    box.drained["general-2"], box.state["general-3"] = "to be repaired", "inactive"
+    scaler = box.scaler()
+    box.outstanding["general"] = 30
+    box.live(scaler, 90)
+    assert not box.did

@@ -120,6 +120,7 @@ def test_a_model_that_answers_but_wrongly_is_sent_back_by_itself(lab: Lab) -> No
     assert again.code == 3 and "with this model by rollout" in again.output and "rollout.again=true" in again.output
 
 
+@pytest.mark.thorough
 def test_whoever_conducts_dies_and_another_goes_on(lab: Lab) -> None:
     register(lab, "v4", says=RIGHT)
     with lab.asked(response_format=SCHEMA) as asked:
@@ -138,6 +139,7 @@ def test_whoever_conducts_dies_and_another_goes_on(lab: Lab) -> None:
     assert not asked["failures"], asked
 
 
+@pytest.mark.thorough
 def test_commands_reach_the_one_who_conducts(lab: Lab) -> None:
     register(lab, "v5", says=RIGHT)
     process = lab.start("+recipe=shop", *CANARY)

@@ -18,7 +18,7 @@ from largeforge.deploy.rollouts.gateways import HostGateways
 from largeforge.deploy.rollouts.rolling import Rolling
 from largeforge.deploy.shell import LockHeld, Locks
 from largeforge.deploy.update import Replacement
-from largeforge.errors import DeployError
+from largeforge.errors import DeployError, GateError
 
 if TYPE_CHECKING:
     from largeforge.deploy.connection import Reach
@@ -78,11 +78,16 @@ def _carry_out(
     gateways = HostGateways(deployed.site, reached, locks, trusted={one.host: one.ca for one in running})
     update = operate.updating(deployed, reached, locks, report=report)
     rolling = Rolling(document, gateways, update, _canaries(deployed, document), report=report, site=deployed.site)
-    return rolling.run(
-        lambda: operate.bring_in(deployed, reached, update, document.target, note=f"rollout {document.id}"),
-        settle=lambda ended: settle(ended, deployed.name),
-        command=command,
-    )
+    try:
+        return rolling.run(
+            lambda: operate.bring_in(deployed, reached, update, document.target, note=f"rollout {document.id}"),
+            settle=lambda ended: settle(ended, deployed.name),
+            command=command,
+        )
+    except GateError:
+        if command != "abort":  # what is wanted is no failure
+            raise
+        return rolling.document
 
 
 def _canaries(deployed: Deployed, document: Document) -> list[Replacement]:

@@ -16,7 +16,7 @@ from largeforge.recipe.model_ref import parse
 from largeforge.recipe.schema import Registry
 from largeforge.registry import GateResult, Lineage, ModelRegistry
 from tests.e2e.workspace import wait_for
-from tests.hosts.lab import LENT, PORT, Lab
+from tests.hosts.lab import LENT, PORT, Lab, unit
 from tests.hosts.machines import machines
 
 CANARY = (
@@ -148,6 +148,9 @@ def test_commands_reach_the_one_who_conducts(lab: Lab) -> None:
     assert second.code == 1 and "is changing this deployment" in second.output, second.output
     paused = lab.run("rollout", "pause", "lab", "shop")
     assert paused.code == 0 and "paused" in paused.output, paused.output
+    lab.hosts.run(lab.hosts["h1"], "systemctl", "restart", unit(lab.hosts["h1"], lab.hosts, "gateway"))
+    wait_for(lambda: lab.reaches("h1", PORT), timeout_s=60)
+    wait_for(lambda: admin(lab, "/admin/state")["canaries"] == {"general": 0.2}, timeout_s=60)
     resumed = lab.run("rollout", "resume", "lab", "shop")
     assert resumed.code == 0, resumed.output
     aborted = lab.run("rollout", "abort", "lab", "shop")

@@ -190,7 +190,9 @@ def test_a_host_that_starts_again_in_between_has_its_canary_again(lab: Lab) -> N
     assert process.returncode == 130 and "rollout resume" in said, said
     assert "registry:shop/7" in asked["answered"], asked
     aborted = lab.run("rollout", "abort", "lab", "shop")
-    assert aborted.code == 0 and "by command" in aborted.output and lab.versions_of_models() == {"registry:shop/4"}, aborted.output
+    assert aborted.code == 0 and "by command" in aborted.output and lab.versions_of_models() == {"registry:shop/4"}, (
+        aborted.output
+    )
 
 
 @pytest.mark.thorough

@@ -55,7 +55,7 @@ RECIPE: dict[str, Any] = {
     "rollout": {"steps": [0.2, 0.5], "bake_s": 10, "min_requests": 60, "watch_s": 5, "look_s": 2, "alias": "production",
                 # two cores for two servers, a gateway, a client and this controller: its times say nothing
                 "analysis": {name: {"weight": 0} for name in ("latency_p95", "latency_p99", "ttft_p95")}},
-    "slo": {"objectives": {"liked": {"indicator": "thumbs", "objective": 0.8}}, "window_days": 1},
+    "slo": {"objectives": {"liked": {"indicator": "thumbs", "objective": 0.8}}},
     "monitoring": {"enabled": True, "install": "present", "scrape_interval_s": 2,
                    "alerts": {"ticket": [{"kind": "webhook", "secret": "env:SHOP_HOOK"}], "group_wait_s": 0}},
 }  # fmt: skip

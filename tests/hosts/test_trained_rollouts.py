@@ -48,7 +48,7 @@ RECIPE: dict[str, Any] = {
     "gates": {"exact_match": ">= 0.9"},
     "register_as": "digits",
     "topology": {"experts": {"general": {"model": "registry:digits@champion"}}},
-    "serving": {"max_model_len": 64, "max_num_seqs": 8, "cpu_kvcache_gib": 1, "enforce_eager": True,
+    "serving": {"max_model_len": 512, "max_num_seqs": 8, "cpu_kvcache_gib": 1, "enforce_eager": True,
                 "startup_timeout_s": 600},
     "gateway": {"host": "0.0.0.0"},
     "deploy": {"update": {"strategy": "blue_green", "watch_s": 1, "drain_timeout_s": 60}},

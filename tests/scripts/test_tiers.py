@@ -121,7 +121,7 @@ def test_a_tier_without_its_packages_is_skipped_aloud(
     said = capsys.readouterr().out
     assert re.search(r"!!! tier hosts SKIPPED, \d+ tests not run. missing: debootstrap \(builds", said), said
     assert "or apt install debootstrap" in said
-    assert re.search(r"^0 passed, 0 failed, \d\d skipped$", said, re.M)
+    assert re.search(r"^0 passed, 0 failed, \d+ skipped$", said, re.M)
 
 
 def test_a_missing_command_is_found_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -126,34 +126,36 @@ def create_app(
         )
         for path, kind in PATHS.items()
     }
-    completions: list[BaseRoute] = [Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()]
     explainer = Explainer(
         lambda: live.now.routing,
         asks=lambda: controls.now.mode != "degraded",
         max_body_mib=file.gateway.max_body_mib,
         clock=clock,
     )
-    completions.append(Route(ROUTE_PATH, explainer, methods=["POST"], name="route"))
     requests = RequestLog(clock=clock, write=log)
     feedback = Feedback(ratings, whole, requests.write).endpoint()
-    app = Starlette(
-        routes=[
-            *completions,
-            Route(FEEDBACK_PATH, feedback, methods=feedback.methods),
-            *websocket.routes(loopback),
-            *bulk.routes,
-            *operated.routes(whole),
-            *_pages(live, controls, whole, created=int(wall_clock())),
-            *docs.routes(),
-            *monitor.routes(),
-        ],
-        exception_handlers={HTTPException: _http_error, Exception: _internal_error},
-        lifespan=lifespan,
-    )
-    app.router.redirect_slashes = False
-    loopback.app = AccessLog(app, requests)
+    routes = [
+        *(Route(path, proxy, methods=["POST"]) for path, proxy in proxies.items()),
+        Route(ROUTE_PATH, explainer, methods=["POST"], name="route"),
+        Route(FEEDBACK_PATH, feedback, methods=feedback.methods),
+        *websocket.routes(loopback),
+        *bulk.routes,
+        *operated.routes(whole),
+        *_pages(live, controls, whole, created=int(wall_clock())),
+        *docs.routes(),
+        *monitor.routes(),
+    ]
+    loopback.app = AccessLog(_served(routes, lifespan), requests)
     by_url = {path.encode(): proxy for path, proxy in proxies.items()}
     return Application(loopback.app, Completions(by_url, requests, live))
+
+
+def _served(routes: list[BaseRoute], lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]]) -> Starlette:
+    """Return an application whose errors are those of the API, and that sends nobody elsewhere."""
+    handlers: dict[Any, Any] = {HTTPException: _http_error, Exception: _internal_error}
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
 
 
 def model_list(file: GatewayFile, *, created: int) -> dict[str, Any]:

@@ -77,11 +77,13 @@ async def test_answers_that_have_no_verdict_are_counted_as_such(world, monkeypat
 @pytest.mark.parametrize("mode", ["high_load", "degraded"])
 async def test_nothing_is_judged_while_the_gateway_spares_work(world, mode):
     await world.client.patch("/admin/state", json={"mode": mode})
-    world.experts["general"].text = "{}"
+    world.experts["general"].text = "[]"  # would be counted as a bad one
     await world.chat(response_format=OBJECT)
     await world.client.patch("/admin/state", json={"mode": "normal"})
+    world.experts["general"].text = "{}"
     await world.chat(response_format=OBJECT)
     await until(world, "schema_valid", 1, 0)
+    assert judged(world, "schema_valid", False) == 0
 
 
 async def shadowed(world, **quality):

@@ -198,9 +198,12 @@ class Locks:
         """Return what a host says of its lock; empty when it says nothing in time."""
         assert process.stdout is not None
         late = threading.Timer(LOCK_TIMEOUT_S, process.terminate)
+        late.daemon = True
         late.start()
-        line = process.stdout.readline()
-        late.cancel()
+        try:
+            line = process.stdout.readline()
+        finally:  # an interruption does not wait for it
+            late.cancel()
         said: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
         return said
 

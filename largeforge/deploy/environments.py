@@ -108,13 +108,6 @@ def _told(said: Mapping[str, Any]) -> str:
 def _index(packages: Packages, device: str) -> Index:
     extra = (TORCH_CPU_INDEX,) if device == "cpu" and not packages.index_url else ()
     return Index(
-        _with_password(packages.index_url, packages.index_password), extra,
-        _with_password(packages.proxy, packages.proxy_password),
+        secret_refs.within(packages.index_url, packages.index_password), extra,
+        secret_refs.within(packages.proxy, packages.proxy_password),
     )  # fmt: skip
-
-
-def _with_password(url: str, reference: str) -> str:
-    if not url or not reference:
-        return url
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{secret_refs.fetch(reference)}@{rest}"

@@ -49,6 +49,8 @@ class Monitored:
     """Dollars for an hour of one GPU, or of one machine without any; 0 means unknown."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By receiver (`Alerts.receivers`), its secret."""
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By host that gets packages through a proxy, the URL of that, with its password."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def _node(wanted: Wanted, about: Monitored, host: str) -> Part:
     layout, address = wanted.layout(host), _at(reached(wanted, host), about.section.ports.node)
     line = f"prometheus-node-exporter --web.listen-address={address} --collector.textfile.directory={_texts(layout)}"
     text = _unit_text(layout, NODE, "measures this host", line, home="read-only")
-    brought = _brought(about, ("prometheus-node-exporter",), units=("prometheus-node-exporter.service",))
+    brought = _brought(about, host, ("prometheus-node-exporter",), units=("prometheus-node-exporter.service",))
     before = [brought, steps.Folder(_texts(layout), user=layout.user)]
     return _running(layout, NODE, text, before=before, url=f"http://{address}/")
 
@@ -174,11 +176,12 @@ def _logs(wanted: Wanted, about: Monitored, host: str) -> Part:
         file = f"{_shipped(layout)}/rsyslog.conf"
         text, line = logs.rsyslog(section.syslog, **told), f"rsyslogd -n -iNONE -f {file}"
         check = "PATH=$PATH:/usr/sbin rsyslogd -N1 -f {}"
-        brought = _brought(about, ("rsyslogd",), packages=("rsyslog",), units=("rsyslog.service",))
+        brought = _brought(about, host, ("rsyslogd",), packages=("rsyslog",), units=("rsyslog.service",))
     else:
         file = f"{_shipped(layout)}/vector.yaml"
         text, line = as_yaml(logs.vector(section.loki, **told)), f"vector --config {file}"
-        check, brought = "vector validate --no-environment --config-yaml {}", _brought(about, ("vector",), packages=())
+        check = "vector validate --no-environment --config-yaml {}"
+        brought = _brought(about, host, ("vector",), packages=())
     configuration = steps.Checked(file, text, check=check)
     # systemd makes files of logs for root alone
     unit = _unit_text(layout, LOGS, "ships its logs", line, log="journal", may="CAP_DAC_READ_SEARCH")
@@ -202,7 +205,7 @@ def _prometheus(wanted: Wanted, about: Monitored) -> Part:
         f"--web.listen-address={_at(section.listen, section.ports.prometheus)}"
     )
     before = [
-        _brought(about, ("prometheus", "promtool"), packages=("prometheus",), units=("prometheus.service",)),
+        _brought(about, about.host, ("prometheus", "promtool"), packages=("prometheus",), units=("prometheus.service",)),
         steps.Checked(rules_file, rules, check="promtool check rules {}", unit=unit),
         steps.Checked(
             f"{folder}/prometheus.yml", as_yaml(configuration), check="promtool check config {}", unit=unit
@@ -236,7 +239,7 @@ def _alertmanager(wanted: Wanted, about: Monitored) -> Part:
     configuration = as_yaml(alertmanager.configuration(section.alerts, secrets=secrets))
     names = ("prometheus-alertmanager", "amtool")
     before = [
-        _brought(about, names, packages=names[:1], units=("prometheus-alertmanager.service",)),
+        _brought(about, about.host, names, packages=names[:1], units=("prometheus-alertmanager.service",)),
         *credentials,
         steps.Checked(template, configuration, check="amtool check-config {}", unit=unit),
     ]
@@ -284,10 +287,12 @@ def _machines(wanted: Wanted) -> int:
 
 
 def _brought(
-    about: Monitored, programs: tuple[str, ...], *, packages: tuple[str, ...] | None = None, units: tuple[str, ...] = ()
-) -> steps.Installed:
+    about: Monitored, host: str, programs: tuple[str, ...], *, packages: tuple[str, ...] | None = None,
+    units: tuple[str, ...] = (),
+) -> steps.Installed:  # fmt: skip
     found = programs if packages is None else packages
-    return steps.Installed(programs, found, units, by_apt=about.section.install == "apt")
+    proxy = about.proxies.get(host, "")
+    return steps.Installed(programs, found, units, by_apt=about.section.install == "apt", proxy=proxy)
 
 
 def _running(

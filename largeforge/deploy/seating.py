@@ -16,7 +16,7 @@ from largeforge.deploy.content import Content, HubContent, files_of
 from largeforge.deploy.desired import Wanted
 from largeforge.deploy.environments import HostPython, of_host
 from largeforge.deploy.monitored import Monitored
-from largeforge.deploy.secret_refs import fetch
+from largeforge.deploy.secret_refs import fetch, within
 from largeforge.deploy.service import Layout
 from largeforge.deploy.tls import certificate_of
 from largeforge.errors import DeployError
@@ -122,11 +122,13 @@ def _monitored(given: Given, looks: Mapping[str, Mapping[str, Any]]) -> Monitore
     section = given.monitoring
     if not section.enabled:
         return None
+    packages = {name: given.hosts.hosts[name].packages for name in looks}
     return Monitored(
         section, given.slo, section.host or gateway_hosts(given.hosts)[0],
         gpu_hosts=frozenset(name for name, look in looks.items() if look["machine"]["gpus"]),
         price_usd=given.price_usd,
         secrets={name: fetch(one.secret) for name, one in section.alerts.receivers().items()},
+        proxies={name: within(one.proxy, one.proxy_password) for name, one in packages.items()},
     )  # fmt: skip
 
 

@@ -35,6 +35,17 @@ def fetch(reference: str) -> str:
     return found
 
 
+def within(url: str, reference: str) -> str:
+    """Return a URL with the `user:password` that a reference names, if it names one.
+
+    Raises SecretError when it cannot be had.
+    """
+    if not url or not reference:
+        return url
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{fetch(reference)}@{rest}"
+
+
 def _from_environment(name: str, reference: str) -> str:
     if name not in os.environ:
         raise SecretError(f"{reference}: {name} is not set in the environment")

@@ -144,6 +144,8 @@ class Installed(Step):
     units: tuple[str, ...] = ()
     """Units of these packages."""
     by_apt: bool = True
+    proxy: str = field(default="", repr=False)
+    """URL of the proxy that apt goes through, with its password; empty leaves it to apt's own configuration."""
 
     @property
     def title(self) -> str:
@@ -161,6 +163,7 @@ class Installed(Step):
             return refuse
         packages = " ".join(map(shlex.quote, self.packages))
         options = "-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=1 -o Acquire::http::Timeout=15"
+        through = 'IFS= read -r http_proxy; export http_proxy https_proxy="$http_proxy"; ' if self.proxy else ""
         keep_off = (
             f"for unit in {' '.join(self.units)}; do "
             'if ! systemctl cat "$unit" >/dev/null 2>&1; then '
@@ -171,12 +174,15 @@ class Installed(Step):
             else ""
         )
         return (
-            f'export DEBIAN_FRONTEND=noninteractive LC_ALL=C masked=""; {keep_off}'
+            f'export DEBIAN_FRONTEND=noninteractive LC_ALL=C masked=""; {through}{keep_off}'
             f"apt-get {options} update >/dev/null 2>&1; "
             f"apt-get {options} install --yes --no-install-recommends {packages} >/dev/null || {refuse}; "
             f"PATH=$PATH:/usr/sbin:/sbin; for name in {' '.join(self.programs)}; do "
             f'command -v "$name" >/dev/null || {refuse}; done'
         )
+
+    def input(self) -> str:
+        return f"{self.proxy}\n" if self.proxy else ""
 
 
 @dataclass(frozen=True)

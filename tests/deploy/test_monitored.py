@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,9 +150,9 @@ def host(tmp_path: Path) -> Any:
             **dict.fromkeys(there, ""),
         }
         for name, answer in answers.items():
-            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {asked}\n{answer}\n')
+            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*${{http_proxy:+ through $http_proxy}}" >> {asked}\n{answer}\n')
             (programs / name).chmod(0o755)
-        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "http_proxy": ""}
         ended = subprocess.run(
             ["sh", "-c", step.command()], input=step.input(), capture_output=True, text=True, env=environment
         )
@@ -173,6 +174,14 @@ def test_packages_are_installed_once_and_what_they_would_start_stays_off(host: A
         "systemctl cat prometheus.service", "systemctl mask prometheus.service", "apt-get update",
         "apt-get install prometheus", "systemctl unmask prometheus.service", "systemctl disable prometheus.service",
     ]  # fmt: skip
+
+
+def test_packages_come_through_the_proxy_of_their_host_whose_password_no_process_shows(host: Any) -> None:
+    step = replace(INSTALLED, proxy="http://me:secret@10.0.0.9:3128")
+    ended, asked = host(step)
+    assert ended.returncode == 0, ended.stderr
+    assert [line for line in asked if line.startswith("apt-get") and "through http://me:secret@10.0.0.9:3128" in line]
+    assert "secret" not in step.command() and "secret" not in repr(step)
 
 
 def test_packages_that_do_not_bring_their_programs_are_told(host: Any) -> None:

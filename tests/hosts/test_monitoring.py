@@ -196,6 +196,36 @@ def test_a_host_that_lacks_a_program_and_a_network_is_told_what_to_install(lab: 
     assert lab.versions() == {"v1"}
 
 
+@pytest.mark.thorough
+def test_what_a_host_lacks_is_fetched_through_its_proxy_and_nothing_else_starts(lab: Lab) -> None:
+    host, password = lab.hosts["h1"], "fetch:these-only"
+    unit = "prometheus-node-exporter.service"
+    removed = lab.hosts.run(
+        host, "sh", "-c", f"systemctl unmask {unit}; apt-get -qq purge --yes prometheus-node-exporter"
+    )
+    assert removed.returncode == 0 and not lab.hosts.run(host, "which", "prometheus-node-exporter").stdout, removed
+    argv = lab.hosts.inside(sys.executable, str(Path(__file__).parent / "way_out.py"), f"{NETWORK}.1", password)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as proxy, pytest.MonkeyPatch.context() as patch:
+        try:
+            assert proxy.stdout is not None
+            about = lab.inventory["hosts"]["h1"]
+            about["packages"] = {"proxy": f"http://{NETWORK}.1:{proxy.stdout.readline().strip()}"}
+            about["packages"]["proxy_password"] = "env:WAY_OUT"
+            patch.setenv("WAY_OUT", password)
+            lab.write_inventory()
+            said = lab.deploy("monitoring.install=apt").output
+        finally:
+            proxy.kill()
+            del about["packages"]
+            lab.write_inventory()
+    assert password not in said and "these-only" not in said
+    assert lab.hosts.run(host, "which", "prometheus-node-exporter").stdout == "/usr/bin/prometheus-node-exporter\n"
+    assert lab.hosts.run(host, "systemctl", "is-active", unit).stdout.strip() == "inactive"
+    assert lab.hosts.run(host, "systemctl", "is-enabled", unit).stdout.strip() == "disabled"
+    wait_for(lambda: health(lab)[("hosts", "h1")] == "up", timeout_s=30)
+    assert "nothing to change" in lab.deploy().output
+
+
 def test_lines_of_services_reach_a_collector(lab: Lab, collected: Path) -> None:
     syslog = f"monitoring.logs.syslog={os.environ['SHOP_LINES']}"
     lab.deploy(syslog)

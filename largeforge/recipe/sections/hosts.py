@@ -37,7 +37,7 @@ class Packages(Strict):
     """Where a host gets Python packages from."""
 
     proxy: str = Field(default="", pattern=r"^$|^https?://[^\s@]+$")
-    """Proxy for pip, `http://host:port`."""
+    """Proxy for pip, and for apt where it has none of its own: `http://host:port`."""
     proxy_password: SecretRef = ""
     """`user:password` for that proxy."""
     index_url: str = Field(default="", pattern=r"^$|^https?://[^\s@]+$")

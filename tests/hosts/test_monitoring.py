@@ -214,6 +214,7 @@ def test_what_a_host_lacks_is_fetched_through_its_proxy_and_nothing_else_starts(
             patch.setenv("WAY_OUT", password)
             lab.write_inventory()
             said = lab.deploy("monitoring.install=apt").output
+            assert "nothing to change" in lab.deploy("monitoring.install=apt").output
         finally:
             proxy.kill()
             del about["packages"]
@@ -223,7 +224,7 @@ def test_what_a_host_lacks_is_fetched_through_its_proxy_and_nothing_else_starts(
     assert lab.hosts.run(host, "systemctl", "is-active", unit).stdout.strip() == "inactive"
     assert lab.hosts.run(host, "systemctl", "is-enabled", unit).stdout.strip() == "disabled"
     wait_for(lambda: health(lab)[("hosts", "h1")] == "up", timeout_s=30)
-    assert "nothing to change" in lab.deploy().output
+    lab.deploy()
 
 
 def test_lines_of_services_reach_a_collector(lab: Lab, collected: Path) -> None:

@@ -18,6 +18,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from largeforge.errors import GateError
+
 if TYPE_CHECKING:
     from largeforge.deploy.rollouts.document import Document
 
@@ -61,7 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
         settle=lambda document, deployment: settle(document, registry, deployment, report=report),
     )  # fmt: skip
     _show(name, [found], as_json=arguments.json)
-    return 0
+    return _code(arguments.do, found)
+
+
+def _code(command: str, found: Document) -> int:
+    """Return the exit code: whether the rollout has come to what was wanted."""
+    if command in ("promote", "abort"):
+        wanted = "promoted" if command == "promote" else "rolled_back"
+        return 0 if found.ended == wanted else GateError.exit_code if found.ended == "rolled_back" else 1
+    is_paused = any(group.phase == "paused" for group in found.groups)
+    return 0 if is_paused is (command == "pause") else 1
 
 
 def _show(name: str, known: list[Document], *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import HostHands
 from largeforge.deploy.rollouts import beginning
+from largeforge.deploy.rollouts import document as documents
 from largeforge.deploy.rollouts.gateways import HostGateways
 from largeforge.deploy.rollouts.rolling import Rolling
 from largeforge.deploy.shell import Locks
@@ -252,7 +253,8 @@ class Controller:
 
         canaries, others = beginning.divided(wanted, replacements, found)
         if canaries and document is None:
-            document = beginning.begin(wanted, canaries, wanted.record(who=shell.who()), by=shell.who())
+            known = documents.known({host: wanted.layout(host) for host in found}, found)
+            document = beginning.begin(wanted, canaries, wanted.record(who=shell.who()), by=shell.who(), known=known)
         if document is None:
             run(replacements)
         else:

@@ -6,13 +6,13 @@ What serves, logs, commands, stop and start, going back, taking away.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import history, present, shell
+from largeforge.deploy import desired, history, present, shell
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
@@ -192,11 +192,19 @@ def updating(deployed: Deployed, reached: Mapping[str, Reach], locks: Locks, *, 
     )
 
 
-def bring_in(deployed: Deployed, reached: Mapping[str, Reach], update: Update, target: Record, *, note: str) -> None:
-    """Bring a record into service whose releases are on the hosts, and write that down there."""
-    update.run(
-        _returns(deployed, target), removed=_gone(deployed, target), sections=target.sections, verify=lambda: None
-    )
+def bring_in(
+    deployed: Deployed, reached: Mapping[str, Reach], update: Update, target: Record, *, note: str,
+    proved: Collection[tuple[str, str]] | None = None,
+) -> None:  # fmt: skip
+    """Bring a record into service whose releases are on the hosts, and write that down there.
+
+    `proved` are the places (host, service) whose release has served; all of them where nothing is given. Others are
+    asked a real prompt first, and watched.
+    """
+    returns = _returns(deployed, target)
+    if proved is not None:
+        returns = [one if one.new.place in proved else _tried(one, target) for one in returns]
+    update.run(returns, removed=_gone(deployed, target), sections=target.sections, verify=lambda: None)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     record = replace(target, id=f"{stamp}-{target.lock[:8]}", by=shell.who(), note=note)
     with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
@@ -209,6 +217,8 @@ def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, rep
         reached, fleet = stack.enter_context(connected(inventory))
         deployed = find(inventory, fleet, wanted)
         every = chosen(deployed, service)
+        if action == "stop":
+            every += [one for one in deployed.canaries() if service in ("", one.service)]
         if action != "stop":
             deployed.insist_on_no_rollout()
         locks = stack.enter_context(Locks({host: reached[host] for host in deployed.states}, deployed.name))
@@ -308,6 +318,13 @@ def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
             mode = "handover" if new.kind == "gateway" else "blue_green" if fits else "fixed"
             found.append(Replacement(new, old, mode, is_return=True, is_up=is_up))
     return sorted(found, key=lambda one: (one.new.kind == "gateway", one.new.service, one.new.host))
+
+
+def _tried(one: Replacement, target: Record) -> Replacement:
+    """Return a replacement whose release has not served before."""
+    experts = target.sections["topology"]["experts"]
+    probes = [desired.question(name, experts[name]["task"]) for name in one.new.answers]
+    return replace(one, probes=probes, is_return=False, is_up=False)
 
 
 def _gone(deployed: Deployed, target: Record) -> list[Release]:

@@ -129,6 +129,15 @@ class Update:
         self._finished: list[Replacement] = []
         self._beside: list[Replacement] = []
         self._canaries: list[Release] = []
+        self.is_through = False
+        """Whether what was to come into service serves, whatever happens to what is left to do."""
+        self._stuck: set[tuple[str, str]] = set()
+        """Places where a new release could not go back to the one before; it may be all that serves there."""
+
+    def serves(self, host: str, service: str, key: str) -> bool:
+        """Whether a release is the one that serves."""
+        live = self._live.get((host, service))
+        return live is not None and live.key == key
 
     def run(
         self,
@@ -170,6 +179,7 @@ class Update:
             for replacement in handovers:
                 self._switch(replacement)
             verify()
+            self.is_through = True
         except (LargeForgeError, KeyboardInterrupt) as error:
             self._go_back(before, live_before, error)
             raise
@@ -193,11 +203,11 @@ class Update:
             raise
 
     def remove_canaries(self, canaries: Sequence[Release]) -> None:
-        """Have the gateways forget all canaries, and stop these."""
+        """Have the gateways forget all canaries, and stop these but for those that serve."""
         self._canaries = []
         with suppress(DeployError):
             self._tell_gateways()
-        self._retire(canaries)
+        self._retire([one for one in canaries if one.place not in self._stuck and self._live.get(one.place) != one])
 
     def _mend(self) -> None:
         """Let the gateways ask all that is up, whatever an update that was killed has left them with."""
@@ -308,9 +318,12 @@ class Update:
                 self._undo(replacement)
             except DeployError as problem:
                 failed.append(str(problem))
+                self._stuck.add(replacement.new.place)
                 self._leave_out(replacement.new)
         if failed and isinstance(error, LargeForgeError):
             raise DeployError(f"{error}\nGoing back did not succeed everywhere:\n" + "\n".join(failed)) from error
+        for reason in failed:
+            self._report("", f"going back did not succeed: {reason}")
 
     def _leave_out(self, release: Release) -> None:
         """Have the gateways not ask a release that could not go back, where others answer for its experts: two models

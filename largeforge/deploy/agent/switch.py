@@ -91,7 +91,7 @@ class Work:
     def probe(self):
         """Ask the new release what it must be able to answer; raises Refused."""
         for question in self.order.get("probes", ()):
-            place = {**question["place"], "port": port_of(self.folder, self.new)}
+            place = {**place_of(self.folder, self.new), **question.get("place", {})}
             status, body = ask(place, "POST", question["path"], question["body"], timeout_s=question["timeout_s"])
             if status != 200:
                 raise Refused("it does not answer %s: %s %s" % (question["path"], status or "", body))
@@ -258,11 +258,15 @@ def retire(order):
 
 def is_answering(folder, key):
     """Tell whether a server has requests to answer, from its own metrics."""
-    with open(os.path.join(folder, "releases", key, "service.json"), encoding="utf-8") as stream:
-        place = {**json.load(stream)["place"], "port": port_of(folder, key)}
-    status, text = ask(place, "GET", "/metrics", most=None)
+    status, text = ask(place_of(folder, key), "GET", "/metrics", most=None)
     counts = re.findall(r"^vllm:num_requests_(?:running|waiting)(?:{[^}]*})? ([0-9.e+]+)", str(text), re.MULTILINE)
     return status == 200 and any(float(count) > 0 for count in counts)
+
+
+def place_of(folder, key):
+    """Return where a release of a model server is asked."""
+    with open(os.path.join(folder, "releases", key, "service.json"), encoding="utf-8") as stream:
+        return {**json.load(stream)["place"], "port": port_of(folder, key)}
 
 
 def point(folder, digest, link="current"):
@@ -404,6 +408,7 @@ def main(words):
 
 
 if __name__ == "__main__":
+    os.umask(0o022)  # what it writes, services read
     try:
         sys.exit(main(sys.argv[1:]))
     except BrokenPipeError:

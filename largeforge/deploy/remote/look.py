@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 
-MOST_TEXT_BYTES = 262144
+MOST_TEXT_BYTES = 4194304
 """Largest file whose text is told, so that a difference can be shown."""
 SMI_TIMEOUT_S = 10
 UNITS = "/etc/systemd/system"

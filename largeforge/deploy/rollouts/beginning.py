@@ -78,7 +78,12 @@ def check(wanted: Wanted, found: States) -> Document | None:
 
 def _refuse_again(wanted: Wanted, found: States, known: Sequence[Document]) -> None:
     """Raise GateError for a release that the last rollout which had it has sent back."""
-    last = {(member.service, member.new): document for document in known for member in document.members}
+    last = {
+        (member.service, member.new): document
+        for document in known
+        if document.ended != "not_begun"
+        for member in document.members
+    }
     for one in present.replacements(wanted, found):
         server, refused = _server(wanted, one), last.get((one.new.service, one.new.key))
         is_gradual = server and wanted.rollout.of(server).strategy != "immediate"
@@ -89,13 +94,14 @@ def _refuse_again(wanted: Wanted, found: States, known: Sequence[Document]) -> N
             )
 
 
-def begin(wanted: Wanted, canaries: Sequence[Replacement], record: Record, *, by: str) -> Document:
-    """Return a rollout of canaries that nobody asks yet."""
+def begin(
+    wanted: Wanted, canaries: Sequence[Replacement], record: Record, *, by: str, known: Sequence[Document] = ()
+) -> Document:
+    """Return a rollout of canaries that nobody asks yet; `known` are those before it."""
     groups: dict[str, list[Replacement]] = {}
     for one in canaries:
         groups.setdefault(_server(wanted, one), []).append(one)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    name = f"{stamp}-{canaries[0].new.key[:DIGEST_LENGTH]}"
+    name = documents.name_after(known, time.time(), canaries[0].new.key[:DIGEST_LENGTH])
     return Document(name, by, record, tuple(_group(wanted, server, ones) for server, ones in sorted(groups.items())))
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from largeforge.deploy.rollouts.looking import Look, Told, advance
+from largeforge.deploy.rollouts.looking import Look, Told, aborted, advance
 from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
@@ -69,7 +69,11 @@ def conduct(
         for one in told:
             report("", said(one, is_one=len(document.groups) == 1))
         on_look(document)
-        if is_over:
+        if document.verdict == "promoted" and "abort" in pending:
+            document = aborted(document, clock())
+            gateways.exchange(document)
+            on_look(document)
+        if document.verdict or (is_over and not pending):
             return document
         sleep(min(group.settings.look_s for group in document.groups))
 

@@ -6,12 +6,15 @@ settings, and for each server where it is. Whoever has the locks of the deployme
 
 from __future__ import annotations
 
+import calendar
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from largeforge.deploy.history import Record
+from largeforge.errors import DeployError
 from largeforge.recipe.sections.rollouts import Rollout
 from largeforge.rollout import Arm, State
 from largeforge.rollout.state import ENDED
@@ -21,9 +24,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Of the JSON; a file of another one is refused."""
-KEPT = 20
-"""Rollouts that hosts remember."""
-Ending = Literal["", "promoted", "rolled_back"]
+STAMP = "%Y%m%dT%H%M%SZ"
+Ending = Literal["", "promoted", "rolled_back", "not_begun"]
+"""`not_begun`: its canaries did not start, and nobody has asked them anything."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,9 @@ class Document:
         return replace(self, groups=tuple(groups), number=self.number + 1, seen=now)
 
     def over(self, ending: Ending, reasons: tuple[str, ...]) -> Document:
-        """Return it at its end, and why that is it."""
-        return replace(self, ended=ending, reasons=reasons, number=self.number + 1)
+        """Return it at its end, and why that is it; what to count from is not needed any more."""
+        groups = tuple(replace(group, readings={}) for group in self.groups)
+        return replace(self, groups=groups, ended=ending, reasons=reasons, number=self.number + 1)
 
     def text(self) -> str:
         """Return it as the text of a file."""
@@ -216,7 +220,10 @@ def command_path(layout: Layout) -> str:
 
 
 def known(layouts: Mapping[str, Layout], states: Mapping[str, Mapping[str, Any]]) -> list[Document]:
-    """Return the rollouts that hosts remember, the newest last; of several files of one the one written last."""
+    """Return the rollouts that hosts remember, the newest last; of several files of one the one written last.
+
+    Raises DeployError for one that has not ended and cannot be read.
+    """
     found: dict[str, Document] = {}
     for host, state in states.items():
         top = f"{folder(layouts[host])}/"
@@ -224,13 +231,28 @@ def known(layouts: Mapping[str, Layout], states: Mapping[str, Mapping[str, Any]]
             if name.startswith(top) and name.endswith(".json") and entry.get("text"):
                 try:
                     one = parse(entry["text"])
-                except ValueError:
+                except ValueError as error:
+                    if '"ended":"",' in entry["text"]:
+                        raise DeployError(_unreadable(host, name, error)) from None
                     continue
                 if one.id not in found or found[one.id].number < one.number:
                     found[one.id] = one
     return [found[name] for name in sorted(found)]
 
 
+def _unreadable(host: str, name: str, error: ValueError) -> str:
+    return f"{host}: {name}: {error}. End that rollout with the version of LargeForge that began it, or remove the file"
+
+
 def underway(documents: Sequence[Document]) -> Document | None:
     """Return the rollout that has not ended, if there is one."""
-    return documents[-1] if documents and not documents[-1].ended else None
+    return next((one for one in reversed(documents) if not one.ended), None)
+
+
+def name_after(documents: Sequence[Document], now: float, digest: str) -> str:
+    """Return a name for a new rollout: its time, or a second after the last one where another clock was ahead."""
+    last = documents[-1].id.partition("-")[0] if documents else ""
+    stamp = time.strftime(STAMP, time.gmtime(now))
+    if stamp <= last:
+        stamp = time.strftime(STAMP, time.gmtime(calendar.timegm(time.strptime(last, STAMP)) + 1))
+    return f"{stamp}-{digest}"

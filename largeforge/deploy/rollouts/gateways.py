@@ -59,12 +59,14 @@ class HostGateways:
     def _ask(self, host: str, name: str, text: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         layout, ca = self._site.layouts[host], self._trusted[host]
         order = {
-            "path": documents.path(layout, name), "text": text, "command": documents.command_path(layout),
+            "id": name, "path": documents.path(layout, name), "text": text, "command": documents.command_path(layout),
             "url": self._site.gateway_url(is_tls=bool(ca)), "token": layout.gateway_token(self._site.gateway_port),
             "tls": {"ca": ca} if ca else {}, "patch": wanted,
         }  # fmt: skip
         argv = ["python3", f"{layout.agent}/rolling.py"]
-        said: dict[str, Any] = json.loads(
-            shell.run(self._reaches[host], argv, stdin=json.dumps(order), timeout_s=TIMEOUT_S)
-        )
+        printed = shell.run(self._reaches[host], argv, stdin=json.dumps(order), timeout_s=TIMEOUT_S)
+        try:
+            said: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            raise DeployError(f"{host}: it says nothing that can be understood: {printed[-200:]!r}") from None
         return said

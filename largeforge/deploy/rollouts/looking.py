@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.rollout import Decision, Observation, command, decide, start
 from largeforge.rollout.observations import period
-from largeforge.rollout.state import ENDED, State
+from largeforge.rollout.state import State
 from largeforge.rollout.view import view
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def advance(document: Document, look: Look, now: float, *, began: float) -> tupl
     groups: list[Group] = []
     told: list[Told] = []
     for group in document.groups:
-        after, decisions = _group(group, look, now, began)
+        after, decisions = _group(group, look, now, began, is_settled=bool(document.verdict))
         groups.append(after)
         told += [Told(group.server, decision) for decision in decisions]
     bad = next((group for group in groups if group.phase == "rolled_back"), None)
@@ -57,6 +57,15 @@ def advance(document: Document, look: Look, now: float, *, began: float) -> tupl
                 groups[index], decision = _back(group, f"{bad.server} is sent back, and this came with it", now)
                 told.append(Told(group.server, decision))
     return document.next(now, groups), told
+
+
+def aborted(document: Document, now: float) -> Document:
+    """Return a rollout that somebody ends, wherever it is."""
+    begun = (
+        group if group.state else replace(group, state=start(group.settings, now, before=group.before)[0])
+        for group in document.groups
+    )  # fmt: skip
+    return document.next(now, [_back(group, "by command", now)[0] for group in begun])
 
 
 def observed(group: Group, arms: Mapping[str, Mapping[str, Any]]) -> tuple[Observation, dict[str, Any]]:
@@ -76,20 +85,34 @@ def _parsed(readings: Mapping[str, Mapping[str, Any]]) -> dict[Hashable, Observa
     }
 
 
-def _group(group: Group, look: Look, now: float, began: float) -> tuple[Group, list[Decision]]:
+def _group(
+    group: Group, look: Look, now: float, began: float, *, is_settled: bool
+) -> tuple[Group, list[Decision]]:  # fmt: skip
+    """Return a group after a look; one that was promoted is looked at until that is settled for all of them."""
     observation, readings = observed(group, look.arms)
     group = replace(group, readings=readings)
     if group.state is None:
         return _observing(group, observation, look, now, began)
-    if group.state.phase in ENDED:
+    if group.phase == "rolled_back":
         return group, []
     for name in group.experts:
         if reason := look.guarded.get(name):
             after, decision = _back(group, f"the gateway has taken it out by itself: {reason}", now)
             return after, [decision]
+    if group.phase == "promoted":
+        return (group, []) if is_settled else _still_good(group, observation, now)
     state, decision = decide(group.settings, group.state, observation, now)
     is_news = state.log != group.state.log
     return _commanded(replace(group, state=state), look.commands, now, [decision] if is_news else [])
+
+
+def _still_good(group: Group, observation: Observation, now: float) -> tuple[Group, list[Decision]]:
+    """Judge a model that was promoted, and has all of the traffic, while others are on their way."""
+    assert group.state is not None
+    state, decision = decide(group.settings, replace(group.state, phase="finished"), observation, now)
+    if state.phase == "rolled_back":
+        return replace(group, state=state), [decision]
+    return replace(group, state=replace(state, phase="promoted")), []
 
 
 def _commanded(
@@ -129,7 +152,9 @@ def patch(document: Document, *, is_over: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {
         "canaries": {name: None if is_over else group.share for group, name in groups},
         "shadows": {name: None if is_over else group.shadow or None for group, name in groups},
-        "rollouts": {name: _shown(document, group, name) for group, name in groups},
+        "rollouts": {
+            name: None if document.ended == "not_begun" else _shown(document, group, name) for group, name in groups
+        },
     }
     if is_over or all(group.state is None for group in document.groups):
         found["guarded"] = {name: None for _, name in groups}

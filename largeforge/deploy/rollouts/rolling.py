@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from largeforge.deploy.rollouts.conduct import conduct
+from largeforge.deploy.rollouts.looking import aborted, advance
 from largeforge.errors import DeployError, GateError, LargeForgeError
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ class Rolling:
         Raises GateError when the models are sent back, and what `bring_in` raises, after what served before serves
         again.
         """
-        if not self.document.verdict:
+        if self.document.verdict == "promoted":
+            self._confirm(command)
+        elif not self.document.verdict and command == "abort":
+            self._send_back()
+        elif not self.document.verdict:
             self._conduct(command)
         if self.document.verdict == "rolled_back":
             self._update.remove_canaries([one.new for one in self._canaries])
@@ -54,15 +59,54 @@ class Rolling:
         try:
             bring_in()
         except (LargeForgeError, KeyboardInterrupt) as error:
-            reason = f"it could not be brought into service: {error or 'interrupted'}"
+            if self._update.is_through:
+                self._report("", "it serves; end what is left to do with `python -m largeforge rollout resume`")
+                raise
+            self._update.remove_canaries([one.new for one in self._canaries])
+            reason = f"it could not be brought into service: {str(error) or 'interrupted'}"
             self._close("rolled_back", (reason,), settle)
             raise
         self._close("promoted", self.document.why, settle)
         return self.document
 
+    def _confirm(self, command: str) -> None:
+        """See whether models that were promoted, and that nobody has brought into service, are wanted still.
+
+        Raises DeployError for a command that comes too late.
+        """
+        if command == "pause":
+            raise DeployError("it was promoted; `python -m largeforge rollout resume` brings it into service")
+        if any(self._update.serves(one.host, one.service, one.new) for one in self.document.members):
+            if command == "abort":
+                raise DeployError(
+                    "it was promoted, and a part of it is in service; `python -m largeforge rollout resume` ends "
+                    "that, and `python -m largeforge rollback` goes back then"
+                )
+            return
+        look, _ = self._gateways.exchange(self.document)
+        if "abort" in (command, *look.commands):
+            self._send_back()
+            return
+        now = self._clock()
+        self.document, _ = advance(self.document, look, now, began=now)
+        if self.document.verdict == "rolled_back":
+            self._gateways.exchange(self.document)
+
+    def _send_back(self) -> None:
+        """Have the old models alone asked again, whether canaries are up or not."""
+        self.document = aborted(self.document, self._clock())
+        self._gateways.exchange(self.document)
+
     def _conduct(self, command: str) -> None:
         """Bring the canaries up where they are not, and look at them until there is a verdict."""
-        self._update.add_canaries(self._canaries)
+        is_new = not self.document.number
+        self._gateways.exchange(self.document)
+        try:
+            self._update.add_canaries(self._canaries)
+        except (LargeForgeError, KeyboardInterrupt):
+            if is_new:
+                self._close("not_begun", ("its canaries did not start",), lambda document: None)
+            raise
         try:
             self.document = conduct(
                 self.document, self._gateways, report=self._report, unreachable_s=self._site.unreachable_s,
@@ -79,7 +123,9 @@ class Rolling:
         self.document = document
 
     def _close(self, ending: Ending, reasons: tuple[str, ...], settle: Callable[[Document], None]) -> None:
-        """Write down how it ended and why, where the gateways are, and have that settled."""
+        """Have settled how it ended and why, which may be done twice, and write that down where the gateways are."""
         self.document = self.document.over(ending, reasons)
-        self._gateways.exchange(self.document)
         settle(self.document)
+        _, failed = self._gateways.exchange(self.document)
+        for host, reason in failed.items():
+            self._report(host, f"how the rollout ended is not written down there: {reason}")

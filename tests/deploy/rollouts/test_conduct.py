@@ -19,6 +19,7 @@ from tests.deploy.test_update import NEW, OLD, TOPOLOGY, Played
 
 if TYPE_CHECKING:
     from largeforge.deploy.rollouts.document import Document
+    from largeforge.deploy.update import Release
 
 SITE = Site("shop", {}, ("front",), "0.0.0.0", 8080, unreachable_s=20)
 
@@ -29,6 +30,7 @@ class PlayedGateways:
     def __init__(self, *, failing: float = 0.0, commands: dict[int, str] | None = None, silent: range = range(0)):
         self.failing, self.commands, self.silent = failing, commands or {}, silent
         self.kept: list[Document] = []
+        self.guarded: dict[str, str] = {}
         self.now = 1000.0
         self._canary = self._bad = self._stable = 0
 
@@ -51,7 +53,7 @@ class PlayedGateways:
             "stable": {"requests": self._stable, "errors": 0},
         }
         given = self.commands.pop(len(self.kept), None)
-        return Look({"front": {"general": arms}}, (given,) if given else ()), {}
+        return Look({"front": {"general": arms}}, (given,) if given else (), self.guarded), {}
 
 
 def conducted(gateways: PlayedGateways, begun: Document | None = None, **options: Any) -> tuple[Document, list[str]]:
@@ -151,13 +153,108 @@ def test_a_canary_that_does_not_start_leaves_nothing_behind() -> None:
     rolling, update = made(played, gateways, canaries)
     with pytest.raises(DeployError, match="no memory"):
         rolling.run(bringing(update, canaries), settle=lambda ended: None)
-    assert played.up == played.asked == {OLD.url} and not gateways.kept
+    assert played.up == played.asked == {OLD.url}
+    assert [one.ended for one in gateways.kept] == ["", "not_begun"], "it was kept before anything was done"
 
 
-def made(played: Played, gateways: PlayedGateways, canaries: list[Replacement]) -> tuple[Rolling, Update]:
-    update = Update(played, live=[OLD], sections=TOPOLOGY, report=lambda host, text: None, drain_timeout_s=1.0)
+def left_promoted(played: Played, gateways: PlayedGateways) -> Document:
+    """Return the rollout of a controller that dies before anything of what was promoted is in service."""
+
+    def die() -> None:
+        raise SystemExit
+
+    rolling, _ = made(played, gateways, [Replacement(NEW, OLD, "canary")])
+    with pytest.raises(SystemExit):
+        rolling.run(die, settle=lambda ended: None)
+    assert gateways.kept[-1].verdict == "promoted" and not gateways.kept[-1].ended
+    return gateways.kept[-1]
+
+
+@pytest.mark.parametrize("left_by", ["the command line", "a file"])
+def test_a_model_that_was_promoted_and_is_not_in_service_can_be_sent_back(left_by: str) -> None:
+    played, gateways, settled = Played(OLD), PlayedGateways(), []
+    begun, canaries = left_promoted(played, gateways), [Replacement(NEW, OLD, "canary", is_up=True)]
+    if left_by == "a file":
+        gateways.commands[len(gateways.kept) + 1] = "abort"
+    rolling, update = made(played, gateways, canaries, begun)
+    with pytest.raises(GateError, match="by command"):
+        rolling.run(
+            bringing(update, canaries), settle=settled.append, command="abort" if left_by == "the command line" else ""
+        )
+    assert played.up == played.asked == {OLD.url} and [one.ended for one in settled] == ["rolled_back"]
+
+
+def test_a_model_that_a_gateway_took_out_is_not_brought_into_service() -> None:
+    played, gateways = Played(OLD), PlayedGateways()
+    begun, canaries = left_promoted(played, gateways), [Replacement(NEW, OLD, "canary", is_up=True)]
+    gateways.guarded = {"general": "9 of 20 failed"}
+    rolling, update = made(played, gateways, canaries, begun)
+    with pytest.raises(GateError, match="the gateway has taken it out by itself: 9 of 20 failed"):
+        rolling.run(bringing(update, canaries), settle=lambda ended: None)
+    assert played.up == played.asked == {OLD.url}
+
+
+def test_what_is_promoted_goes_on_and_commands_that_come_too_late_are_refused() -> None:
+    played, gateways = Played(OLD), PlayedGateways()
+    begun, canaries = left_promoted(played, gateways), [Replacement(NEW, OLD, "canary", is_up=True)]
+    rolling, update = made(played, gateways, canaries, begun)
+    with pytest.raises(DeployError, match="it was promoted; .*resume"):
+        rolling.run(bringing(update, canaries), settle=lambda ended: None, command="pause")
+    update.run(promoted(canaries), removed=(), sections=TOPOLOGY, verify=lambda: None)
+    with pytest.raises(DeployError, match="a part of it is in service"):
+        rolling.run(bringing(update, canaries), settle=lambda ended: None, command="abort")
+    assert rolling.run(lambda: None, settle=lambda ended: None).ended == "promoted"
+    assert played.up == played.asked == {NEW.url}
+
+
+def test_abort_needs_no_canary_that_starts() -> None:
+    played, gateways = Played(OLD), PlayedGateways()
+    played.refused = {NEW.key: "no memory"}
+    canaries = [Replacement(NEW, OLD, "canary")]
+    rolling, update = made(played, gateways, canaries)
+    with pytest.raises(GateError, match="sent back: by command"):
+        rolling.run(bringing(update, canaries), settle=lambda ended: None, command="abort")
+    assert gateways.kept[-1].ended == "rolled_back" and played.up == played.asked == {OLD.url}
+    assert not [line for line in played.told if line.startswith("switch")]
+
+
+def test_a_promotion_that_fails_before_it_begins_leaves_no_canary() -> None:
+    played, gateways = Played(OLD), PlayedGateways()
+    canaries = [Replacement(NEW, OLD, "canary")]
+    rolling, update = made(played, gateways, canaries)
+    played.fail_file = True
+    broken = {**TOPOLOGY, "router": {"name": "broken"}}
+    with pytest.raises(DeployError, match="refuses its file"):
+        rolling.run(
+            lambda: update.run(promoted(canaries), removed=(), sections=broken, verify=lambda: None),
+            settle=lambda ended: None,
+        )
+    assert played.up == played.asked == {OLD.url} and gateways.kept[-1].ended == "rolled_back"
+
+
+def test_what_serves_is_not_sent_back_for_what_is_left_to_do() -> None:
+    played, gateways, settled = Played(OLD), PlayedGateways(), []
+    canaries = [Replacement(NEW, OLD, "canary")]
+    rolling, update = made(played, gateways, canaries)
+
+    def bring_in() -> None:
+        bringing(update, canaries)()
+        raise DeployError("front: no space left to write down what serves")
+
+    with pytest.raises(DeployError, match="no space left"):
+        rolling.run(bring_in, settle=settled.append)
+    assert played.up == played.asked == {NEW.url} and not settled
+    again, _ = made(played, gateways, [], gateways.kept[-1], live=NEW)
+    assert again.run(lambda: None, settle=settled.append).ended == "promoted"
+
+
+def made(
+    played: Played, gateways: PlayedGateways, canaries: list[Replacement], begun: Document | None = None, *,
+    live: Release = OLD,
+) -> tuple[Rolling, Update]:  # fmt: skip
+    update = Update(played, live=[live], sections=TOPOLOGY, report=lambda host, text: None, drain_timeout_s=1.0)
     rolling = Rolling(
-        document(), gateways, update, canaries, report=lambda host, text: None, site=SITE, clock=gateways.clock,
+        begun or document(), gateways, update, canaries, report=lambda host, text: None, site=SITE, clock=gateways.clock,
         sleep=gateways.sleep,
     )  # fmt: skip
     return rolling, update

@@ -205,7 +205,9 @@ def _prometheus(wanted: Wanted, about: Monitored) -> Part:
         f"--web.listen-address={_at(section.listen, section.ports.prometheus)}"
     )
     before = [
-        _brought(about, about.host, ("prometheus", "promtool"), packages=("prometheus",), units=("prometheus.service",)),
+        _brought(
+            about, about.host, ("prometheus", "promtool"), packages=("prometheus",), units=("prometheus.service",)
+        ),
         steps.Checked(rules_file, rules, check="promtool check rules {}", unit=unit),
         steps.Checked(
             f"{folder}/prometheus.yml", as_yaml(configuration), check="promtool check config {}", unit=unit

@@ -150,7 +150,9 @@ def host(tmp_path: Path) -> Any:
             **dict.fromkeys(there, ""),
         }
         for name, answer in answers.items():
-            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*${{http_proxy:+ through $http_proxy}}" >> {asked}\n{answer}\n')
+            (programs / name).write_text(
+                f'#!/bin/sh\necho "{name} $*${{http_proxy:+ through $http_proxy}}" >> {asked}\n{answer}\n'
+            )
             (programs / name).chmod(0o755)
         environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "http_proxy": ""}
         ended = subprocess.run(

@@ -198,7 +198,7 @@ def test_what_is_promoted_goes_on_and_commands_that_come_too_late_are_refused() 
     played, gateways = Played(OLD), PlayedGateways()
     begun, canaries = left_promoted(played, gateways), [Replacement(NEW, OLD, "canary", is_up=True)]
     rolling, update = made(played, gateways, canaries, begun)
-    with pytest.raises(DeployError, match="it was promoted; .*resume"):
+    with pytest.raises(DeployError, match=r"it was promoted; .*resume"):
         rolling.run(bringing(update, canaries), settle=lambda ended: None, command="pause")
     update.run(promoted(canaries), removed=(), sections=TOPOLOGY, verify=lambda: None)
     with pytest.raises(DeployError, match="a part of it is in service"):
@@ -254,8 +254,8 @@ def made(
 ) -> tuple[Rolling, Update]:  # fmt: skip
     update = Update(played, live=[live], sections=TOPOLOGY, report=lambda host, text: None, drain_timeout_s=1.0)
     rolling = Rolling(
-        begun or document(), gateways, update, canaries, report=lambda host, text: None, site=SITE, clock=gateways.clock,
-        sleep=gateways.sleep,
+        begun or document(), gateways, update, canaries, report=lambda host, text: None, site=SITE,
+        clock=gateways.clock, sleep=gateways.sleep,
     )  # fmt: skip
     return rolling, update
 

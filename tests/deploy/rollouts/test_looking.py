@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 
 from largeforge.deploy.history import Record
-from largeforge.deploy.rollouts.document import Change, Document, Group, Member, known, parse, underway
+from largeforge.deploy.rollouts.document import (
+    Change,
+    Document,
+    Group,
+    Member,
+    known,
+    name_after,
+    parse,
+    underway,
+)
 from largeforge.deploy.rollouts.looking import BASELINE_S, Look, advance, patch
 from largeforge.deploy.service import Layout
+from largeforge.errors import DeployError
 from largeforge.gateway.admin.state import State
 from largeforge.recipe.sections.rollouts import Rollout
 
@@ -92,6 +102,26 @@ def test_a_canary_that_a_gateway_took_out_by_itself_is_sent_back() -> None:
     assert [one.decision.action for one in told] == ["roll_back"]
 
 
+def one_is_promoted() -> Document:
+    """Return a rollout of two models, one of which is promoted while the other is held for want of requests."""
+    begun = document(group("early"), group("late"))
+    for number in range(12):
+        begun, _ = advance(begun, counted(20 * number, 180 * number, server="early"), 1000 + 2 * number, began=1000)
+    assert [one.phase for one in begun.groups] == ["promoted", "running"] and not begun.verdict
+    return begun
+
+
+def test_a_model_that_is_promoted_is_looked_at_until_all_are() -> None:
+    begun = one_is_promoted()
+    fine, told = advance(begun, counted(400, 1980, server="early"), 1030, began=1000)
+    assert [one.phase for one in fine.groups] == ["promoted", "running"] and not told
+    fails, told = advance(begun, counted(620, 1980, bad=200, server="early"), 1030, began=1000)
+    assert fails.verdict == "rolled_back" and told[0].server == "early" and "errors" in fails.why[0]
+    guarded = Look(counted(240, 1980, server="early").arms, guarded={"early": "9 of 9 failed"})
+    taken, _ = advance(begun, guarded, 1030, began=1000)
+    assert taken.verdict == "rolled_back" and "9 of 9 failed" in taken.why[0]
+
+
 @pytest.mark.parametrize(("given", "phase"), [("pause", "paused"), ("promote", "promoted"), ("abort", "rolled_back")])
 def test_commands_are_for_all(given: str, phase: str) -> None:
     begun = watched(document(group("one"), group("two")), [Look({}), Look({})])
@@ -159,7 +189,27 @@ def test_a_rollout_is_kept_whole_and_the_newest_file_counts() -> None:
         for host, one in (("front", over), ("side", after))
     }
     assert known(layouts, states) == [over]
+    assert not over.groups[0].readings, "what has ended needs no counters to count from"
     assert underway([over]) is None and underway([over, after]) == after
+
+
+def test_a_rollout_that_cannot_be_read_and_has_not_ended_is_told() -> None:
+    layouts = {"front": Layout("/srv", "/var/state", "/var/log", "shop", "x", "")}
+    path = f"/srv/deployments/shop/rollouts/{document().id}.json"
+    newer = document().text().replace('"version":1', '"version":7')
+    with pytest.raises(DeployError, match=rf"front: {path}: a rollout of version 7 .* or remove the file"):
+        known(layouts, {"front": {"paths": {path: {"kind": "file", "text": newer}}}})
+    ended = document().over("promoted", ()).text().replace('"version":1', '"version":7')
+    assert known(layouts, {"front": {"paths": {path: {"kind": "file", "text": ended}}}}) == []
+
+
+def test_a_rollout_comes_after_all_before_it_whatever_its_clock_says() -> None:
+    over = document().over("promoted", ())  # 2026-11-22, 09:00:00
+    behind = 1_700_000_000.0  # in 2023
+    assert name_after([], behind, "abc") == "20231114T221320Z-abc"
+    assert name_after([over], behind, "abc") == "20261122T090001Z-abc"
+    later = replace(document(), id="20261122T080000Z-late")
+    assert underway([later, over]) == later, "one that began by a clock that is behind"
 
 
 def test_a_file_of_another_version_is_refused() -> None:

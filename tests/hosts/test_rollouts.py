@@ -210,3 +210,62 @@ def test_other_strategies_promote_a_good_model_and_send_a_wrong_one_back(lab: La
     with lab.asked(response_format=SCHEMA) as asked:
         lab.deploy(*words)
     assert not asked["failures"] and lab.versions_of_models() == {right}
+
+
+@pytest.mark.thorough
+def test_an_experiment_rests_at_its_end_until_somebody_decides(lab: Lab) -> None:
+    before = alias(lab, "champion")
+    words = [*CANARY[1:], "rollout=ab", "rollout.ab_share=0.4", "rollout.ab_s=5"]
+    other = register(lab, "other", says=RIGHT)
+    with lab.asked(response_format=SCHEMA) as asked:
+        ended = lab.deploy(*words)
+        assert "its time is over" in ended.output, ended.output
+        resting = rollouts(lab)[-1]
+        assert (resting["ended"], resting["servers"][0]["phase"], resting["servers"][0]["share"]) == (
+            "",
+            "finished",
+            0.4,
+        )
+        time.sleep(3)
+        promoted = lab.run("rollout", "promote", "lab", "shop")
+    assert promoted.code == 0, promoted.output
+    assert not asked["failures"] and len(asked["answered"]) == 2, asked
+    assert lab.versions_of_models() == {other} and alias(lab, "champion") > before
+
+
+@pytest.mark.thorough
+def test_what_was_promoted_when_its_controller_died_can_still_be_sent_back(lab: Lab) -> None:
+    before, serves = alias(lab, "champion"), lab.versions_of_models()
+    register(lab, "late", says=RIGHT)
+    with lab.asked(response_format=SCHEMA) as asked:
+        process = lab.start("+recipe=shop", *CANARY)
+        lab.await_line(process, "promoted: ")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        aborted = lab.run("rollout", "abort", "lab", "shop", timeout_s=120)
+    left = rollouts(lab)[-1]
+    if "a part of it is in service" in aborted.output:  # it was killed too late
+        assert aborted.code == 1 and lab.run("rollout", "resume", "lab", "shop").code == 0
+    else:
+        assert aborted.code == 0 and left["ended"] == "rolled_back", aborted.output
+        assert lab.versions_of_models() == serves and alias(lab, "champion") == before
+    assert not asked["failures"], asked
+
+
+@pytest.mark.thorough
+def test_a_controller_that_was_suspended_changes_nothing_when_it_wakes(lab: Lab) -> None:
+    serves = lab.versions_of_models()
+    register(lab, "slept", says=RIGHT)
+    with lab.asked(response_format=SCHEMA) as asked:
+        process = lab.start("+recipe=shop", *CANARY)
+        lab.await_line(process, "0.2 of the traffic")
+        os.killpg(process.pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: lab.run("rollout", "abort", "lab", "shop").code == 0, timeout_s=180)
+        finally:
+            os.killpg(process.pid, signal.SIGCONT)
+        said = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, said
+    assert rollouts(lab)[-1]["ended"] == "rolled_back" and lab.versions_of_models() == serves
+    assert lab.states() == {"gateway": "active", "general": "active", "general-2": "active"}
+    assert not asked["failures"], asked

@@ -26,6 +26,8 @@ from largeforge.stages.loading import load_tokenizer
 from largeforge.stages.models import ResolvedModel
 from tests.e2e.workspace import Workspace, environment, processes
 
+pytestmark = pytest.mark.thorough
+
 RECIPE = "quantize_small"
 FLOOR = 0.95
 """Least share of greedy answers that are the original's."""

@@ -15,6 +15,7 @@ needs.py         how many replicas each number asks for
 forecast.py      what weeks before have needed at the same hour
 decisions.py     what follows, with windows that keep it steady
 state.py         what has been decided, and how it is kept
+reading.py       numbers of what was kept
 """
 
 from __future__ import annotations

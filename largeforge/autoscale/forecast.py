@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from largeforge.autoscale.reading import number
+
 HOUR_S = 3600
 SLOT_S = 300
 WEEK_H = 168
@@ -62,8 +64,12 @@ class History:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> History:
         """Return what `as_json` gave."""
-        hours = {int(hour): tuple((int(week), float(high)) for week, high in of) for hour, of in found["hours"].items()}
-        return cls(hours, *(found[name] for name in ("hour", "high", "slot", "total", "looks")))
+        hours = {
+            int(hour): tuple((int(number(week)), number(high)) for week, high in of)
+            for hour, of in found["hours"].items()
+        }
+        hour, slot, looks = (int(number(found[name])) for name in ("hour", "slot", "looks"))
+        return cls(hours, hour, number(found["high"]), slot, number(found["total"]), looks)
 
     def _with(self, high: float, weeks: int) -> dict[int, tuple[tuple[int, float], ...]]:
         week, at = divmod(self.hour, WEEK_H)

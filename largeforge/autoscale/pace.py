@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from largeforge.autoscale.reading import number, optional
+
 if TYPE_CHECKING:
     from largeforge.autoscale.observations import Observation
 
@@ -74,4 +76,6 @@ class Pace:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Pace:
         """Return what `as_json` gave."""
-        return cls(**found)
+        grown, ready = optional(found["grown"]), int(number(found["ready"]))
+        rates = {name: number(found[name]) for name in ("demand", "arrive", "answered", "in_flight", "answer_s")}
+        return cls(**rates, ready=ready, grown=grown)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from largeforge.autoscale.forecast import History
 from largeforge.autoscale.pace import Pace
+from largeforge.autoscale.reading import number, optional
 
 VERSION = 1
 """Of the JSON; a file of another one is refused."""
@@ -62,30 +62,32 @@ class State:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for JSON."""
-        found = {name: getattr(self, name) for name in _PLAIN}
+        found = {name: getattr(self, name) for name in ("wanted", "since", "looked", "pressed", "idle_since")}
         log = [{**asdict(entry), "reasons": list(entry.reasons)} for entry in self.log]
         needs = [list(one) for one in self.needs]
         kept = {"history": self.history.as_json(), "pace": self.pace.as_json()}
         return {"version": VERSION, **found, "needs": needs, **kept, "log": log}
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> State:
+    def from_json(cls, found: Any) -> State:
         """Return what `as_json` gave.
 
-        Raises ValueError where it is of another version or misses something.
+        Raises ValueError where it is anything else.
         """
-        if found.get("version") != VERSION:
-            raise ValueError(f"the state of autoscaling has version {found.get('version')!r}; {VERSION} is understood")
+        version = found.get("version") if isinstance(found, dict) else None
+        if version != VERSION:
+            raise ValueError(f"the state of autoscaling has version {version!r}; {VERSION} is understood")
         try:
             return cls(
-                **{name: found[name] for name in _PLAIN},
-                needs=tuple((float(time), int(need)) for time, need in found["needs"]),
-                history=History.from_json(found["history"]),
-                pace=Pace.from_json(found["pace"]),
-                log=tuple(Entry(**{**entry, "reasons": tuple(entry["reasons"])}) for entry in found["log"]),
-            )
-        except (LookupError, TypeError, AttributeError) as error:
+                wanted=int(number(found["wanted"])), since=number(found["since"]), looked=number(found["looked"]),
+                needs=tuple((number(time), int(number(need))) for time, need in found["needs"]),
+                pressed=int(number(found["pressed"])), idle_since=optional(found["idle_since"]),
+                history=History.from_json(found["history"]), pace=Pace.from_json(found["pace"]),
+                log=tuple(_entry(**one) for one in found["log"]),
+            )  # fmt: skip
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"the state of autoscaling is incomplete: {error!r}") from error
 
 
-_PLAIN = ("wanted", "since", "looked", "pressed", "idle_since")
+def _entry(time: Any, before: Any, wanted: Any, reasons: Any) -> Entry:
+    return Entry(number(time), int(number(before)), int(number(wanted)), tuple(map(str, reasons)))

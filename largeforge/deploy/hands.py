@@ -105,8 +105,7 @@ class HostHands:
             said = self._agent(host, "gateway", json.dumps(whole), timeout_s=timeout_s + 60, first=first)
         except DeployError as error:
             raise DeployError(f"the gateway cannot be told what to do: {error}") from None
-        found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-        return found
+        return shell.answer(host, said)
 
     def _agent(
         self, host: str, program: str, *arguments: str, timeout_s: float = 120.0, first: steps.Step | None = None

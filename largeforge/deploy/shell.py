@@ -10,19 +10,23 @@ import secrets
 import subprocess
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from largeforge import reaper
 from largeforge.deploy import remote_python, secret_refs
 from largeforge.errors import DeployError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from largeforge.deploy.connection import Reach
     from largeforge.deploy.steps import Step
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 HEARTBEAT_S = 5.0
 LOCK_SILENCE_S = 30
@@ -47,14 +51,50 @@ def run(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", ti
     command = reaper.command(reach.command(argv, root=root), grace_s=2)
     try:
         ended = subprocess.run(
-            command, input=_opening(reach, root) + stdin, capture_output=True, text=True, timeout=timeout_s,
-            check=False, start_new_session=True,
+            command, input=_opening(reach, root) + stdin, capture_output=True, text=True, errors="replace",
+            timeout=timeout_s, check=False, start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise DeployError(f"{reach.name}: no end after {timeout_s:g} s: {_short(argv)}") from None
     if ended.returncode:
         raise DeployError(f"{reach.name}: {_said(ended.stderr or ended.stdout, ended.returncode)}")
     return ended.stdout
+
+
+def answer(host: str, said: str, *, keys: Collection[str] = ()) -> dict[str, Any]:
+    """Return the JSON object with these keys that a program on a host has printed last.
+
+    Raises DeployError where it has printed anything else, such as a shell's greeting.
+    """
+    last = "".join(said.strip().splitlines()[-1:])
+    try:
+        found = json.loads(last)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        raise DeployError(f"{host}: its answer cannot be read: {last[:200]!r}")
+    return found
+
+
+def side_by_side(work: Callable[[T], R], given: Iterable[T], *, at_once: int) -> list[R]:
+    """Return what `work` makes of each, at the same time; the first error is raised once its turn is there.
+
+    Unlike those of a ThreadPoolExecutor, its threads hold no interruption back: they, and the commands that they wait
+    for, end with this process.
+    """
+    turns, futures = threading.Semaphore(at_once), []
+
+    def do(future: Future[R], one: T) -> None:
+        with turns:
+            try:
+                future.set_result(work(one))
+            except BaseException as error:
+                future.set_exception(error)
+
+    for one in given:
+        futures.append(Future[R]())
+        threading.Thread(target=do, args=(futures[-1], one), daemon=True).start()
+    return [future.result() for future in futures]
 
 
 def lines(reach: Reach, argv: list[str], *, root: bool = True, stdin: str = "", check: bool = True) -> Iterator[str]:

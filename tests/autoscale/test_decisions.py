@@ -214,6 +214,27 @@ def test_a_state_that_is_not_understood_is_refused() -> None:
         State.from_json({"version": 1, "wanted": 1})
 
 
+@pytest.mark.parametrize("found", [None, [], 7, "state", {}])
+def test_json_of_another_shape_is_refused(found: Any) -> None:
+    with pytest.raises(ValueError, match="version None"):
+        State.from_json(found)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"wanted": "2"}, {"since": None}, {"looked": float("nan")}, {"pressed": []}, {"idle_since": "long ago"},
+        {"needs": [[1.0]]}, {"needs": [[1.0, 2, 3]]}, {"needs": 5}, {"log": [{"time": 1}]}, {"log": ["?"]},
+        {"history": {}}, {"history": {"hours": {"monday": []}}}, {"pace": {"demand": 1.0}}, {"pace": []},
+        {"wanted": float("inf")},
+    ],
+)  # fmt: skip
+def test_a_state_with_anything_that_cannot_be_counted_with_is_refused(damage: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="incomplete"):
+        State.from_json({**start(0.0, running=1).as_json(), **damage})
+    assert State.from_json(start(0.0, running=1).as_json()) == start(0.0, running=1)
+
+
 def test_after_a_pause_windows_begin_anew() -> None:
     scaled = Scaled(running=3)
     scaled.run(290, asked(4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 
 from largeforge.autoscale import targets
 from largeforge.deploy.scaling import seats as seating
-from largeforge.deploy.scaling.controller import AGAIN_S, Autoscaler, Changed, Expert
+from largeforge.deploy.scaling.controller import AGAIN_S, Autoscaler, Expert
+from largeforge.deploy.scaling.hands import Changed
 from largeforge.deploy.scaling.readings import reading, within
+from largeforge.deploy.scaling.runs import STEADY_S, Runs
 from largeforge.deploy.scaling.seats import REASON, Order, Seat
 from largeforge.errors import DeployError
 from largeforge.gateway.metrics import Metrics
@@ -110,7 +113,25 @@ def test_what_is_somebody_elses_or_was_given_up_is_not_touched() -> None:
     found = [seat("general", "held"), seat("general-2", "stopped")]
     assert ordered(found, 2, given_up={"general-2.unit"}) == []
     assert ordered(found, 0) == []
-    assert ordered([seat("general", "failing")], 1) == [("stop", "general")]
+
+
+def test_one_that_fails_makes_room_for_another_and_is_left_to_systemd_where_there_is_none() -> None:
+    failing = seat("general", "failing")
+    assert ordered([failing, seat("general-2", "stopped")], 1) == [("start", "general-2"), ("stop", "general")]
+    assert ordered([failing], 1) == [] and ordered([failing], 0) == [("stop", "general")]
+    assert ordered([failing], 1, given_up={"general.unit"}) == [("stop", "general")]
+    assert seating.hopeless([failing, seat("general-2", "stopped")], given_up=()) == [failing]
+    others = [seat("general-2", "stopped"), seat("general-3", "held"), seat("general-4", "failing")]
+    assert seating.hopeless([failing, *others], given_up={"general-2.unit"}) == []
+
+
+def test_an_order_that_somebody_has_seen_to_meanwhile_is_left_out() -> None:
+    before = [seat("general", "serving"), seat("general-2", "warm"), seat("general-3", "stopped")]
+    listed = [Order(*one) for one in zip(("drain", "stop", "start"), before, strict=True)]  # type: ignore[arg-type]
+    assert seating.still(listed, before) == listed
+    assert seating.still(listed, [before[0]]) == listed[:1], "its release is another one by now"
+    now = [seat("general", "held"), seat("general-2", "serving"), seat("general-3", "held")]
+    assert seating.still(listed, now) == []
 
 
 def look(**servers: Any) -> dict[str, Any]:
@@ -135,7 +156,10 @@ def look(**servers: Any) -> dict[str, Any]:
         ({"drained": "rollout"}, "held"),
         ({"state": "activating", "drained": REASON}, "starting"),
         ({"state": "activating", "restarts": 3, "drained": REASON}, "failing"),
-        ({"state": "activating", "restarts": 9}, "starting"),
+        ({"state": "activating", "restarts": 2}, "starting"),
+        ({"state": "activating", "restarts": 50}, "failing"),
+        ({"state": "activating", "restarts": 50, "drained": "to be repaired"}, "held"),
+        ({"restarts": 50}, "serving"),
         ({"state": "inactive", "drained": REASON}, "stopped"),
         ({"state": "inactive"}, "held"),
         ({"state": "deactivating", "drained": REASON}, "leaving"),
@@ -146,6 +170,33 @@ def test_what_a_replica_is_follows_from_its_unit_and_from_who_has_drained_it(
 ) -> None:  # fmt: skip
     (found,) = seating.seats({"box": look(general=told)})
     assert found.status == status
+
+
+def test_restarts_that_a_server_has_run_well_after_are_no_failures() -> None:
+    runs = Runs()
+
+    def status(now: float, **told: Any) -> str:
+        looks = {"box": look(general=told)}
+        runs.observe(looks, now)
+        return seating.seats(looks, steady=runs.steady)[0].status
+
+    assert status(0, restarts=7) == "serving"
+    assert status(STEADY_S / 2, restarts=7, state="activating") == "failing", "it has not run for long"
+    assert [status(100 + second, restarts=8) for second in (0, STEADY_S)] == ["serving"] * 2
+    assert status(200, restarts=9, state="activating") == "starting", "the first time since it ran well"
+    assert status(205, restarts=11, state="activating") == "failing"
+    assert status(210, restarts=2, state="activating") == "starting", "somebody has started it anew"
+    assert status(215, restarts=3, state="activating") == "failing"
+
+
+def test_a_server_that_ends_soon_after_each_start_has_not_run_well() -> None:
+    runs, found = Runs(), ""
+    for now, restarts in enumerate(range(5)):
+        for state in ("active", "activating"):
+            looks = {"box": look(general={"restarts": restarts, "state": state})}
+            runs.observe(looks, STEADY_S * now)
+            found = seating.seats(looks, steady=runs.steady)[0].status
+    assert found == "failing"
 
 
 class Box:
@@ -160,7 +211,8 @@ class Box:
         self.waiting, self.ended, self.record, self.canaries = 0.0, 0.0, "r1", 0
         self.ready_at: dict[str, float] = {}
         self.restarts = dict.fromkeys(self.names, 0)
-        self.unreachable, self.busy, self.wrong = False, "", ""
+        self.unreachable, self.busy, self.wrong, self.written = False, "", "", ""
+        self.cuts = False
         self.did: list[str] = []
         self.said: list[str] = []
         self.asked: list[Sequence[Mapping[str, Any]]] = []
@@ -187,7 +239,7 @@ class Box:
         self.asked.append(questions)
         return self.wrong
 
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Sequence[str] = ()) -> None:
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Sequence[str] = ()) -> list[Order]:
         assert not unlisted and orders
         for url in gone:
             self.drained.pop(url.removeprefix("http://"))
@@ -203,15 +255,16 @@ class Box:
             else:
                 self.drained[name] = REASON
                 if one.action == "stop":
-                    assert self.outstanding[name] == 0
-                    self.state[name] = "inactive"
+                    assert self.outstanding[name] == 0 or self.cuts
+                    self.state[name], self.outstanding[name] = "inactive", 0
                     self.ready_at.pop(name, None)
+        return list(orders)
 
     def keep(self, state: Mapping[str, Any]) -> None:
-        self.kept_state = json.loads(json.dumps(state))
+        self.kept_state, self.written = dict(state), json.dumps(state)
 
-    def kept(self) -> dict[str, Any]:
-        return self.kept_state
+    def kept(self) -> dict[str, str]:
+        return {"box": self.written}
 
     def scaler(self, **settings: Any) -> Autoscaler:
         scaling = Autoscaling(cache_use=0, **{"up_s": 10, "down_s": 30, **settings})
@@ -269,6 +322,76 @@ def test_a_new_controller_goes_on_where_the_last_one_ended() -> None:
     assert state is not None and state.wanted == 1 and state.log[-1].reasons == ("1 have been enough for 30 s",)
     box.live(second, 5)
     assert box.did[-2:] == ["stop general-2", "stop general-3"], "what the first has drained is stopped by the second"
+
+
+def test_a_replica_that_never_finishes_is_stopped_though_its_controller_was_followed_by_another() -> None:
+    box = Box()
+    box.outstanding |= {"general": 4, "general-2": 1}
+    box.live(box.scaler(), 40)
+    assert box.did[:2] == ["drain general-2", "drain general-3"] and "stop general-2" not in box.did
+    second, box.cuts = box.scaler(), True
+    box.live(second, second.drain_timeout_s)
+    assert "stop general-2" not in box.did, "its request has its time"
+    box.live(second, 5)
+    assert box.did[-1] == "stop general-2"
+
+
+def test_time_to_finish_begins_anew_with_each_time_that_a_replica_leaves() -> None:
+    box = Box()
+    box.outstanding |= {"general": 4, "general-2": 1}
+    scaler = box.scaler()
+    box.live(scaler, 70)
+    box.outstanding["general"] = 12
+    box.live(scaler, 30)
+    assert box.did[-1] == "warm general-2"
+    box.outstanding["general"], box.did = 4, []
+    box.live(scaler, 60)
+    assert box.did[0] == "drain general-2" and "stop general-2" not in box.did
+
+
+DAMAGED = [
+    "{", "null", "[]", "7", '"general"', "\ufffd\x00", '{"version": 7}', '{"version": 1}',
+    '{"version": 1, "time": "now"}',
+    '{"version": 1, "time": 5, "experts": {"general": []}}', '{"version": 1, "time": 5, "experts": {"general": {}}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_what_was_written_down_and_is_damaged_is_told_in_one_line_and_begun_anew(text: str) -> None:
+    box = Box()
+    box.written = text
+    scaler = box.scaler()
+    (told,) = box.said
+    assert told.startswith("box: what was written down there is damaged, and is begun anew: ") and "\n" not in told
+    box.live(scaler, 40)
+    assert box.did == ["drain general-2", "drain general-3", "stop general-2", "stop general-3"]
+    assert json.loads(box.written)["experts"]["general"]["wanted"] == 1
+
+
+@pytest.mark.parametrize("damage", ["wanted", "looked", "needs", "history", "pace", "log", "idle_since"])
+@pytest.mark.parametrize("by", ["many", None, [], {}, [[1]], float("nan"), 1e400, -1])
+def test_whatever_of_a_state_is_damaged_a_controller_begins(damage: str, by: Any) -> None:
+    box = Box()
+    box.live(box.scaler(), 40)
+    kept = json.loads(box.written)
+    kept["experts"]["general"][damage] = by
+    box.written = json.dumps(kept)
+    scaler = box.scaler()
+    box.live(scaler, 40)
+    assert json.loads(box.written)["experts"]["general"]["wanted"] == 1
+
+
+def test_of_several_hosts_the_newest_that_can_be_read_counts() -> None:
+    box = Box()
+    box.live(box.scaler(), 40)
+    newest = box.written
+    older = json.loads(newest)
+    older["time"] -= 60
+    older["experts"]["general"]["wanted"] = 2
+    box.kept = lambda: {"a": json.dumps(older), "b": newest, "c": "{", "d": ""}  # type: ignore[method-assign]
+    box.said.clear()
+    state = box.scaler().experts["general"].state
+    assert state is not None and state.wanted == 1 and len(box.said) == 1 and box.said[0].startswith("c: ")
 
 
 def test_while_a_deployment_is_under_way_nothing_is_started_or_stopped() -> None:
@@ -355,6 +478,62 @@ def test_a_replica_that_does_not_start_is_left_alone_for_a_while() -> None:
     box.now += AGAIN_S
     box.live(scaler, 90)
     assert "start general-2" in box.did
+
+
+def test_replicas_are_asked_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box()
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    together, asked = threading.Barrier(2, timeout=10), set()
+
+    def warm(seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str:
+        if seat.service not in asked:
+            asked.add(seat.service)
+            together.wait()  # raises where one waits for the other to end
+        return "it answers nothing" if seat.service == "general-3" else ""
+
+    monkeypatch.setattr(box, "warm", warm)
+    box.outstanding["general"], box.did = 24, []
+    box.live(scaler, 40)
+    assert box.did == ["start general-2", "start general-3", "warm general-2"]
+    assert "general-3 on box: it answers nothing" in box.said
+
+
+def test_one_that_serves_and_then_fails_to_start_again_and_again_is_replaced_and_tried_again_later() -> None:
+    box = Box()
+    box.outstanding["general"] = 4
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    box.outstanding["general"], box.state["general"], box.did = 0, "activating", []
+    for restarts in (1, 2):
+        box.restarts["general"] = restarts
+        box.live(scaler, 5)
+    assert not box.did, "a start may fail"
+    box.restarts["general"] = 50
+    box.live(scaler, 30)
+    assert box.did == ["stop general", "start general-2", "warm general-2"]
+    assert box.drained == {"general": REASON, "general-3": REASON}, "the gateways do not count on it"
+    assert "general on box: it does not start; it is tried again after 10 minutes" in box.said
+    box.restarts["general"], box.outstanding["general-2"], box.did = 0, 24, []
+    box.live(scaler, 60)
+    assert box.did == ["start general-3", "warm general-3"], "it is left alone"
+    box.now += AGAIN_S
+    box.live(scaler, 90)
+    assert box.did[2:] == ["start general", "warm general"]
+
+
+def test_the_only_one_is_left_to_systemd_though_it_fails_to_start() -> None:
+    box = Box()
+    box.names = ("general",)
+    scaler = box.scaler()
+    box.live(scaler, 60)
+    box.state["general"], box.restarts["general"] = "activating", 50
+    box.live(scaler, 60)
+    assert not box.did and not box.drained
+    assert box.said.count("general on box: it does not start, and there is no other to take its place") == 1
+    box.state["general"] = "active"
+    box.live(scaler, 60)
+    assert not box.did and not any("→" in line for line in box.said)
 
 
 def test_servers_of_releases_that_are_gone_are_forgotten_where_all_hosts_answer() -> None:

@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from largeforge.autoscale import Observation, State, Target, decide, start, targets
-from largeforge.deploy import desired
+from largeforge.deploy import desired, shell
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.fleet import Fleet
+from largeforge.deploy.hands import MOST_AT_ONCE
 from largeforge.deploy.operate import find, host_names
+from largeforge.deploy.scaling import kept
 from largeforge.deploy.scaling import seats as seating
-from largeforge.deploy.scaling.hands import ScalingHands, listed_everywhere
+from largeforge.deploy.scaling.hands import Changed, ScalingHands, listed_everywhere
 from largeforge.deploy.scaling.readings import Reading, reading, within
+from largeforge.deploy.scaling.runs import Runs
 from largeforge.deploy.shell import Locks
 from largeforge.errors import DeployError
 from largeforge.recipe.schema import Autoscaling, Slo
@@ -37,7 +40,6 @@ AGAIN_S = 600.0
 """Time after which a replica that failed to start may be tried again."""
 WRONG_ANSWERS = 3
 """Attempts to warm up a replica before it is given up for a while."""
-VERSION = 1
 
 Report = Callable[[str], None]
 
@@ -47,13 +49,9 @@ class Hands(Protocol):
 
     def look(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]: ...
     def warm(self, seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str: ...
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> None: ...
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> list[Order]: ...
     def keep(self, state: Mapping[str, Any]) -> None: ...
-    def kept(self) -> dict[str, Any]: ...
-
-
-class Changed(Exception):
-    """The deployment is another one than at the last look."""
+    def kept(self) -> dict[str, str]: ...
 
 
 @dataclass
@@ -85,6 +83,8 @@ class Autoscaler:
     clock: Callable[[], float] = time.time
     _readings: deque[Reading] = field(default_factory=deque)
     _draining: dict[str, float] = field(default_factory=dict)
+    """Since when units that are drained are seen with requests that they have not finished."""
+    _runs: Runs = field(default_factory=Runs)
     _given_up: dict[str, float] = field(default_factory=dict)
     _wrong: Counter[str] = field(default_factory=Counter)
     _kept: float = 0.0
@@ -94,12 +94,11 @@ class Autoscaler:
 
     def go_on(self) -> None:
         """Go on from what was written down, if anything was."""
-        kept = self.hands.kept()
-        if kept.get("version") != VERSION:
-            return
-        for name, found in kept["experts"].items():
-            if name in self.experts:
-                self.experts[name].state = State.from_json(found)
+        states, damaged = kept.read(self.hands.kept())
+        for text in damaged:
+            self.report(text)
+        for name, expert in self.experts.items():
+            expert.state = states.get(name)
 
     def look(self) -> None:
         """Look once, decide, and do what follows.
@@ -120,7 +119,12 @@ class Autoscaler:
         if any(look["record"] != self.record for host, look in looks.items() if host in pages):
             raise Changed
         self._readings = deque(within([*self._readings, reading(now, pages)], now))
-        found = seating.seats(looks)
+        self._runs.observe(looks, now)
+        found = seating.seats(looks, steady=self._runs.steady)
+        self._draining = {
+            seat.unit: self._draining.get(seat.unit, now)
+            for seat in found if seat.status == "warm" and seat.outstanding
+        }  # fmt: skip
         self._give_up(found, now)
         uses = {host: look["gpu_use"] for host, look in looks.items()}
         wanted = self._decide(seating.groups(found, self.carried), uses, now)
@@ -149,8 +153,8 @@ class Autoscaler:
             expert.looked = self._readings[-1]
         if self.acts and (changed or now - self._kept >= KEEP_S):
             self._kept = now
-            states = {name: one.state.as_json() for name, one in self.experts.items() if one.state}
-            self.hands.keep({"version": VERSION, "time": now, "experts": states})
+            states = {name: one.state for name, one in self.experts.items() if one.state}
+            self.hands.keep(kept.as_json(states, now))
         return wanted
 
     def _observed(self, expert: Expert, found: Sequence[Seat], uses: Mapping[str, Mapping[str, float]]) -> Observation:
@@ -158,7 +162,7 @@ class Autoscaler:
         names = {name for seat in found for name in seat.experts} | {expert.name}
         usable = seating.usable(found, given_up=self._given_up)
         serving = [seat for seat in usable if seat.status == "serving"]
-        on_the_way = [seat for seat in usable if seat.status in ("starting", "warm")]
+        on_the_way = [seat for seat in usable if seat.status in ("starting", "warm", "failing")]
         times = {
             aim.name: newest.quantile_ms(aim.indicator, aim.percentile, names, oldest)
             for aim in expert.aims
@@ -185,27 +189,28 @@ class Autoscaler:
             if name in wanted
             for order in seating.orders(seats, wanted[name], given_up=self._given_up, overdue=overdue)
         ]
-        listed = [order for order in listed if order.action != "warm" or self._is_warm(order.seat, now)]
+        warm = [order.seat for order in listed if order.action == "warm"]
+        wrong = dict(zip(warm, shell.side_by_side(self._warm, warm, at_once=MOST_AT_ONCE), strict=True))
+        listed = [order for order in listed if order.action != "warm" or self._is_warm(order.seat, wrong, now)]
         if not listed:
             return
         try:
-            self.hands.carry_out(listed, unlisted=unlisted, gone=gone)
+            done = self.hands.carry_out(listed, unlisted=unlisted, gone=gone)
         except DeployError as error:
             self._tell_once(f"nothing is started or stopped now: {error}")
             return
-        for order in listed:
+        for order in done:
             self.report(f"{order.seat.place}: {_IN_WORDS[order.action]}")
-            if order.action == "drain":
-                self._draining[order.seat.unit] = now
-            else:
-                self._draining.pop(order.seat.unit, None)
 
-    def _is_warm(self, seat: Seat, now: float) -> bool:
+    def _warm(self, seat: Seat) -> str:
+        """Return what is wrong with a replica's answers, empty where nothing is."""
         expert = next(one for one in self.experts.values() if one.name in seat.experts)
         if not expert.scaling.prewarm:
-            return True
-        questions = [question for name in seat.experts for question in _questions(name, expert.tasks[name])]
-        if not (wrong := self.hands.warm(seat, questions)):
+            return ""
+        return self.hands.warm(seat, [desired.question(name, expert.tasks[name]) for name in seat.experts])
+
+    def _is_warm(self, seat: Seat, said: Mapping[Seat, str], now: float) -> bool:
+        if not (wrong := said[seat]):
             self._wrong.pop(seat.unit, None)
             return True
         self._wrong[seat.unit] += 1
@@ -218,10 +223,13 @@ class Autoscaler:
     def _give_up(self, found: Sequence[Seat], now: float) -> None:
         """Leave replicas alone that fail to start, for a while."""
         self._given_up = {unit: since for unit, since in self._given_up.items() if now - since < AGAIN_S}
-        for seat in found:
-            if seat.status == "failing" and seat.unit not in self._given_up:
+        for seats in seating.groups(found, self.carried).values():
+            for seat in seating.hopeless(seats, given_up=self._given_up):
                 self._given_up[seat.unit] = now
                 self.report(f"{seat.place}: it does not start; it is tried again after {AGAIN_S / 60:.0f} minutes")
+        for seat in found:
+            if seat.status == "failing" and seat.unit not in self._given_up:
+                self._tell_once(f"{seat.place}: it does not start, and there is no other to take its place")
 
     def _tell_once(self, text: str) -> None:
         """Report what is in the way, once as long as it lasts."""
@@ -314,10 +322,6 @@ def of(
 def _found(inventory: Hosts, reached: Mapping[str, Any], wanted: str) -> Deployed:
     with Fleet(reached) as fleet:
         return find(inventory, fleet, wanted)
-
-
-def _questions(name: str, task: str) -> list[dict[str, Any]]:
-    return [desired.question(name, task)]
 
 
 def _most(scaling: Scaling, usable: Sequence[Seat]) -> int:

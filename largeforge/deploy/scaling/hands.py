@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import shell, steps
 from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
 from largeforge.deploy.operate import running_gateways
+from largeforge.deploy.scaling import seats as seating
 from largeforge.deploy.scaling.readings import METRICS
 from largeforge.deploy.scaling.seats import REASON
 from largeforge.deploy.shell import Locks
@@ -25,6 +26,11 @@ LOOK_S, WARM_S = 30.0, 300.0
 """Longest that a look, and warming up, may take."""
 STATE = "autoscaler.json"
 """File in the deployment's folder on hosts with a gateway."""
+LOOKED = ("record", "servers", "canaries", "gpu_use", "gateway")
+
+
+class Changed(Exception):
+    """The deployment is another one than at the last look."""
 
 
 class ScalingHands:
@@ -35,41 +41,39 @@ class ScalingHands:
         self._gateways = {release.host: release for release in running_gateways(deployed)}
         self._answering = list(self._gateways)
         """Hosts whose gateway has answered the last look: another one finds out when it is back."""
+        self._records: dict[str, str] = {}
+        """The deployment that was in force at the last look, by host."""
 
     def look(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Return what each host says, and why others say nothing."""
-        looks: dict[str, dict[str, Any]] = {}
-        failed: dict[str, str] = {}
-
-        def look(host: str) -> None:
-            try:
-                looks[host] = self._scale(host, do="look", metrics=METRICS, gpus=self._gpus, timeout_s=LOOK_S)
-            except DeployError as error:
-                failed[host] = str(error)
-
-        with ThreadPoolExecutor(max_workers=MOST_AT_ONCE) as pool:
-            list(pool.map(look, self._reaches))
+        looks, failed = self._looks(self._reaches)
         self._answering = [host for host in self._gateways if "error" not in looks.get(host, {"error": ""})]
-        return {host: looks[host] for host in self._reaches if host in looks}, failed
+        self._records = {host: look["record"] for host, look in looks.items()}
+        return looks, failed
 
     def warm(self, seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str:
         """Ask a replica real questions; return what is wrong with its answers, empty where nothing is."""
         try:
-            said = self._scale(seat.host, do="warm", service=seat.service, questions=list(questions), timeout_s=WARM_S)
+            said = self._scale(
+                seat.host, do="warm", service=seat.service, questions=list(questions), timeout_s=WARM_S, keys=("wrong",)
+            )
         except DeployError as error:
             return str(error)
         return str(said["wrong"])
 
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> None:
-        """Tell the gateways whom to ask, then systemd what is to run; no deployment can begin meanwhile.
+    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> list[Order]:
+        """Tell the gateways whom to ask, then systemd what is to run, and return what was done.
 
-        The gateways forget that servers which are `gone` were drained.
+        No deployment can begin meanwhile. What came between the last look and this is found out first: orders that
+        are not right any more are left out. The gateways forget that servers which are `gone` were drained. With
+        `unlisted`, they are first given a file with all replicas: some are not in theirs.
 
-        With `unlisted`, the gateways are first given a file with all replicas: some are not in theirs. Raises
-        DeployError while somebody else changes the deployment.
+        Raises Changed when the deployment is another one by now, DeployError while somebody else changes it.
         """
         hosts = {*self._answering, *(one.seat.host for one in orders)}  # deployments need those of all hosts
         with Locks({host: self._reaches[host] for host in hosts}, self._deployed.name) as locks:
+            if not (orders := seating.still(orders, self._unchanged(hosts))):
+                return []
             if unlisted:
                 self._list(locks)
             drained: dict[str, str | None] = dict.fromkeys(gone)
@@ -86,6 +90,7 @@ class ScalingHands:
                     for action in ("start", "stop")
                 }
                 self._scale(host, do="act", start=units["start"], stop=units["stop"])
+        return list(orders)
 
     def keep(self, state: Mapping[str, Any]) -> None:
         """Write down what was decided, on every host with a gateway."""
@@ -94,24 +99,54 @@ class ScalingHands:
             path = f"{self._deployed.layouts[host].home}/{STATE}"
             shell.carry_out(self._reaches[host], steps.File(path, text, mode="600"))
 
-    def kept(self) -> dict[str, Any]:
-        """Return what was written down last, empty where there is nothing."""
-        found: list[dict[str, Any]] = []
-        for host in self._gateways:
+    def kept(self) -> dict[str, str]:
+        """Return what was written down on each host with a gateway, empty where there is nothing."""
+
+        def text(host: str) -> str:
             path = f"{self._deployed.layouts[host].home}/{STATE}"
-            text = shell.run(self._reaches[host], ["sh", "-c", 'cat -- "$1" 2>/dev/null || true', "sh", path])
-            if text.strip():
-                found.append(json.loads(text))
-        return max(found, key=lambda one: float(one.get("time", 0)), default={})
+            return shell.run(self._reaches[host], ["sh", "-c", 'cat -- "$1" 2>/dev/null || true', "sh", path])
+
+        return {host: text(host) for host in self._gateways}
+
+    def _unchanged(self, hosts: Collection[str]) -> list[Seat]:
+        """Return the replicas of hosts as they are now, their locks being held.
+
+        Raises Changed when the deployment is not that of the last look, DeployError while a rollout is under way.
+        """
+        looks, failed = self._looks(hosts)
+        if failed:
+            raise DeployError("; ".join(failed.values()))
+        if any(look["record"] != self._records[host] for host, look in looks.items()):
+            raise Changed
+        if under_way := sorted(host for host, look in looks.items() if look["canaries"]):
+            raise DeployError(f"a rollout is under way on {', '.join(under_way)}")
+        return seating.seats(looks)
+
+    def _looks(self, hosts: Collection[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        looks: dict[str, dict[str, Any]] = {}
+        failed: dict[str, str] = {}
+
+        def look(host: str) -> None:
+            try:
+                looks[host] = self._scale(
+                    host, do="look", metrics=METRICS, gpus=self._gpus, timeout_s=LOOK_S, keys=LOOKED
+                )
+            except DeployError as error:
+                failed[host] = str(error)
+
+        shell.side_by_side(look, hosts, at_once=MOST_AT_ONCE)
+        return {host: looks[host] for host in hosts if host in looks}, failed
 
     def _list(self, locks: Locks) -> None:
-        hands = HostHands(
-            self._deployed.site, self._reaches, locks, running_gateways=self._gateways.values()
-        )  # fmt: skip
+        """Give the gateways that answer, whose hosts' locks are held, a file with all replicas."""
+        site = replace(self._deployed.site, gateways=tuple(self._answering))
+        hands = HostHands(site, self._reaches, locks, running_gateways=self._gateways.values())
         servers = [release for release in self._deployed.current() if release.kind != "gateway"]
         hands.put_gateway_file(gateway_file(self._deployed.last.sections, servers))
 
-    def _scale(self, host: str, *, timeout_s: float = 60.0, **order: Any) -> dict[str, Any]:
+    def _scale(
+        self, host: str, *, timeout_s: float = 60.0, keys: Collection[str] = (), **order: Any
+    ) -> dict[str, Any]:  # fmt: skip
         layout, gateway = self._deployed.layouts[host], self._gateways.get(host)
         site = self._deployed.site
         about = None if gateway is None else {
@@ -120,9 +155,7 @@ class ScalingHands:
         }  # fmt: skip
         whole = {"home": layout.home, "deployment": layout.deployment, "gateway": about, **order}
         argv = ["python3", f"{layout.agent}/scale.py", json.dumps(whole)]
-        said = shell.run(self._reaches[host], argv, timeout_s=timeout_s)
-        found: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-        return found
+        return shell.answer(host, shell.run(self._reaches[host], argv, timeout_s=timeout_s), keys=keys)
 
 
 def listed_everywhere(looks: Iterable[Mapping[str, Any]], seats: Iterable[Seat]) -> bool:

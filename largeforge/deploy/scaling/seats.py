@@ -14,11 +14,11 @@ from typing import Any, Literal
 REASON = "autoscaler"
 """Why replicas are drained, as the gateways' state tells."""
 FAILING_RESTARTS = 3
-"""Starts of a replica in a row that fail before it is given up for a while."""
+"""Starts of a replica in a row that fail before it counts as failing."""
 
 Status = Literal["serving", "warm", "starting", "stopped", "leaving", "failing", "held"]
-"""`warm` runs and is drained; `leaving` is being stopped; `failing` starts again and again; `held` is somebody
-else's."""
+"""`warm` runs and is drained; `leaving` is being stopped; `failing` starts again and again, whether the gateways have
+it drained or not; `held` is somebody else's."""
 RANK: dict[Status, int] = {
     "serving": 0, "warm": 1, "starting": 2, "stopped": 3, "leaving": 4, "failing": 5, "held": 6
 }  # fmt: skip
@@ -58,14 +58,21 @@ class Order:
     seat: Seat
 
 
-def seats(looks: Mapping[str, Mapping[str, Any]]) -> list[Seat]:
-    """Return all replicas of the hosts that were looked at."""
+STILL: dict[Action, tuple[Status, ...]] = {
+    "start": ("stopped",), "warm": ("warm",), "drain": ("serving",), "stop": ("warm", "starting", "failing")
+}  # fmt: skip
+"""What a replica must be for an order to be right."""
+
+
+def seats(looks: Mapping[str, Mapping[str, Any]], *, steady: Mapping[str, int] | None = None) -> list[Seat]:
+    """Return all replicas of the hosts that were looked at; `steady` is by unit the restarts that do not count."""
     gateways = [look["gateway"] for look in looks.values() if look.get("gateway") and "error" not in look["gateway"]]
     found = []
     for host, look in looks.items():
         for service, told in look["servers"].items():
             reasons = [gateway["drained"].get(told["url"]) for gateway in gateways]
-            status = _status(told["state"], told["restarts"], reasons)
+            failed = told["restarts"] - (steady or {}).get(told["unit"], 0)
+            status = _status(told["state"], failed, reasons)
             outstanding = sum(gateway["outstanding"].get(told["url"], 0) for gateway in gateways)
             found.append(Seat(
                 host, service, told["unit"], told["url"], tuple(told["experts"]), status, outstanding,
@@ -79,19 +86,16 @@ def orders(found: Iterable[Seat], wanted: int, *, given_up: Collection[str], ove
 
     Those that serve stay, then those that are nearest to it; of those, the first by their numbers. One that leaves is
     drained first, and stopped once it has nothing to answer, or is overdue. Units that are given up are stopped,
-    and not started.
+    and not started. One that fails and is not given up is left to systemd, which tries on, where no other can take
+    its place.
     """
     ranked = sorted(usable(found, given_up=given_up), key=lambda seat: (RANK[seat.status], _number(seat), seat.host))
-    listed = [
-        Order("stop", seat)
-        for seat in found
-        if seat.status == "failing" or (seat.unit in given_up and seat.status in ("warm", "starting"))
-    ]
+    listed = [Order("stop", seat) for seat in found if seat.unit in given_up and seat.status in STILL["stop"]]
     for index, seat in enumerate(ranked):
         if index < wanted:
             action = {"warm": "warm", "stopped": "start"}.get(seat.status)
         else:
-            action = {"serving": "drain", "warm": "stop", "starting": "stop"}.get(seat.status)
+            action = {"serving": "drain", "warm": "stop", "starting": "stop", "failing": "stop"}.get(seat.status)
             if action == "stop" and seat.outstanding and seat.unit not in overdue:
                 action = None
         if action:
@@ -99,9 +103,21 @@ def orders(found: Iterable[Seat], wanted: int, *, given_up: Collection[str], ove
     return listed
 
 
+def still(orders: Iterable[Order], found: Iterable[Seat]) -> list[Order]:
+    """Return the orders that are right for replicas as they are found now: others may have seen to them meanwhile."""
+    now = {seat.unit: seat.status for seat in found}
+    return [order for order in orders if now.get(order.seat.unit) in STILL[order.action]]
+
+
 def usable(found: Iterable[Seat], *, given_up: Collection[str]) -> list[Seat]:
     """Return the replicas that may run."""
-    return [seat for seat in found if seat.status not in ("held", "failing") and seat.unit not in given_up]
+    return [seat for seat in found if seat.status != "held" and seat.unit not in given_up]
+
+
+def hopeless(found: Collection[Seat], *, given_up: Collection[str]) -> list[Seat]:
+    """Return the replicas of an expert that fail, and that another one can take the place of."""
+    able = [seat for seat in usable(found, given_up=given_up) if seat.status != "failing"]
+    return [seat for seat in usable(found, given_up=given_up) if seat.status == "failing" and able]
 
 
 def groups(found: Sequence[Seat], carried: Mapping[str, str]) -> dict[str, list[Seat]]:
@@ -126,13 +142,14 @@ def gone(looks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(drained - there)
 
 
-def _status(state: str, restarts: int, reasons: Sequence[str | None]) -> Status:
-    """Return what a replica is, from its unit's state and why gateways have it drained (None where they have not)."""
+def _status(state: str, failed: int, reasons: Sequence[str | None]) -> Status:
+    """Return what a replica is, from its unit's state, how many starts in a row have failed, and why gateways have it
+    drained (None where they have not)."""
     drained = [reason for reason in reasons if reason is not None]
     if any(reason != REASON for reason in drained):
         return "held"
     if state in ("activating", "reloading"):
-        return "failing" if restarts >= FAILING_RESTARTS and drained else "starting"
+        return "failing" if failed >= FAILING_RESTARTS else "starting"
     if state == "active":
         return "warm" if drained else "serving"
     if not drained:

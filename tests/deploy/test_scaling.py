@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from largeforge.autoscale import targets
+from largeforge.deploy.scaling import controller
 from largeforge.deploy.scaling import seats as seating
 from largeforge.deploy.scaling.controller import AGAIN_S, Autoscaler, Expert
 from largeforge.deploy.scaling.hands import Changed
@@ -239,8 +242,10 @@ class Box:
         self.asked.append(questions)
         return self.wrong
 
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Sequence[str] = ()) -> list[Order]:
-        assert not unlisted and orders
+    def carry_out(
+        self, orders: Sequence[Order], *, unlisted: bool, gone: Sequence[str] = (), behind: Any = None
+    ) -> list[Order]:  # fmt: skip
+        assert not unlisted and orders and not behind
         for url in gone:
             self.drained.pop(url.removeprefix("http://"))
         if self.busy:
@@ -423,6 +428,48 @@ def test_another_deployment_is_noticed() -> None:
     box.record = "r2"
     with pytest.raises(Changed):
         scaler.look()
+
+
+def test_hosts_that_have_missed_a_deployment_are_no_other_deployment() -> None:
+    box = Box()
+    scaler = box.scaler()
+    whole = box.look
+    older = {**whole()[0]["box"], "record": "r0"}
+    box.look = lambda: ({**whole()[0], "other": older}, {})  # type: ignore[method-assign]
+    scaler.look()
+    assert "general: " in box.said[0]
+
+
+def test_a_gateway_that_does_not_know_who_is_drained_is_behind() -> None:
+    knows = look(general={}, general_2={"state": "inactive", "drained": REASON})
+    forgot = {**knows, "servers": {}, "gateway": {**knows["gateway"], "drained": {}}}
+    away = {**forgot, "gateway": {"error": "no route to host"}}
+    looks = {"one": knows, "two": forgot, "three": away, "four": {**forgot, "gateway": None}}
+    found = seating.seats(looks)
+    assert {host: [seat.service for seat in missed] for host, missed in seating.behind(looks, found).items()} == {
+        "two": ["general_2"]
+    }
+
+
+def test_looks_at_deployments_that_change_all_the_time_are_counted_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box, slept = Box(), []
+    made = iter(range(100))
+
+    def of(*_: Any, **__: Any) -> tuple[Any, float]:
+        box.record = f"r{next(made) + 2}"
+        return box.scaler(), 5.0
+
+    monkeypatch.setattr(controller, "reaches", lambda *_: nullcontext({"box": None}))
+    monkeypatch.setattr(controller, "host_names", lambda *_: ["box"])
+    last = SimpleNamespace(gateways=["box"])
+    found = SimpleNamespace(name="shop", states={"box": {}}, last=last)
+    monkeypatch.setattr(controller, "_found", lambda *_: found)
+    monkeypatch.setattr(controller, "of", of)
+    monkeypatch.setattr(controller, "Locks", lambda *_: nullcontext(SimpleNamespace(check=lambda: None)))
+    controller.run(SimpleNamespace(), "shop", report=box.said.append, looks=3, sleep=slept.append)  # type: ignore[arg-type]
+    assert slept == [5.0, 5.0] and sum("another deployment" in line for line in box.said) == 3
 
 
 def test_without_a_gateway_that_answers_nothing_is_decided() -> None:

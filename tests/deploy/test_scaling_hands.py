@@ -115,6 +115,17 @@ def test_gateways_are_told_and_then_units_are_stopped(lab: Lab) -> None:
     ]
 
 
+def test_a_gateway_that_was_away_is_told_which_replicas_do_not_run(lab: Lab) -> None:
+    lab.states["u2"] = "inactive"
+    (stopped,) = [order.seat for order in lab.orders(general_2="start")]
+    assert lab.hands.carry_out([], unlisted=False, behind={"h1": [stopped], "h9": [stopped]}) == []
+    assert lab.did == [("h1", {"drained": {"http://h3:1": REASON}})]
+    lab.did.clear()
+    lab.on_lock = lambda: lab.states.update(u2="active")
+    lab.hands.carry_out([], unlisted=False, behind={"h1": [stopped]})
+    assert not lab.did[0][1], "it runs by now"
+
+
 @pytest.mark.parametrize("host", ["h1", "h3"])
 def test_a_deployment_that_ran_before_the_lock_was_had_is_not_undone(
     lab: Lab, host: str, monkeypatch: pytest.MonkeyPatch

@@ -24,7 +24,7 @@ from largeforge.deploy.scaling import seats as seating
 from largeforge.deploy.scaling.hands import Changed, ScalingHands, listed_everywhere
 from largeforge.deploy.scaling.readings import Reading, reading, within
 from largeforge.deploy.scaling.runs import Runs
-from largeforge.deploy.shell import Locks
+from largeforge.deploy.shell import LockHeld, Locks
 from largeforge.errors import DeployError
 from largeforge.recipe.schema import Autoscaling, Slo
 
@@ -49,7 +49,10 @@ class Hands(Protocol):
 
     def look(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]: ...
     def warm(self, seat: Seat, questions: Sequence[Mapping[str, Any]]) -> str: ...
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> list[Order]: ...
+    def carry_out(
+        self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = (),
+        behind: Mapping[str, Collection[Seat]] = ...,
+    ) -> list[Order]: ...  # fmt: skip
     def keep(self, state: Mapping[str, Any]) -> None: ...
     def kept(self) -> dict[str, str]: ...
 
@@ -116,7 +119,7 @@ class Autoscaler:
         pages = {host: look["gateway"]["metrics"] for host, look in looks.items() if _answers(look)}
         if not pages:
             return
-        if any(look["record"] != self.record for host, look in looks.items() if host in pages):
+        if max(look["record"] for host, look in looks.items() if host in pages) != self.record:
             raise Changed
         self._readings = deque(within([*self._readings, reading(now, pages)], now))
         self._runs.observe(looks, now)
@@ -132,7 +135,7 @@ class Autoscaler:
             self._tell_once("a rollout is under way: nothing is started or stopped until it has ended")
         elif self.acts:
             unlisted, gone = not listed_everywhere(looks.values(), found), () if failed else seating.gone(looks)
-            self._act(found, wanted, unlisted=unlisted, gone=gone, now=now)
+            self._act(found, wanted, unlisted=unlisted, gone=gone, behind=seating.behind(looks, found), now=now)
 
     def _decide(
         self, by_expert: Mapping[str, Sequence[Seat]], uses: Mapping[str, Mapping[str, float]], now: float
@@ -179,7 +182,8 @@ class Autoscaler:
         )  # fmt: skip
 
     def _act(
-        self, found: Sequence[Seat], wanted: Mapping[str, int], *, unlisted: bool, gone: Collection[str], now: float
+        self, found: Sequence[Seat], wanted: Mapping[str, int], *, unlisted: bool, gone: Collection[str],
+        behind: Mapping[str, Collection[Seat]], now: float,
     ) -> None:  # fmt: skip
         """Do what follows; replicas are asked real prompts before anything is locked, as that takes a while."""
         overdue = {unit for unit, since in self._draining.items() if now - since >= self.drain_timeout_s}
@@ -192,10 +196,10 @@ class Autoscaler:
         warm = [order.seat for order in listed if order.action == "warm"]
         wrong = dict(zip(warm, shell.side_by_side(self._warm, warm, at_once=MOST_AT_ONCE), strict=True))
         listed = [order for order in listed if order.action != "warm" or self._is_warm(order.seat, wrong, now)]
-        if not listed:
+        if not listed and not behind:
             return
         try:
-            done = self.hands.carry_out(listed, unlisted=unlisted, gone=gone)
+            done = self.hands.carry_out(listed, unlisted=unlisted, gone=gone, behind=behind)
         except DeployError as error:
             self._tell_once(f"nothing is started or stopped now: {error}")
             return
@@ -249,7 +253,7 @@ def run(
 ) -> None:  # fmt: skip
     """Scale a deployment until somebody stops it, or for so many looks.
 
-    Raises DeployError when it is deployed without autoscaling, or somebody else scales it already.
+    Raises DeployError when it is deployed without autoscaling, or somebody else scales it, already or by now.
     """
     with reaches(inventory, host_names(inventory, ())) as reached:
         name = wanted
@@ -263,6 +267,8 @@ def run(
                 if missing := sorted(set(reached) - set(there)):
                     report(f"{', '.join(missing)}: cannot be reached, or without {deployed.name}; not scaled")
                 looks = _repeat(scaler, locks, looks, every_s=every_s, sleep=sleep)
+            if looks != 0:
+                sleep(every_s)
             name = deployed.name
 
 
@@ -277,7 +283,9 @@ def _repeat(
             scaler.look()
         except Changed:
             scaler.report("another deployment is in force; goes on with that")
-            return looks
+            return None if looks is None else looks - 1
+        except LockHeld:
+            raise
         except DeployError as error:  # a host that is away; what can be done without it was
             scaler.report(f"nothing is decided now: {error}")
         looks = None if looks is None else looks - 1

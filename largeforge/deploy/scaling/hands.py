@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import shell, steps
 from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
-from largeforge.deploy.operate import running_gateways
 from largeforge.deploy.scaling import seats as seating
 from largeforge.deploy.scaling.readings import METRICS
 from largeforge.deploy.scaling.seats import REASON
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 LOOK_S, WARM_S = 30.0, 300.0
 """Longest that a look, and warming up, may take."""
+NOBODY: Mapping[str, Collection[Seat]] = {}
 STATE = "autoscaler.json"
 """File in the deployment's folder on hosts with a gateway."""
 LOOKED = ("record", "servers", "canaries", "gpu_use", "gateway")
@@ -38,7 +38,7 @@ class ScalingHands:
 
     def __init__(self, deployed: Deployed, reaches: Mapping[str, Reach], *, gpus: bool):
         self._deployed, self._reaches, self._gpus = deployed, dict(reaches), gpus
-        self._gateways = {release.host: release for release in running_gateways(deployed)}
+        self._gateways = {release.host: release for release in deployed.current() if release.kind == "gateway"}
         self._answering = list(self._gateways)
         """Hosts whose gateway has answered the last look: another one finds out when it is back."""
         self._records: dict[str, str] = {}
@@ -61,18 +61,26 @@ class ScalingHands:
             return str(error)
         return str(said["wrong"])
 
-    def carry_out(self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = ()) -> list[Order]:
+    def carry_out(
+        self, orders: Sequence[Order], *, unlisted: bool, gone: Collection[str] = (),
+        behind: Mapping[str, Collection[Seat]] = NOBODY,
+    ) -> list[Order]:  # fmt: skip
         """Tell the gateways whom to ask, then systemd what is to run, and return what was done.
 
         No deployment can begin meanwhile. What came between the last look and this is found out first: orders that
-        are not right any more are left out. The gateways forget that servers which are `gone` were drained. With
-        `unlisted`, they are first given a file with all replicas: some are not in theirs.
+        are not right any more are left out. The gateways forget that servers which are `gone` were drained; those of
+        hosts that are `behind` are told which do not run. With `unlisted`, they are first given a file with
+        all replicas: some are not in theirs.
 
         Raises Changed when the deployment is another one by now, DeployError while somebody else changes it.
         """
-        hosts = {*self._answering, *(one.seat.host for one in orders)}  # deployments need those of all hosts
+        missed = [seat for host in self._answering for seat in behind.get(host, ())]
+        # deployments need those of all hosts
+        hosts = {*self._answering, *(one.seat.host for one in orders), *(seat.host for seat in missed)}
         with Locks({host: self._reaches[host] for host in hosts}, self._deployed.name) as locks:
-            if not (orders := seating.still(orders, self._unchanged(hosts))):
+            found = self._unchanged(hosts)
+            orders = seating.still(orders, found)
+            if not orders and not missed:
                 return []
             if unlisted:
                 self._list(locks)
@@ -81,8 +89,10 @@ class ScalingHands:
                 one.seat.url: REASON if one.action in ("drain", "stop") else None
                 for one in orders if one.action != "start"
             }  # fmt: skip
+            idle = {seat.url for seat in found if seat.status in seating.IDLE}
             for host in self._answering:
-                self._scale(host, do="act", drained=drained)
+                late = {seat.url: REASON for seat in behind.get(host, ()) if seat.url in idle}
+                self._scale(host, do="act", drained={**late, **drained})
             for host in {one.seat.host for one in orders if one.action in ("start", "stop")}:
                 locks.check(host)
                 units = {

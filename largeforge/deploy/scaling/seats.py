@@ -24,6 +24,9 @@ RANK: dict[Status, int] = {
 }  # fmt: skip
 
 
+IDLE: tuple[Status, ...] = ("stopped", "leaving")
+
+
 @dataclass(frozen=True)
 class Seat:
     """One replica."""
@@ -140,6 +143,18 @@ def gone(looks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if reason == REASON
     }
     return sorted(drained - there)
+
+
+def behind(looks: Mapping[str, Mapping[str, Any]], found: Iterable[Seat]) -> dict[str, list[Seat]]:
+    """Return by host the replicas that do not run and that its gateway, which was away, does not know as drained."""
+    idle = [seat for seat in found if seat.status in IDLE]
+    gateways = {host: look["gateway"] for host, look in looks.items() if look.get("gateway")}
+    missed = {
+        host: [seat for seat in idle if seat.url not in gateway["drained"]]
+        for host, gateway in gateways.items()
+        if "error" not in gateway
+    }
+    return {host: seats for host, seats in missed.items() if seats}
 
 
 def _status(state: str, failed: int, reasons: Sequence[str | None]) -> Status:

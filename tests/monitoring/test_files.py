@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from largeforge.monitoring import alertmanager, logs, scrape
+from largeforge.monitoring.rules import LOOKBACK_S
 from largeforge.monitoring.scrape import Target, Targets
 from largeforge.monitoring.text import as_yaml
-from largeforge.recipe.sections.monitoring import Alerts
+from largeforge.recipe.sections.monitoring import Alerts, Monitoring
 from largeforge.recipe.sections.slos import Slo
 
 TARGETS = Targets(
@@ -53,6 +54,20 @@ def test_prometheus_takes_its_configuration_with_the_rules_of_every_choice(path:
     rules.write_text(as_yaml(scrape.rules_file(slo, deployment="shop")))
     assert "&id" not in rules.read_text() and "*id" not in rules.read_text()
     accepted("promtool", "check", "config", path=tmp_path / "prometheus.yml", content=configuration(str(rules)))
+
+
+@pytest.mark.parametrize("path", choices(), ids=lambda path: path.stem)
+def test_everything_is_computed_at_least_twice_before_prometheus_forgets_it(path: Path) -> None:
+    slo = Slo.model_validate(yaml.safe_load(path.read_text()))
+    (longest,) = (one.le for one in Monitoring.model_fields["scrape_interval_s"].metadata if hasattr(one, "le"))
+    told = scrape.configuration(
+        TARGETS, deployment="shop", interval_s=longest, rules_file="r", alertmanager="a:1"
+    )["global"]  # fmt: skip
+    groups = scrape.rules_file(slo, deployment="shop")["groups"]
+    given = [told["scrape_interval"], told["evaluation_interval"], *(group.get("interval", "1s") for group in groups)]
+    seconds = [int(one[:-1]) * {"s": 1, "m": 60, "h": 3600}[one[-1]] for one in given]
+    assert all(0 < one < LOOKBACK_S / 2 for one in seconds), given
+    assert len(groups) > 2 * len(slo.objectives)
 
 
 def test_every_target_has_its_deployment_and_its_host() -> None:

@@ -98,8 +98,8 @@ class Monitoring(Strict):
     """Address that Prometheus and Alertmanager listen on; they ask nobody for a password."""
     ports: MonitoringPorts = MonitoringPorts()
     """Ports of everything."""
-    scrape_interval_s: float = Field(default=15, ge=1, le=300)
-    """Seconds between two measurements."""
+    scrape_interval_s: float = Field(default=15, ge=1, le=120)
+    """Seconds between two measurements, and between two looks at the rules; Prometheus forgets after five minutes."""
     retention_days: float = Field(default=30, gt=0)
     """Days that Prometheus keeps measurements; objectives need as many as their window."""
     install: Literal["apt", "present"] = "apt"

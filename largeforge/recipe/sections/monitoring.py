@@ -48,6 +48,10 @@ class Alerts(Strict):
         lists = {"page": self.page, "ticket": self.ticket, "info": self.info}
         return {f"{severity}-{index}": one for severity, found in lists.items() for index, one in enumerate(found)}
 
+    def webhooks(self) -> list[str]:
+        """Return the names of the receivers that are webhooks."""
+        return [name for name, one in self.receivers().items() if one.kind == "webhook"]
+
 
 class MonitoringPorts(Strict):
     """Ports that monitoring listens on."""
@@ -60,10 +64,12 @@ class MonitoringPorts(Strict):
     """Node exporter of each host."""
     servers: Listened = 9105
     """What the gateway and the model servers of each host measure."""
+    hooks: Listened = 9106
+    """Where Alertmanager gives alerts that go to a webhook, always on the loopback."""
 
     def all(self) -> list[int]:
         """Return every port."""
-        return [self.prometheus, self.alertmanager, self.node, self.servers]
+        return [self.prometheus, self.alertmanager, self.node, self.servers, self.hooks]
 
 
 class Grafana(Strict):

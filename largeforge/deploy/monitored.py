@@ -146,7 +146,8 @@ def _servers(wanted: Wanted, about: Monitored, host: str) -> Part:
     """Return the page of what the gateway and the model servers of a host measure."""
     layout, address = wanted.layout(host), reached(wanted, host)
     port = about.section.ports.servers
-    line = f"{PYTHON} {layout.agent}/metrics.py {layout.home}/services {address} {port}"
+    folders = f"{layout.home}/services {layout.state}/{layout.deployment}"
+    line = f"{PYTHON} {layout.agent}/metrics.py {folders} {address} {port}"
     text = _unit_text(layout, SERVERS, "tells what its servers measure", line)
     return _running(layout, SERVERS, text, url=f"http://{_at(loopback_of(address), port)}{scrape.SERVERS_PATH}")
 

@@ -7,10 +7,13 @@ import http.client
 import http.server
 import importlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,14 +23,14 @@ from typing import ClassVar
 import pytest
 
 from largeforge.deploy import desired
-from largeforge.monitoring import alertmanager
+from largeforge.monitoring import alertmanager, names
 from largeforge.monitoring.text import as_yaml
 from largeforge.recipe.sections.monitoring import Alerts
 from tests.e2e.workspace import wait_for
 from tests.registry.servers import free_port
 
 sys.path.insert(0, str(desired.AGENT))
-metrics, gpus, hooks = (importlib.import_module(name) for name in ("metrics", "gpus", "hooks"))
+metrics, gpus, hooks, serve = (importlib.import_module(name) for name in ("metrics", "gpus", "hooks", "serve"))
 
 PAGE = """\
 # HELP vllm:kv_cache_usage_perc Use of the cache.
@@ -37,6 +40,22 @@ vllm:kv_cache_usage_perc{engine="0"} 0.5
 # TYPE vllm:tokens histogram
 vllm:tokens_bucket{le="+Inf"} 3.0
 vllm:tokens_count 3.0
+"""
+
+
+SLOW_SERVER = """
+import http.server, json, sys, time
+time.sleep(1)
+
+class Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        data = json.dumps({"data": [{"id": "general"}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Server).serve_forever()
 """
 
 
@@ -69,7 +88,7 @@ def services(tmp_path: Path) -> Iterator[Path]:
 
 
 def asked(services: Path, path: str) -> tuple[int, str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), metrics.handler(str(services))) as page:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), metrics.handler(str(services), str(services / "state"))) as page:
         threading.Thread(target=page.serve_forever, daemon=True).start()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{page.server_address[1]}{path}", timeout=20) as answer:
@@ -99,12 +118,58 @@ def test_the_page_of_a_gateway_is_its_own_and_none_is_an_error(services: Path) -
 def test_metrics_of_several_servers_stand_together_with_one_meaning() -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
-    text = metrics.merged({"a": PAGE, "b": PAGE, "c": None})
+    text = metrics.merged({"a": PAGE, "b": PAGE, "c": None}, {"a": (31.5, 1700000000.0), "b": None})
     assert text.count("# TYPE vllm:tokens histogram") == 1
     found = {family.name: family for family in text_string_to_metric_families(text)}
     samples = found["vllm:kv_cache_usage_perc"].samples
     assert {(one.labels["server"], one.value) for one in samples} == {("a", 0.5), ("b", 0.5)}
     assert [one.value for one in found["largeforge_server_up"].samples] == [1, 1, 0]
+    ((start,), (at,)) = (found[name].samples for name in (names.SERVER_START, names.SERVER_STARTED))
+    assert (start.labels, start.value, at.value) == ({"server": "a"}, 31.5, 1700000000)
+
+
+def test_how_long_the_last_start_of_the_current_release_took_is_told(services: Path) -> None:
+    own = services / "state" / "general"
+    own.mkdir(parents=True)
+    serve.remember("other", 500.0, str(own))
+    assert names.SERVER_START not in asked(services, "/servers")[1]
+    serve.remember("current", 61.004, str(own))
+    text = asked(services, "/servers")[1]
+    assert f'{names.SERVER_START}{{server="general"}} 61.0\n' in text and 'start_seconds{server="mapper"}' not in text
+    at = float(re.findall(rf'^{names.SERVER_STARTED}{{server="general"}} (.*)$', text, re.M)[0])
+    assert abs(at - time.time()) < 60
+    (own / "started-current.json").write_text("{}")
+    assert names.SERVER_START not in asked(services, "/servers")[1]
+
+
+def test_a_server_notes_how_long_it_took_to_serve(tmp_path: Path
+) -> None:
+    release, own = tmp_path / "releases" / "abc", tmp_path / "state"
+    release.mkdir(parents=True)
+    own.mkdir()
+    port = free_port()
+    (release / "port").write_text(str(port))
+    argv = [sys.executable, "-c", SLOW_SERVER, str(port)]
+    about = {"argv": argv, "environment": {}, "place": {"host": "127.0.0.1"}, "serves": ["general"]}
+    (release / "service.json").write_text(json.dumps(about))
+    program = [sys.executable, str(desired.AGENT / "serve.py"), str(release)]
+    with subprocess.Popen(program, cwd=own, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for(lambda: (own / "started-abc.json").exists(), timeout_s=30)
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+    seconds, at = metrics.started(str(tmp_path), "state", "abc")
+    assert 1 <= seconds < 20 and abs(at - time.time()) < 60
+
+
+def test_starts_of_a_few_releases_are_kept(tmp_path: Path) -> None:
+    for index in range(serve.REMEMBERED + 3):
+        serve.remember(f"r{index}", 1.0, str(tmp_path))
+        os.utime(tmp_path / f"started-r{index}.json", (index + 1, index + 1))
+    serve.remember("last", 1.0, str(tmp_path))
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert len(kept) == serve.REMEMBERED and {"started-last.json", "started-r7.json"} <= kept
 
 
 def test_a_gpu_tells_what_it_knows() -> None:

@@ -210,8 +210,9 @@ def _prometheus(wanted: Wanted, about: Monitored) -> Part:
         f"--storage.tsdb.retention.time={round(section.retention_days * 24)}h "
         f"--web.listen-address={_at(section.listen, section.ports.prometheus)}"
     )
+    names = ("prometheus", "promtool")
     before = [
-        _brought(about, about.host, ("prometheus", "promtool"), packages=("prometheus",), units=("prometheus.service",)),
+        _brought(about, about.host, names, packages=names[:1], units=("prometheus.service",)),
         steps.Checked(rules_file, rules, check="promtool check rules {}", unit=unit),
         steps.Checked(
             f"{folder}/prometheus.yml", as_yaml(configuration), check="promtool check config {}", unit=unit

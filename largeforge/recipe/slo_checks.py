@@ -48,7 +48,9 @@ def _threshold(key: str, threshold: Threshold) -> Iterator[Problem]:
         limit, sign = (threshold.above, 1) if threshold.above is not None else (threshold.below, -1)
         if limit is not None and (limit - threshold.goal) * sign < 0:
             side = f"at most above = {limit:g}" if sign > 0 else f"at least below = {limit:g}"
-            yield Problem(f"{key}.goal", f"must be {side}: it is what is better than that.", given=f"{threshold.goal:g}")
+            yield Problem(
+                f"{key}.goal", f"must be {side}: it is what is better than that.", given=f"{threshold.goal:g}"
+            )
     if threshold.by_expert and threshold.signal not in OF_REQUESTS:
         yield Problem(f"{key}.by_expert", f"is for {listed(OF_REQUESTS)}; {threshold.signal} is of no expert.")
 

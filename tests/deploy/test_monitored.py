@@ -95,7 +95,9 @@ def test_only_what_passes_alerts_on_knows_the_url_of_a_webhook(folder: Path, mon
     assert "LoadCredentialEncrypted=alerts-page-0:" in hooks and "alerts-page-1" not in hooks
     assert "LoadCredentialEncrypted=alerts-page-1:" in told and "alerts-page-0" not in told
     assert not any("s3cret" in text for text in texts(wanted, "front").values())
-    configuration = yaml.safe_load(texts(wanted, "front")["/opt/largeforge/deployments/shop/monitoring/alertmanager.yml"])
+    configuration = yaml.safe_load(
+        texts(wanted, "front")["/opt/largeforge/deployments/shop/monitoring/alertmanager.yml"]
+    )
     (receiver,) = (one for one in configuration["receivers"] if one["name"] == "page")
     assert receiver["webhook_configs"][0]["url"] == "http://127.0.0.1:9106/alerts-page-0"
 
@@ -167,7 +169,9 @@ def host(tmp_path: Path) -> Any:
             **dict.fromkeys(there, ""),
         }
         for name, answer in answers.items():
-            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*${{http_proxy:+ through $http_proxy}}" >> {asked}\n{answer}\n')
+            (programs / name).write_text(
+                f'#!/bin/sh\necho "{name} $*${{http_proxy:+ through $http_proxy}}" >> {asked}\n{answer}\n'
+            )
             (programs / name).chmod(0o755)
         environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "http_proxy": ""}
         ended = subprocess.run(

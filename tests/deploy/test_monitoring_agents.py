@@ -88,7 +88,9 @@ def services(tmp_path: Path) -> Iterator[Path]:
 
 
 def asked(services: Path, path: str) -> tuple[int, str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), metrics.handler(str(services), str(services / "state"))) as page:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), metrics.handler(str(services), str(services / "state"))
+    ) as page:
         threading.Thread(target=page.serve_forever, daemon=True).start()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{page.server_address[1]}{path}", timeout=20) as answer:
@@ -142,8 +144,7 @@ def test_how_long_the_last_start_of_the_current_release_took_is_told(services: P
     assert names.SERVER_START not in asked(services, "/servers")[1]
 
 
-def test_a_server_notes_how_long_it_took_to_serve(tmp_path: Path
-) -> None:
+def test_a_server_notes_how_long_it_took_to_serve(tmp_path: Path) -> None:
     release, own = tmp_path / "releases" / "abc", tmp_path / "state"
     release.mkdir(parents=True)
     own.mkdir()
@@ -186,7 +187,9 @@ class Hook(http.server.BaseHTTPRequestHandler):
     took: ClassVar[list[tuple[str, str, bytes]]] = []
 
     def do_POST(self) -> None:
-        self.took.append((self.path, self.headers.get("authorization", ""), self.rfile.read(int(self.headers["content-length"]))))
+        self.took.append(
+            (self.path, self.headers.get("authorization", ""), self.rfile.read(int(self.headers["content-length"])))
+        )
         self.send_response(int(self.path.rpartition("/")[2]))
         self.send_header("location", "/elsewhere")
         self.send_header("content-length", "0")
@@ -254,10 +257,15 @@ def test_a_webhook_that_nobody_answers_at_is_told_without_its_url(
     hook: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = posted(f"{hook('http://127.0.0.1:9/s3cret')}/alerts-page-0")
-    assert said == (502, "ConnectionRefusedError\n") and capsys.readouterr().out == "alerts-page-0: ConnectionRefusedError\n"
+    assert (
+        said == (502, "ConnectionRefusedError\n")
+        and capsys.readouterr().out == "alerts-page-0: ConnectionRefusedError\n"
+    )
 
 
-@pytest.mark.parametrize("secret", ["two words", "http://a'b", "http://line\nother: 1", "ftp://a", "http://", "http://a:b"])
+@pytest.mark.parametrize(
+    "secret", ["two words", "http://a'b", "http://line\nother: 1", "ftp://a", "http://", "http://a:b"]
+)
 def test_what_is_no_url_is_refused_and_not_told(tmp_path: Path, secret: str) -> None:
     (tmp_path / "alerts-page-0").write_text(secret)
     with pytest.raises(ValueError, match=r"alerts-page-0 is no URL") as error:

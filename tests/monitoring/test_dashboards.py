@@ -44,8 +44,11 @@ def test_every_topic_is_a_dashboard_of_grafana(path: Path) -> None:
 
 def test_a_number_that_is_short_of_its_goal_is_yellow_before_it_raises_an_alert() -> None:
     pytest.importorskip("grafana_foundation_sdk")
-    alerts = {"full": {"signal": "queue", "above": 500, "goal": 100}, "idle": {"signal": "gpu_use", "below": 0.5, "goal": 0.7},
-              "hot": {"signal": "gpu_use", "above": 0.9}}  # fmt: skip
+    alerts = {
+        "full": {"signal": "queue", "above": 500, "goal": 100},
+        "idle": {"signal": "gpu_use", "below": 0.5, "goal": 0.7},
+        "hot": {"signal": "gpu_use", "above": 0.9},
+    }
     found = json.loads(dashboards.files(Slo.model_validate({"alerts": alerts}), deployment="shop")["slo.json"])
     colours = {
         panel["title"].partition(":")[0]: [

@@ -100,7 +100,9 @@ def test_each_severity_reaches_its_own_receivers(severity: str, tmp_path: Path) 
     if not shutil.which("amtool"):
         pytest.skip("needs amtool")
     path = tmp_path / "alertmanager.yml"
-    path.write_text(as_yaml(alertmanager.configuration(ALERTS, secrets="/run/credentials/a.service", hooks="127.0.0.1:9106")))
+    path.write_text(
+        as_yaml(alertmanager.configuration(ALERTS, secrets="/run/credentials/a.service", hooks="127.0.0.1:9106"))
+    )
     asked = ["amtool", "config", "routes", "test", "--config.file", path, f"severity={severity}", "alertname=X"]
     told = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     assert told == {"page": "page", "ticket": "ticket", "info": "nobody"}[severity]

@@ -1,8 +1,8 @@
 """Pass alerts on to webhooks whose URLs are secret: `hooks.py SECRETS HOST PORT NAME …`.
 
-A POST to /NAME goes on, as it came, to the URL in the file NAME of the folder SECRETS, and its status comes back: 502 where
-nobody answers, or elsewhere is pointed to. So Alertmanager, which tells everybody its configuration (up to 0.25 with
-the URLs of webhooks, which it also logs), knows none of them.
+A POST to /NAME goes on, as it came, to the URL in the file NAME of the folder SECRETS, and its status comes back: 502
+where nobody answers, or elsewhere is pointed to. So Alertmanager, which tells everybody its configuration (up to 0.25
+with the URLs of webhooks, which it also logs), knows none of them.
 """
 
 from __future__ import annotations

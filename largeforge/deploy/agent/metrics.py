@@ -77,9 +77,12 @@ def page(place):
 def merged(pages, starts):
     """Return one page of several by server: the series of a metric stand together, once with its meaning and type."""
     metrics = {UP: (["# HELP %s Whether the server tells what it measures." % UP, "# TYPE %s gauge" % UP], [])}
-    for place, (name, meaning) in enumerate((
-        (START, "How long it took to serve its models when it started last."), (STARTED, "When that was."),
-    )):
+    for place, (name, meaning) in enumerate(
+        (
+            (START, "How long it took to serve its models when it started last."),
+            (STARTED, "When that was."),
+        )
+    ):
         series = ['%s{server="%s"} %s' % (name, server, start[place]) for server, start in starts.items() if start]
         metrics[name] = (["# HELP %s %s" % (name, meaning), "# TYPE %s gauge" % name], series)
     for server, text in pages.items():

@@ -41,9 +41,15 @@ def test_its_settings_and_defaults_are_there() -> None:
 
 
 def test_its_names_are_those_that_are_used() -> None:
-    assert all(
-        f"`{name}`" in GUIDE for name in (names.GPU_USE, names.GPU_MEMORY, names.GPU_POWER, names.GPU_TEMPERATURE)
+    told = (
+        names.GPU_USE,
+        names.GPU_MEMORY,
+        names.GPU_POWER,
+        names.GPU_TEMPERATURE,
+        names.SERVER_START,
+        names.SERVER_STARTED,
     )
+    assert all(f"`{name}`" in GUIDE for name in told)
     alerts = [rule["alert"] for group in scrape.rules_file(Slo(), deployment="a")["groups"] for rule in group["rules"]]
     assert len(alerts) == 4 and all(f"`{alert}`" in GUIDE for alert in alerts)
     assert scrape.SILENT_S == 120 and "two\nminutes" in GUIDE

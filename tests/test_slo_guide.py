@@ -8,8 +8,10 @@ from typing import get_args
 
 import yaml
 
-from largeforge.recipe.sections.slos import GOOGLE, Indicator, Slo
+from largeforge.monitoring import signals
+from largeforge.recipe.sections.slos import GOOGLE, Indicator, Signal, Slo
 from tests.guides import page
+from tests.monitoring.test_one_number import follows
 
 GUIDE = page("slo")
 
@@ -17,10 +19,13 @@ GUIDE = page("slo")
 def test_its_example_and_indicators_are_right() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.S)
     assert set(Slo.model_validate(yaml.safe_load(example)["slo"]).objectives) == {"answered", "quick", "whole", "liked"}
-    (table,) = re.findall(r"\| indicator \|.*?\n\n", GUIDE, re.S)
-    assert set(re.findall(r"`([a-z_]+)`", re.sub(r"`(threshold_ms|objective|gateway\.quality)`", "", table))) == set(
-        get_args(Indicator)
-    )
+    assert set(follows(GUIDE)) == set(get_args(Indicator))
+
+
+def test_the_signals_that_it_explains_are_signals() -> None:
+    explained = re.findall(r"^\* `([a-z_]+)` is", GUIDE, re.M)
+    assert len(explained) == 2 and set(explained) <= set(get_args(Signal))
+    assert signals.STARTED_S == 3600 and "in the last hour" in GUIDE
 
 
 def test_its_figures_are_the_defaults() -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from largeforge.recipe.sections.monitoring import Monitoring
     from largeforge.recipe.sections.slos import Slo
 
-PROMETHEUS, ALERTMANAGER, NODE, SERVERS, GPUS, LOGS = "prometheus", "alertmanager", "node", "metrics", "gpus", "logs"
+PROMETHEUS, ALERTMANAGER, HOOKS = "prometheus", "alertmanager", "hooks"
+NODE, SERVERS, GPUS, LOGS = "node", "metrics", "gpus", "logs"
 """Units, by the last part of their names."""
 GPU_EVERY_S = 15
 PYTHON = "/usr/bin/python3"
@@ -32,7 +33,9 @@ PROVISIONING = "/etc/grafana/provisioning"
 UNITS = "/etc/systemd/system"
 LOOPBACK = "127.0.0.1"
 RELOAD = "/bin/kill -HUP $MAINPID"
-_KEYS = {PROMETHEUS: "prometheus", ALERTMANAGER: "alertmanager", NODE: "node", SERVERS: "servers"}
+_KEYS = {
+    PROMETHEUS: "prometheus", ALERTMANAGER: "alertmanager", HOOKS: "hooks", NODE: "node", SERVERS: "servers",
+}  # fmt: skip
 """Part to the key of its port in `monitoring.ports`."""
 
 
@@ -77,6 +80,8 @@ def parts(wanted: Wanted, host: str) -> list[Part]:
     if about.section.logs.syslog or about.section.logs.loki:
         found.append(_logs(wanted, about, host))
     if host == about.host:
+        if about.section.alerts.webhooks():
+            found.append(_hooks(wanted, about))
         found += [_alertmanager(wanted, about), _prometheus(wanted, about)]
     return found
 
@@ -141,7 +146,8 @@ def _servers(wanted: Wanted, about: Monitored, host: str) -> Part:
     """Return the page of what the gateway and the model servers of a host measure."""
     layout, address = wanted.layout(host), reached(wanted, host)
     port = about.section.ports.servers
-    line = f"{PYTHON} {layout.agent}/metrics.py {layout.home}/services {address} {port}"
+    folders = f"{layout.home}/services {layout.state}/{layout.deployment}"
+    line = f"{PYTHON} {layout.agent}/metrics.py {folders} {address} {port}"
     text = _unit_text(layout, SERVERS, "tells what its servers measure", line)
     return _running(layout, SERVERS, text, url=f"http://{_at(loopback_of(address), port)}{scrape.SERVERS_PATH}")
 
@@ -204,10 +210,9 @@ def _prometheus(wanted: Wanted, about: Monitored) -> Part:
         f"--storage.tsdb.retention.time={round(section.retention_days * 24)}h "
         f"--web.listen-address={_at(section.listen, section.ports.prometheus)}"
     )
+    names = ("prometheus", "promtool")
     before = [
-        _brought(
-            about, about.host, ("prometheus", "promtool"), packages=("prometheus",), units=("prometheus.service",)
-        ),
+        _brought(about, about.host, names, packages=names[:1], units=("prometheus.service",)),
         steps.Checked(rules_file, rules, check="promtool check rules {}", unit=unit),
         steps.Checked(
             f"{folder}/prometheus.yml", as_yaml(configuration), check="promtool check config {}", unit=unit
@@ -219,34 +224,54 @@ def _prometheus(wanted: Wanted, about: Monitored) -> Part:
     return _running(layout, PROMETHEUS, text, before=before, url=url)
 
 
+def _hooks(wanted: Wanted, about: Monitored) -> Part:
+    """Return what passes alerts on to webhooks; their URLs are decrypted by systemd, for it alone."""
+    layout, section = wanted.layout(about.host), about.section
+    receivers = section.alerts.webhooks()
+    names = " ".join(map(alertmanager.secret_name, receivers))
+    port, secrets = section.ports.hooks, f"/run/credentials/{_unit(layout, HOOKS)}"
+    line = f"{PYTHON} {layout.agent}/hooks.py {secrets} {LOOPBACK} {port} {names}"
+    credentials = _credentials(layout, about, receivers)
+    text = _unit_text(layout, HOOKS, "passes alerts on to webhooks", line, more=_loaded(credentials))
+    url = f"http://{_at(LOOPBACK, port)}/"
+    return _running(layout, HOOKS, text, before=credentials, url=url, read=tuple(credentials))
+
+
 def _alertmanager(wanted: Wanted, about: Monitored) -> Part:
     """Return Alertmanager; its secrets are decrypted by systemd, for it alone."""
     layout, section = wanted.layout(about.host), about.section
-    unit, template = _unit(layout, ALERTMANAGER), f"{_folder(layout)}/alertmanager.yml"
-    secrets, runtime = f"/run/credentials/{unit}", unit.removesuffix(".service")
-    filled = f"/run/{runtime}/alertmanager.yml"
-    fill = f"{PYTHON} {layout.agent}/fill.py {template} {secrets} {filled}"
+    unit, file = _unit(layout, ALERTMANAGER), f"{_folder(layout)}/alertmanager.yml"
     line = (
-        f"{fill} prometheus-alertmanager --config.file={filled} --storage.path={layout.own_state(ALERTMANAGER)} "
+        f"prometheus-alertmanager --config.file={file} --storage.path={layout.own_state(ALERTMANAGER)} "
         f"--cluster.listen-address= --web.listen-address={_at(section.listen, section.ports.alertmanager)}"
     )
-    credentials = [
-        steps.Credential(f"/etc/largeforge/{layout.deployment}/{name}.cred", name, about.secrets[receiver])
-        for receiver in section.alerts.receivers()
-        for name in [alertmanager.secret_name(receiver)]
-    ]
-    more = [f"RuntimeDirectory={runtime}", "RuntimeDirectoryMode=0700"]
-    more += [f"LoadCredentialEncrypted={one.name}:{one.path}" for one in credentials]
-    text = _unit_text(layout, ALERTMANAGER, "tells of alerts", line, reload=(fill, RELOAD), more=more)
-    configuration = as_yaml(alertmanager.configuration(section.alerts, secrets=secrets))
+    receivers = [name for name in section.alerts.receivers() if name not in section.alerts.webhooks()]
+    credentials = _credentials(layout, about, receivers)
+    text = _unit_text(layout, ALERTMANAGER, "tells of alerts", line, reload=(RELOAD,), more=_loaded(credentials))
+    configuration = alertmanager.configuration(
+        section.alerts, secrets=f"/run/credentials/{unit}", hooks=_at(LOOPBACK, section.ports.hooks)
+    )  # fmt: skip
     names = ("prometheus-alertmanager", "amtool")
     before = [
         _brought(about, about.host, names, packages=names[:1], units=("prometheus-alertmanager.service",)),
         *credentials,
-        steps.Checked(template, configuration, check="amtool check-config {}", unit=unit),
+        steps.Checked(file, as_yaml(configuration), check="amtool check-config {}", unit=unit),
     ]
     url = f"http://{_at(loopback_of(section.listen), section.ports.alertmanager)}/-/ready"
     return _running(layout, ALERTMANAGER, text, before=before, url=url, read=tuple(credentials))
+
+
+def _credentials(layout: Layout, about: Monitored, receivers: Sequence[str]) -> list[steps.Credential]:
+    names = {receiver: alertmanager.secret_name(receiver) for receiver in receivers}
+    return [
+        steps.Credential(f"/etc/largeforge/{layout.deployment}/{name}.cred", name, about.secrets[receiver])
+        for receiver, name in names.items()
+    ]  # fmt: skip
+
+
+def _loaded(credentials: Sequence[steps.Credential]) -> list[str]:
+    """Return the lines of a unit that give it secrets."""
+    return [f"LoadCredentialEncrypted={one.name}:{one.path}" for one in credentials]
 
 
 def _dashboards(about: Monitored, layout: Layout, price_usd: float) -> Iterator[steps.Step]:
@@ -356,7 +381,7 @@ def _unit_text(
 
 def _files(layout: Layout) -> dict[str, tuple[str, ...]]:
     """Return the unit files of each part, first the unit that is enabled."""
-    services = {name: (_unit(layout, name),) for name in (PROMETHEUS, ALERTMANAGER, NODE, SERVERS, LOGS)}
+    services = {name: (_unit(layout, name),) for name in (PROMETHEUS, ALERTMANAGER, HOOKS, NODE, SERVERS, LOGS)}
     base = f"largeforge-{layout.deployment}-{GPUS}"
     return {**services, GPUS: (f"{base}.timer", f"{base}.service")}
 

@@ -1,7 +1,8 @@
 """Who is told of alerts: the configuration of Alertmanager. It names files of secrets and holds none.
 
-Alertmanager reads Slack's URL and PagerDuty's key from files. The URL of a webhook it takes only as text, at least up
-to 0.25: a placeholder stands for it, which the host replaces when Alertmanager starts (`deploy/agent/fill.py`).
+Alertmanager reads Slack's URL and PagerDuty's key from files. It tells everybody its whole configuration, up to 0.25
+with the URLs of webhooks, which it takes only as text; so it tells webhooks by way of a program of ours on its host
+(`deploy/agent/hooks.py`), which alone knows where they are.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from largeforge.recipe.sections.monitoring import SEVERITIES
 if TYPE_CHECKING:
     from largeforge.recipe.sections.monitoring import Alerts, Receiver
 
-PLACEHOLDER = "http://secret.invalid/"
-"""The name of a secret follows, and a slash; the whole is replaced by the secret."""
 NOBODY = "nobody"
 SUMMARY = "{{ range .Alerts }}{{ .Annotations.summary }}\n{{ end }}"
 
 
-def configuration(alerts: Alerts, *, secrets: str) -> dict[str, Any]:
-    """Return the content of `alertmanager.yml`; `secrets` is the folder of its secrets on the host."""
-    told = {severity: _receiver(severity, alerts, secrets) for severity in SEVERITIES}
+def configuration(alerts: Alerts, *, secrets: str, hooks: str) -> dict[str, Any]:
+    """Return the content of `alertmanager.yml`; `secrets` is the folder of its secrets on the host, `hooks` the address
+    of what passes alerts on to webhooks."""
+    told = {severity: _receiver(severity, alerts, secrets, hooks) for severity in SEVERITIES}
     return {
         "route": {
             "receiver": NOBODY,
@@ -46,16 +46,16 @@ def secret_name(receiver: str) -> str:
     return f"alerts-{receiver}"
 
 
-def _receiver(severity: str, alerts: Alerts, secrets: str) -> dict[str, Any]:
+def _receiver(severity: str, alerts: Alerts, secrets: str, hooks: str) -> dict[str, Any]:
     found: dict[str, Any] = {"name": severity}
     for name, one in alerts.receivers().items():
         if name.rpartition("-")[0] == severity:
-            key, config = _told(one, secret_name(name), secrets)
+            key, config = _told(one, secret_name(name), secrets, hooks)
             found.setdefault(key, []).append(config)
     return found
 
 
-def _told(receiver: Receiver, name: str, secrets: str) -> tuple[str, dict[str, Any]]:
+def _told(receiver: Receiver, name: str, secrets: str, hooks: str) -> tuple[str, dict[str, Any]]:
     """Return the key for a kind of receiver, and how this one is told."""
     match receiver.kind:
         case "slack":
@@ -67,7 +67,7 @@ def _told(receiver: Receiver, name: str, secrets: str) -> tuple[str, dict[str, A
             where = {"routing_key_file": f"{secrets}/{name}"}
             return "pagerduty_configs", {**where, "send_resolved": True, "severity": _urgency(name)}
         case "webhook":
-            return "webhook_configs", {"url": f"{PLACEHOLDER}{name}/", "send_resolved": True}
+            return "webhook_configs", {"url": f"http://{hooks}/{name}", "send_resolved": True}
 
 
 def _urgency(name: str) -> str:

@@ -104,4 +104,7 @@ def _steps(panel: Panel) -> list[tuple[float | None, str]]:
     if panel.good_from is not None:
         warned = [] if panel.warn_below is None else [(panel.good_from, YELLOW), (panel.warn_below, GREEN)]
         return [(None, RED), *(warned or [(panel.good_from, GREEN)])]
-    return [] if panel.bad_from is None else [(None, GREEN), (panel.bad_from, RED)]
+    if panel.bad_from is None:
+        return []
+    warned = [] if panel.warn_from is None else [(panel.warn_from, YELLOW)]
+    return [(None, GREEN), *warned, (panel.bad_from, RED)]

@@ -20,6 +20,8 @@ GPU_POWER, GPU_TEMPERATURE = "largeforge_gpu_power_watts", "largeforge_gpu_tempe
 """Written for the node exporter by hosts with a GPU, from nvidia-smi."""
 SERVER_UP = "largeforge_server_up"
 """Whether a model server of a host tells what it measures: label `server`."""
+SERVER_START, SERVER_STARTED = "largeforge_server_start_seconds", "largeforge_server_started_timestamp_seconds"
+"""How long a model server of a host took to serve its models when it started last, and when that was."""
 TOKENS = f"{GATEWAY}_tokens_total"
 ERRORS = f"{GATEWAY}_errors_total"
 ROLLOUT_SHARE, ROLLOUT_PHASE = f"{GATEWAY}_rollout_share", f"{GATEWAY}_rollout_phase"

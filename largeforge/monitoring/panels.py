@@ -48,6 +48,8 @@ class Panel:
     """Values below this, and not red, are yellow."""
     bad_from: float | None = None
     """Values from this on are red."""
+    warn_from: float | None = None
+    """Values from this on, and not red, are yellow."""
     description: str = ""
 
 
@@ -78,6 +80,8 @@ def _promised(slo: Slo, where: str, deployment: str) -> list[Panel]:
         query = Query(signals.expression(alert.signal, where, by), "{{expert}}" if by else alert.signal)
         found.append(Panel(
             f"{name}: {alert.signal}", (query,), _unit(alert.signal), good_from=alert.below, bad_from=alert.above,
+            warn_below=None if alert.below is None else alert.goal,
+            warn_from=None if alert.above is None else alert.goal,
             description=f"Alert {name}, after {duration(alert.for_s)}.",
         ))  # fmt: skip
     firing = selected("ALERTS", where, equals("alertstate", "firing"))
@@ -226,7 +230,9 @@ def _gpu(where: str) -> list[Panel]:
 def _cost(where: str, price_usd: float) -> list[Panel]:
     tokens = rate(names.TOKENS, "1h", where)
     energy = names.summed(selected(names.GPU_POWER, where))
+    before = Query(signals.expression("cost_per_token_vs_week_before", where), "times")
     found = [
+        Panel("What a token costs, a day against that of a week before", (before,)),
         Panel("Tokens in an hour, by expert", (Query(f"3600 * {rate(names.TOKENS, '1h', where, by=BY_EXPERT)}",
                                                      "{{expert}}"),)),
         Panel("GPU power of all", (Query(energy, "all"),), "watt"),
@@ -249,4 +255,6 @@ def _per_second(metric: str, where: str, label: str, *matchers: str) -> Query:
 def _unit(signal: Signal) -> str:
     if signal.endswith("_ms"):
         return "ms"
+    if signal.endswith("_load_s"):
+        return "s"
     return "percentunit" if "share" in signal or signal in ("availability", "gpu_use", "gpu_memory_use") else "short"

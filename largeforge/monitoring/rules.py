@@ -23,6 +23,11 @@ EVENTS = "slo:events:increase"
 LEFT, GOAL = "slo:error_budget_left:ratio", "slo:objective:ratio"
 SLOW_S = 3600.0
 """Windows that are longer are computed less often: they change slowly and cost more."""
+LOOKBACK_S = 300.0
+"""How long Prometheus takes the last sample of a series for its present value (`--query.lookback-delta`)."""
+SLOW_EVERY_S = 120.0
+"""How often that is: at least twice within `LOOKBACK_S`, since what is computed is there only when the whole group is,
+and would else be missing for moments in which an alert goes and comes again."""
 ROLLED_BACK_S = 3600.0
 """How long it is told that a rollout was rolled back."""
 ALONE_S = 300.0
@@ -39,7 +44,7 @@ def groups(slo: Slo, *, deployment: str = "") -> list[dict[str, Any]]:
         alerts = [_burning(name, objective, alert, slo, labels) for alert in slo.burn_rates]
         prefix = f"slo-{deployment}-{name}" if deployment else f"slo-{name}"
         found.append({"name": prefix, "rules": [*quick, *filter(None, alerts)]})
-        found.append({"name": f"{prefix}-slow", "interval": "5m", "rules": slow})
+        found.append({"name": f"{prefix}-slow", "interval": duration(SLOW_EVERY_S), "rules": slow})
     if slo.alerts:
         rules = [_above_or_below(name, alert, where, labels) for name, alert in slo.alerts.items()]
         found.append({"name": f"alerts-{deployment}" if deployment else "alerts", "rules": rules})

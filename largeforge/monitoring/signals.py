@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 By = tuple[str, ...]
 WINDOW = "5m"
+STARTED_S = 3600.0
+"""How long it is told that a server was slow to start."""
 
 
 def expression(signal: Signal, where: str, by: By = ()) -> str:
@@ -39,6 +41,10 @@ def _latency_vs_day_before(where: str, by: By) -> str:
 def _error_share(where: str, by: By) -> str:
     every = rate(names.REQUESTS, WINDOW, where, names.VALID, by=by)
     return f"{or_zero(rate(names.REQUESTS, WINDOW, where, names.FAILED, by=by), every)} / {every}"
+
+
+def _errors(where: str, by: By) -> str:
+    return or_zero(rate(names.REQUESTS, WINDOW, where, names.FAILED, by=by), rate(names.REQUESTS, WINDOW, where, by=by))
 
 
 def _availability(where: str, by: By) -> str:
@@ -72,6 +78,20 @@ def _quality_vs_week_before(where: str, by: By) -> str:
     return f"({now}) / ({before})"
 
 
+def _cost_vs_week_before(where: str, by: By) -> str:
+    now, before = (_machines_per_token(where, offset) for offset in ("", " offset 7d"))
+    return f"({now}) / ({before})"
+
+
+def _machines_per_token(where: str, past: str) -> str:
+    """Return how many machines there were for each token per second over a day: GPUs that are measured, at work or not,
+    or model servers where none is. At the same price of an hour that is what a token costs; nothing without tokens."""
+    measured = (names.GPU_USE, "DCGM_FI_DEV_GPU_UTIL", names.SERVER_UP)
+    machines = " or ".join(f"count({selected(metric, where)})" for metric in measured)
+    tokens = summed(f"rate({selected(names.TOKENS, where)}[1d]{past})")
+    return f"avg_over_time(({machines})[1d:5m]{past}) / ({tokens} > 0)"
+
+
 def _queue(where: str, by: By) -> str:
     return summed(selected(names.WAITING, where), by)
 
@@ -81,6 +101,11 @@ def _servers_down(where: str, by: By) -> str:
     down = f"max by (replica) ({selected(names.REPLICA_UP, where)}) == 0"
     drained = f"max by (replica) ({selected(names.REPLICA_DRAINED, where)}) == 1"
     return f"count(({down}) unless ({drained})) or vector(0)"
+
+
+def _model_load(where: str, by: By) -> str:
+    lately = f"time() - {selected(names.SERVER_STARTED, where)} < {STARTED_S:g}"
+    return f"max({selected(names.SERVER_START, where)} and on (host, server) ({lately}))"
 
 
 def _cache_use(where: str, by: By) -> str:
@@ -112,9 +137,10 @@ _SIGNALS: dict[str, Callable[[str, By], str]] = {
     "latency_p50_ms": _quantile(names.DURATION, 0.5), "latency_p95_ms": _quantile(names.DURATION, 0.95),
     "latency_p99_ms": _quantile(names.DURATION, 0.99), "latency_p95_vs_day_before": _latency_vs_day_before,
     "ttft_p95_ms": _quantile(names.TTFT, 0.95), "ttft_p99_ms": _quantile(names.TTFT, 0.99),
-    "inter_token_p95_ms": _quantile(names.INTER_TOKEN, 0.95), "error_share": _error_share,
+    "inter_token_p95_ms": _quantile(names.INTER_TOKEN, 0.95), "error_share": _error_share, "errors_per_s": _errors,
     "availability": _availability, "requests_per_s": _requests, "fallback_share": _fallback_share,
-    "schema_valid_share": _schema_valid_share, "quality_vs_week_before": _quality_vs_week_before, "queue": _queue,
-    "servers_down": _servers_down, "vllm_cache_use": _cache_use, "prefix_cache_hit_share": _prefix_hits,
+    "schema_valid_share": _schema_valid_share, "quality_vs_week_before": _quality_vs_week_before,
+    "cost_per_token_vs_week_before": _cost_vs_week_before, "queue": _queue, "servers_down": _servers_down,
+    "model_load_s": _model_load, "vllm_cache_use": _cache_use, "prefix_cache_hit_share": _prefix_hits,
     "gpu_use": _gpu_use, "gpu_memory_use": _gpu_memory, "disk_free_share": _disk_free,
 }  # fmt: skip

@@ -44,6 +44,13 @@ def _objective(key: str, objective: Objective) -> Iterator[Problem]:
 def _threshold(key: str, threshold: Threshold) -> Iterator[Problem]:
     if (threshold.above is None) == (threshold.below is None):
         yield Problem(key, "needs either above or below.")
+    elif threshold.goal is not None:
+        limit, sign = (threshold.above, 1) if threshold.above is not None else (threshold.below, -1)
+        if limit is not None and (limit - threshold.goal) * sign < 0:
+            side = f"at most above = {limit:g}" if sign > 0 else f"at least below = {limit:g}"
+            yield Problem(
+                f"{key}.goal", f"must be {side}: it is what is better than that.", given=f"{threshold.goal:g}"
+            )
     if threshold.by_expert and threshold.signal not in OF_REQUESTS:
         yield Problem(f"{key}.by_expert", f"is for {listed(OF_REQUESTS)}; {threshold.signal} is of no expert.")
 

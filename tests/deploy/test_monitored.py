@@ -84,15 +84,33 @@ def test_secrets_are_encrypted_and_stand_in_no_file(folder: Path, monkeypatch: p
     assert not any(isinstance(step, steps.Credential) for step in listed(wanted, "box"))
 
 
-def test_another_secret_starts_alertmanager_again_and_another_receiver_only_tells_it(
+def test_only_what_passes_alerts_on_knows_the_url_of_a_webhook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", "http://hook/s3cret")
+    monkeypatch.setenv("PAGER", "r0ut1ng-key")
+    page = [{"kind": "webhook", "secret": "env:HOOK"}, {"kind": "pagerduty", "secret": "env:PAGER"}]
+    wanted = made(Case(folder), alerts={"page": page}, listen="0.0.0.0")
+    assert parts(wanted, "front") == {"node", "metrics", "hooks", "prometheus", "alertmanager"}
+    hooks, told = (texts(wanted, "front")[f"{UNITS}{name}.service"] for name in ("hooks", "alertmanager"))
+    assert "hooks.py /run/credentials/largeforge-shop-hooks.service 127.0.0.1 9106 alerts-page-0\n" in hooks
+    assert "LoadCredentialEncrypted=alerts-page-0:" in hooks and "alerts-page-1" not in hooks
+    assert "LoadCredentialEncrypted=alerts-page-1:" in told and "alerts-page-0" not in told
+    assert not any("s3cret" in text for text in texts(wanted, "front").values())
+    configuration = yaml.safe_load(
+        texts(wanted, "front")["/opt/largeforge/deployments/shop/monitoring/alertmanager.yml"]
+    )
+    (receiver,) = (one for one in configuration["receivers"] if one["name"] == "page")
+    assert receiver["webhook_configs"][0]["url"] == "http://127.0.0.1:9106/alerts-page-0"
+
+
+def test_another_secret_starts_what_uses_it_again_and_another_receiver_only_tells_alertmanager(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOOK", "http://hook/1")
     wanted = made(Case(folder), alerts={"page": [{"kind": "webhook", "secret": "env:HOOK"}]})
-    (up,) = (step for step in listed(wanted, "front") if step.title == "start largeforge-shop-alertmanager.service")
+    (up,) = (step for step in listed(wanted, "front") if step.title == "start largeforge-shop-hooks.service")
     assert {type(step) for step in up.files} == {steps.File, steps.Credential}  # type: ignore[attr-defined]
-    (template,) = (step for step in listed(wanted, "front") if step.title.endswith("/alertmanager.yml"))
-    assert "systemctl reload largeforge-shop-alertmanager.service" in template.command()
+    (file,) = (step for step in listed(wanted, "front") if step.title.endswith("/alertmanager.yml"))
+    assert "systemctl reload largeforge-shop-alertmanager.service" in file.command()
     (back,) = wire.decoded(wire.encoded([up]))
     assert back == up
 
@@ -119,7 +137,7 @@ def test_exporters_answer_prometheus_alone_behind_the_firewall(folder: Path) -> 
 
 def test_what_is_not_wanted_any_more_goes(folder: Path) -> None:
     case = Case(folder)
-    units = [f"{UNITS}{name}.service" for name in ("prometheus", "alertmanager", "node", "metrics", "logs")]
+    units = [f"{UNITS}{name}.service" for name in ("prometheus", "alertmanager", "hooks", "node", "metrics", "logs")]
     there = {path: {"kind": "file"} for path in (*units, f"{UNITS}gpus.timer", "/etc/grafana/provisioning/dashboards"
              "/largeforge-shop.yaml", "/opt/largeforge/deployments/shop/monitoring")}  # fmt: skip
     state = look(paths=there)["state"]
@@ -128,7 +146,8 @@ def test_what_is_not_wanted_any_more_goes(folder: Path) -> None:
     assert len(gone) == len(there) and all(title.startswith("remove ") for title in gone)
     kept = {step.title for step, _ in steps.changes(monitored.left_over(made(case), "front"), state)}
     assert kept == {
-        "remove largeforge-shop-logs.service", "remove largeforge-shop-gpus.timer",
+        "remove largeforge-shop-hooks.service", "remove largeforge-shop-logs.service",
+        "remove largeforge-shop-gpus.timer",
         "remove /etc/grafana/provisioning/dashboards/largeforge-shop.yaml",
     }  # fmt: skip
 

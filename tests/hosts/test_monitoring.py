@@ -145,10 +145,9 @@ def test_a_fault_is_told_while_it_lasts_and_its_end_too(lab: Lab, collected: Pat
 def test_the_secret_of_a_receiver_is_in_no_file(lab: Lab) -> None:
     places = ["/opt/largeforge", "/etc", "/var/lib/largeforge", "/var/log"]
     assert lab.hosts.run(lab.hosts["h1"], "grep", "-rl", SECRET, *places).stdout == ""
-    running = lab.hosts.run(
-        lab.hosts["h1"], "sh", "-c", f"stat -c '%a %U' $(grep -rl {SECRET} /run/largeforge-*)"
-    ).stdout
-    assert running == "600 largeforge\n"
+    running = lab.hosts.run(lab.hosts["h1"], "grep", "-rl", SECRET, "/run/credentials").stdout
+    assert running == "/run/credentials/largeforge-shop-hooks.service/alerts-page-0\n"
+    assert SECRET not in str(asked(lab, "/api/v2/status", port=9093)) and asked(lab, "/api/v2/status", port=9093)
     own = [path for path in lab.folder.rglob("*") if path.is_file() and SECRET in path.read_text(errors="replace")]
     assert not own
 

@@ -42,6 +42,28 @@ def test_every_topic_is_a_dashboard_of_grafana(path: Path) -> None:
             assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
 
 
+def test_a_number_that_is_short_of_its_goal_is_yellow_before_it_raises_an_alert() -> None:
+    pytest.importorskip("grafana_foundation_sdk")
+    alerts = {
+        "full": {"signal": "queue", "above": 500, "goal": 100},
+        "idle": {"signal": "gpu_use", "below": 0.5, "goal": 0.7},
+        "hot": {"signal": "gpu_use", "above": 0.9},
+    }
+    found = json.loads(dashboards.files(Slo.model_validate({"alerts": alerts}), deployment="shop")["slo.json"])
+    colours = {
+        panel["title"].partition(":")[0]: [
+            (step["value"], step["color"]) for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        ]
+        for panel in found["panels"]
+        if panel["title"].partition(":")[0] in alerts
+    }
+    assert colours == {
+        "full": [(None, "green"), (100, "yellow"), (500, "red")],
+        "idle": [(None, "red"), (0.5, "yellow"), (0.7, "green")],
+        "hot": [(None, "green"), (0.9, "red")],
+    }
+
+
 def test_an_objective_has_its_goal_and_what_is_left_of_its_error_budget() -> None:
     pytest.importorskip("grafana_foundation_sdk")
     slo = Slo.model_validate({"objectives": {"answered": {"indicator": "availability", "objective": 0.995}}})

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from largeforge.monitoring import alertmanager, logs, scrape
+from largeforge.monitoring.rules import LOOKBACK_S
 from largeforge.monitoring.scrape import Target, Targets
 from largeforge.monitoring.text import as_yaml
-from largeforge.recipe.sections.monitoring import Alerts
+from largeforge.recipe.sections.monitoring import Alerts, Monitoring
 from largeforge.recipe.sections.slos import Slo
 
 TARGETS = Targets(
@@ -55,6 +56,20 @@ def test_prometheus_takes_its_configuration_with_the_rules_of_every_choice(path:
     accepted("promtool", "check", "config", path=tmp_path / "prometheus.yml", content=configuration(str(rules)))
 
 
+@pytest.mark.parametrize("path", choices(), ids=lambda path: path.stem)
+def test_everything_is_computed_at_least_twice_before_prometheus_forgets_it(path: Path) -> None:
+    slo = Slo.model_validate(yaml.safe_load(path.read_text()))
+    (longest,) = (one.le for one in Monitoring.model_fields["scrape_interval_s"].metadata if hasattr(one, "le"))
+    told = scrape.configuration(
+        TARGETS, deployment="shop", interval_s=longest, rules_file="r", alertmanager="a:1"
+    )["global"]  # fmt: skip
+    groups = scrape.rules_file(slo, deployment="shop")["groups"]
+    given = [told["scrape_interval"], told["evaluation_interval"], *(group.get("interval", "1s") for group in groups)]
+    seconds = [int(one[:-1]) * {"s": 1, "m": 60, "h": 3600}[one[-1]] for one in given]
+    assert all(0 < one < LOOKBACK_S / 2 for one in seconds), given
+    assert len(groups) > 2 * len(slo.objectives)
+
+
 def test_every_target_has_its_deployment_and_its_host() -> None:
     jobs = {job["job_name"]: job for job in configuration("rules.yml")["scrape_configs"]}
     assert set(jobs) == {"gateway", "vllm", "hosts", "prometheus"}
@@ -76,7 +91,7 @@ def test_somebody_is_told_of_what_is_not_measured() -> None:
 
 @pytest.mark.parametrize("alerts", [Alerts(), ALERTS], ids=["nobody", "everybody"])
 def test_alertmanager_takes_its_configuration(alerts: Alerts, tmp_path: Path) -> None:
-    content = alertmanager.configuration(alerts, secrets="/run/credentials/a.service")
+    content = alertmanager.configuration(alerts, secrets="/run/credentials/a.service", hooks="127.0.0.1:9106")
     accepted("amtool", "check-config", path=tmp_path / "alertmanager.yml", content=content)
 
 
@@ -85,17 +100,19 @@ def test_each_severity_reaches_its_own_receivers(severity: str, tmp_path: Path) 
     if not shutil.which("amtool"):
         pytest.skip("needs amtool")
     path = tmp_path / "alertmanager.yml"
-    path.write_text(as_yaml(alertmanager.configuration(ALERTS, secrets="/run/credentials/a.service")))
+    path.write_text(
+        as_yaml(alertmanager.configuration(ALERTS, secrets="/run/credentials/a.service", hooks="127.0.0.1:9106"))
+    )
     asked = ["amtool", "config", "routes", "test", "--config.file", path, f"severity={severity}", "alertname=X"]
     told = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     assert told == {"page": "page", "ticket": "ticket", "info": "nobody"}[severity]
 
 
 def test_secrets_are_named_and_not_written() -> None:
-    text = as_yaml(alertmanager.configuration(ALERTS, secrets="/run/credentials/a.service"))
+    text = as_yaml(alertmanager.configuration(ALERTS, secrets="/run/credentials/a.service", hooks="127.0.0.1:9106"))
     assert "routing_key_file: /run/credentials/a.service/alerts-page-0" in text
     assert "api_url_file: /run/credentials/a.service/alerts-ticket-0" in text
-    assert "url: http://secret.invalid/alerts-page-1/" in text
+    assert "url: http://127.0.0.1:9106/alerts-page-1" in text
     assert not any(reference in text for reference in ("env:KEY", "file:/etc", "vault:"))
 
 

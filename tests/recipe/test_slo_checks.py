@@ -31,6 +31,8 @@ RATES = "+slo.burn_rates="
         ),
         (["+slo.alerts.a={signal: queue}"], r"slo\.alerts\.a.*needs either above or below"),
         (["+slo.alerts.a={signal: queue, above: 1, below: 2}"], r"slo\.alerts\.a.*needs either above or below"),
+        (["+slo.alerts.a={signal: queue, above: 5, goal: 9}"], r"a\.goal = 9: must be at most above = 5"),
+        (["+slo.alerts.a={signal: gpu_use, below: 0.5, goal: 0.4}"], r"a\.goal = 0\.4: must be at least below = 0\.5"),
         (["+slo.alerts.a={signal: gpu_use, above: 1, by_expert: true}"], r"a\.by_expert.*is for .*gpu_use is of no"),
         ([f"{RATES}[{{budget: 0.1, long_h: 1, short_h: 2}}]"], r"burn_rates\.0\.short_h.*must be under long_h = 1"),
         (["slo=platform", "slo.window_days=2"], r"burn_rates\.3\.long_h.*must be within slo\.window_days = 2"),

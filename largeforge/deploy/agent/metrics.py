@@ -1,7 +1,8 @@
-"""Tell Prometheus what the servers of this host measure: `metrics.py SERVICES HOST PORT`.
+"""Tell Prometheus what the servers of this host measure: `metrics.py SERVICES STATE HOST PORT`.
 
     /gateway    the gateway's own page; 502 while it does not answer
-    /servers    the pages of all model servers as one: every series gets the label `server`
+    /servers    the pages of all model servers as one: every series gets the label `server`; and of each how long its
+                last start took, as it noted in its folder below STATE
 
 It asks the current releases, whatever their ports, over TLS where they speak it. So their keys stay on their host, and
 nobody else has to follow releases.
@@ -22,6 +23,7 @@ from ask import connect
 
 TIMEOUT_S = 5.0
 UP = "largeforge_server_up"
+START, STARTED = "largeforge_server_start_seconds", "largeforge_server_started_timestamp_seconds"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -37,8 +39,23 @@ def places(services, kind):
         except (OSError, ValueError):
             continue  # it is being replaced
         if service["kind"] == kind:
-            found[service["service"]] = {**service["place"], "port": port}
+            found[service["service"]] = {**service["place"], "port": port, "release": release(path)}
     return found
+
+
+def release(path):
+    """Return the key of the release that a file below `current` is of."""
+    return os.path.basename(os.path.realpath(os.path.dirname(path)))
+
+
+def started(state, service, key):
+    """Return how long the last start of a release took and when it was, None where it is not known."""
+    try:
+        with open(os.path.join(state, service, "started-%s.json" % key), encoding="utf-8") as stream:
+            told = json.load(stream)
+        return float(told["seconds"]), float(told["at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def page(place):
@@ -57,9 +74,17 @@ def page(place):
     return text if answer.status == 200 else None
 
 
-def merged(pages):
+def merged(pages, starts):
     """Return one page of several by server: the series of a metric stand together, once with its meaning and type."""
     metrics = {UP: (["# HELP %s Whether the server tells what it measures." % UP, "# TYPE %s gauge" % UP], [])}
+    for place, (name, meaning) in enumerate(
+        (
+            (START, "How long it took to serve its models when it started last."),
+            (STARTED, "When that was."),
+        )
+    ):
+        series = ['%s{server="%s"} %s' % (name, server, start[place]) for server, start in starts.items() if start]
+        metrics[name] = (["# HELP %s %s" % (name, meaning), "# TYPE %s gauge" % name], series)
     for server, text in pages.items():
         metrics[UP][1].append('%s{server="%s"} %d' % (UP, server, text is not None))
         about, series = [], []
@@ -83,7 +108,7 @@ def with_server(line, server):
     return '%s{server="%s"} %s' % (name, server, rest)
 
 
-def handler(services):
+def handler(services, state):
     """Return what answers."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -96,7 +121,9 @@ def handler(services):
             elif self.path == "/servers":
                 asked = places(services, "vllm")
                 with ThreadPoolExecutor(max_workers=8) as pool:
-                    text = merged(dict(pool.map(lambda one: (one[0], page(one[1])), asked.items())))
+                    pages = dict(pool.map(lambda one: (one[0], page(one[1])), asked.items()))
+                starts = {name: started(state, name, place["release"]) for name, place in asked.items()}
+                text = merged(pages, starts)
             else:
                 self.reply(404, "there is /gateway and /servers\n")
                 return
@@ -116,7 +143,7 @@ def handler(services):
     return Handler
 
 
-def serve(services, host, port):
+def serve(services, state, host, port):
     """Answer until the end."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
@@ -124,9 +151,9 @@ def serve(services, host, port):
         address_family = family
         daemon_threads = True
 
-    with Server((host, port), handler(services)) as server:
+    with Server((host, port), handler(services, state)) as server:
         server.serve_forever()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    serve(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))

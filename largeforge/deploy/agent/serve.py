@@ -7,6 +7,7 @@ was not.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ import time
 from ask import is_healthy, missing, notify
 
 POLL_S = 0.25
+REMEMBERED = 5
+"""Releases whose last start is kept."""
 GIVE_UP_S = 10.0
 """A health check that takes longer counts as none."""
 
@@ -30,6 +33,7 @@ def main(release):
     address = os.environ.pop("NOTIFY_SOCKET", "")
     watchdog_s = int(os.environ.pop("WATCHDOG_USEC", "0")) / 1e6
     argv = [word.replace("{port}", str(port)).replace("{release}", release) for word in service["argv"]]
+    began = time.monotonic()
     server = subprocess.Popen(argv, env={**os.environ, **service["environment"], **credentials()})
     told = []
 
@@ -41,6 +45,7 @@ def main(release):
         signal.signal(number, stop)
     place = {**service["place"], "port": port}
     if wait_until_ready(server, place, service["serves"]):
+        remember(os.path.basename(release), time.monotonic() - began)
         notify("READY=1\nSTATUS=serves %s" % ", ".join(service["serves"]), address)
         watch(server, place, address, watchdog_s)
     code = server.wait()
@@ -64,6 +69,19 @@ def wait_until_ready(server, place, names):
             return True
         time.sleep(POLL_S)
     return False
+
+
+def remember(key, seconds, folder="."):
+    """Write how long this start of a release took, and when it was, for `metrics.py`; the folder is the service's."""
+    path = os.path.join(folder, "started-%s.json" % key)
+    try:
+        with open(path + ".new", "w", encoding="utf-8") as stream:
+            json.dump({"seconds": round(seconds, 2), "at": round(time.time())}, stream)
+        os.replace(path + ".new", path)
+        for old in sorted(glob.glob(os.path.join(folder, "started-*.json")), key=os.path.getmtime)[:-REMEMBERED]:
+            os.remove(old)
+    except OSError as error:
+        print("the time of this start is not kept: %s" % error, file=sys.stderr)  # a full disk stops no server
 
 
 def watch(server, place, address, watchdog_s):

@@ -48,6 +48,10 @@ class Alerts(Strict):
         lists = {"page": self.page, "ticket": self.ticket, "info": self.info}
         return {f"{severity}-{index}": one for severity, found in lists.items() for index, one in enumerate(found)}
 
+    def webhooks(self) -> list[str]:
+        """Return the names of the receivers that are webhooks."""
+        return [name for name, one in self.receivers().items() if one.kind == "webhook"]
+
 
 class MonitoringPorts(Strict):
     """Ports that monitoring listens on."""
@@ -60,10 +64,12 @@ class MonitoringPorts(Strict):
     """Node exporter of each host."""
     servers: Listened = 9105
     """What the gateway and the model servers of each host measure."""
+    hooks: Listened = 9106
+    """Where Alertmanager gives alerts that go to a webhook, always on the loopback."""
 
     def all(self) -> list[int]:
         """Return every port."""
-        return [self.prometheus, self.alertmanager, self.node, self.servers]
+        return [self.prometheus, self.alertmanager, self.node, self.servers, self.hooks]
 
 
 class Grafana(Strict):
@@ -98,8 +104,8 @@ class Monitoring(Strict):
     """Address that Prometheus and Alertmanager listen on; they ask nobody for a password."""
     ports: MonitoringPorts = MonitoringPorts()
     """Ports of everything."""
-    scrape_interval_s: float = Field(default=15, ge=1, le=300)
-    """Seconds between two measurements."""
+    scrape_interval_s: float = Field(default=15, ge=1, le=120)
+    """Seconds between two measurements, and between two looks at the rules; Prometheus forgets after five minutes."""
     retention_days: float = Field(default=30, gt=0)
     """Days that Prometheus keeps measurements; objectives need as many as their window."""
     install: Literal["apt", "present"] = "apt"

@@ -20,13 +20,13 @@ LATENCIES = ("latency", "ttft", "inter_token")
 Severity = Literal["page", "ticket", "info"]
 Signal = Literal[
     "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "latency_p95_vs_day_before", "ttft_p95_ms", "ttft_p99_ms",
-    "inter_token_p95_ms", "error_share", "availability", "requests_per_s", "fallback_share", "schema_valid_share",
-    "quality_vs_week_before", "queue", "servers_down", "vllm_cache_use", "prefix_cache_hit_share", "gpu_use",
-    "gpu_memory_use", "disk_free_share",
+    "inter_token_p95_ms", "error_share", "errors_per_s", "availability", "requests_per_s", "fallback_share",
+    "schema_valid_share", "quality_vs_week_before", "cost_per_token_vs_week_before", "queue", "servers_down",
+    "model_load_s", "vllm_cache_use", "prefix_cache_hit_share", "gpu_use", "gpu_memory_use", "disk_free_share",
 ]  # fmt: skip
 OF_REQUESTS: tuple[Signal, ...] = (
     "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "latency_p95_vs_day_before", "ttft_p95_ms", "ttft_p99_ms",
-    "inter_token_p95_ms", "error_share", "availability", "requests_per_s", "schema_valid_share",
+    "inter_token_p95_ms", "error_share", "errors_per_s", "availability", "requests_per_s", "schema_valid_share",
     "quality_vs_week_before", "queue",
 )  # fmt: skip
 """Signals that each expert has by itself."""
@@ -72,11 +72,16 @@ class Threshold(Strict):
 
     signal: Signal
     """What is looked at, over the last five minutes. Shares are from 0 to 1; `…_vs_…_before` is the ratio to the same
-    time then; `queue` is requests that wait, `servers_down` those without an answer to their health probe."""
+    time then, against a week before of a whole day; `queue` is requests that wait, `servers_down` those without an
+    answer to their health probe, `model_load_s` the longest that a server took, in the last hour, from its start to
+    serving its models. `cost_per_token_…` is GPU hours (hours of model servers where no GPU is measured) by tokens:
+    what a token costs, at the same price of an hour."""
     above: float | None = None
     """Raised above this."""
     below: float | None = None
     """Raised below this."""
+    goal: float | None = None
+    """What the number should be on the good side of; its panel shows it, and nobody is told."""
     for_s: float = Field(default=300, ge=0)
     """Seconds that it must last."""
     severity: Severity = "ticket"

@@ -61,7 +61,11 @@ class Exchange:
     arm: str = ""
     """Which side of that was asked first."""
     is_lost: bool = False
-    """Whether the canary failed and stable answered in its place."""
+    """Whether the canary failed, or refused, and stable answered in its place."""
+    is_refused: bool = False
+    """Whether it refused, so that what stable says of the same request tells whose mistake that was."""
+    true_status: int = 0
+    """Status that an answer with status 200 should have had, looked at where there is a canary; 0 for a good one."""
     is_shadow: bool = False
     """Whether nobody gets the answer."""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)

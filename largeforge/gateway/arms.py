@@ -1,7 +1,7 @@
 """Two models of one expert side by side: who gets the new one, and what is counted of each.
 
 A canary that fails before its answer has begun costs the client nothing: stable answers in its place, and the failure
-still counts against the canary.
+still counts against the canary. So does its refusal of what stable then answers; what both refuse counts for neither.
 """
 
 from __future__ import annotations
@@ -81,11 +81,15 @@ class Arms:
 
     def observe(self, exchange: Exchange) -> None:
         """Count a finished request of an expert with a canary."""
-        if exchange.error in NOT_OF_THE_MODEL or 400 <= exchange.status < 500:
+        status = exchange.true_status or exchange.status
+        if exchange.error in NOT_OF_THE_MODEL or 400 <= status < 500:
             return
+        has_failed = bool(exchange.error) or status >= 500
+        if exchange.is_refused and (has_failed or exchange.expert != exchange.rolled_out):
+            return  # stable did not say whose mistake it was
         tally = self._of(exchange.rolled_out, exchange.arm)
         tally.requests += 1
-        if not self.side(exchange) or exchange.error or exchange.status >= 500:
+        if has_failed or not self.side(exchange):
             tally.errors += 1
             return
         _add(tally.duration, self._clock() - exchange.started)

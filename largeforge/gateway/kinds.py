@@ -37,6 +37,9 @@ TASKS: dict[Kind, tuple[Task, ...]] = {
 }
 """Tasks of experts that can answer a kind: a model of embeddings also compares, by the angle between two."""
 
+WRITTEN: tuple[Kind, ...] = ("chat", "completion")
+"""Kinds whose answers a model writes."""
+
 DOING: dict[Kind, str] = {
     "chat": "write answers",
     "completion": "write answers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from largeforge.gateway import tokens
+from largeforge.gateway import readable, tokens
 from largeforge.gateway.tokens import Usage
 
 if TYPE_CHECKING:
@@ -55,6 +55,12 @@ class Pace:
             for _ in range(events):
                 self._observe(each_s)
         self._last_at = now
+
+    def true_status(self) -> int:
+        """Return the status that a stream which is at its end should have had, 0 where it brought an answer."""
+        if not self.num_events:
+            return readable.UNREADABLE
+        return readable.error_status(b"".join(self._last))
 
     def usage(self) -> Usage:
         """Return the tokens: what the last event says of them, or one for each event where it says nothing."""

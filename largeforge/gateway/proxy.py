@@ -1,7 +1,8 @@
 """Answer completion requests: read, route, ask the expert or who answers in its place, relay the bytes.
 
 Another expert is tried only while nothing has reached the client. A server's 4xx is an answer and passes unchanged; its
-5xx, a refused or broken connection, or bad health is a failure.
+5xx, a refused or broken connection, or bad health is a failure. What a canary refuses stable is asked as well, since a
+new model may refuse what the old one answers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from largeforge.gateway import deadline, tokens, tracing
 from largeforge.gateway.backend import CANARY, header_value
 from largeforge.gateway.errors import ApiError, internal_error
+from largeforge.gateway.kinds import WRITTEN
 from largeforge.gateway.link import AsgiLink
 from largeforge.gateway.request import ClientGone, Request, parse
 from largeforge.gateway.respond import Outbox, while_wanted
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from largeforge.gateway.quality.service import Quality, Seen
     from largeforge.gateway.running import Running
     from largeforge.gateway.shadow import Shadows
+    from largeforge.gateway.upstream import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class _Call:
     """What is kept of it where its answer is judged afterwards."""
     gives_up_at: float = math.inf
     """When the gateway's limit ends it, by `time.monotonic`; never where its client waits for less."""
+    refusal: tuple[Answering, Route] | None = None
+    """What the canary said no with: the answer where nobody else gives one."""
 
 
 class Proxy:
@@ -187,6 +192,11 @@ class Proxy:
                 return await self._ask_one(call, returning[0], waits=True)
             except UpstreamFailed as failure:
                 last = failure
+        if call.refusal is not None:
+            refusal, route = call.refusal
+            call.exchange.replica = refusal.replica.url
+            _note(call.exchange, refusal.replica, route)
+            return refusal
         raise self._unavailable(call, last) from last
 
     async def _ask_one(self, call: _Call, route: Route, *, waits: bool = False) -> Answering:
@@ -198,7 +208,10 @@ class Proxy:
             call.exchange.arm = "canary" if call.now.split.takes(route.expert, call.request, share) else "stable"
             if call.exchange.arm == "canary":
                 with suppress(UpstreamFailed, ApiError):
-                    return await self._ask_of(canary, call, route)
+                    answering = await self._ask_of(canary, call, route)
+                    if not answering.reply.is_refusal:
+                        return answering
+                    _refuse(call, answering, route)
                 call.exchange.is_lost = True
             elif not self._controls.now.spares and call.now.split.copies(
                 self._controls.now.shadows.get(route.expert, 0.0)
@@ -235,21 +248,11 @@ class Proxy:
         return ApiError(status, message, code="expert_down", retry_after_s=retry_after_s)
 
     async def _relay(self, call: _Call, answering: Answering) -> None:
-        reply, exchange, headers = answering.reply, call.exchange, list(call.exchange.headers)
-        if not reply.is_stream:
-            if reply.status == 200:
-                exchange.usage = (
-                    tokens.of_answer(reply.body) if reply.content is None else tokens.of_content(reply.content)
-                )
-            elif reply.status >= 400:
-                exchange.error = f"expert_{reply.status}"
-            if reply.retry_after:
-                headers.append((b"retry-after", reply.retry_after))
-            await call.out.whole(reply.status, reply.content_type, reply.body, headers)
-            if call.seen is not None and reply.status == 200:
-                self._quality.answered(call.seen, exchange, reply.body)
+        exchange = call.exchange
+        if not answering.reply.is_stream:
+            await self._relay_whole(call, answering.reply)
             return
-        await call.out.stream(headers)
+        await call.out.stream(list(exchange.headers))
         pace = self._observer.pace(exchange)
         try:
             await _relay_lines(answering, call.out, pace, call.seen)
@@ -258,8 +261,26 @@ class Proxy:
             raise ApiError(502, message, code="expert_died") from died
         finally:
             exchange.first_token_at, exchange.usage = pace.first_token_at, pace.usage()
+        if exchange.arm and self._kind in WRITTEN:
+            exchange.true_status = pace.true_status()
         if call.seen is not None:
             self._quality.answered(call.seen, exchange, None)
+
+    async def _relay_whole(self, call: _Call, reply: Reply) -> None:
+        exchange, headers = call.exchange, list(call.exchange.headers)
+        if reply.status == 200:
+            exchange.usage = tokens.of_answer(reply.body) if reply.content is None else tokens.of_content(reply.content)
+        elif reply.status >= 400:
+            exchange.error = f"expert_{reply.status}"
+        if reply.retry_after:
+            headers.append((b"retry-after", reply.retry_after))
+        await call.out.whole(reply.status, reply.content_type, reply.body, headers)
+        if reply.status != 200:
+            return
+        if exchange.arm and self._kind in WRITTEN:
+            exchange.true_status = reply.true_status()
+        if call.seen is not None:
+            self._quality.answered(call.seen, exchange, reply.body)
 
 
 async def _relay_lines(answering: Answering, out: Outbox, pace: Pace, seen: Seen | None) -> None:
@@ -287,6 +308,15 @@ async def _relay_lines(answering: Answering, out: Outbox, pace: Pace, seen: Seen
     if seen is not None:
         seen.add(last)
     await out.end(last)
+
+
+def _refuse(call: _Call, answering: Answering, route: Route) -> None:
+    """Note that the canary said no, and give its place back."""
+    answering.close()
+    call.exchange.is_refused = True
+    call.exchange.failures.append(f"the canary of '{route.expert}' refused the request")
+    if not answering.reply.is_stream:
+        call.refusal = answering, route
 
 
 def _note(exchange: Exchange, replica: Replica, route: Route) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from largeforge.gateway.access import Exchange
 from largeforge.gateway.backend import CANARY
 from largeforge.gateway.errors import ApiError
+from largeforge.gateway.kinds import WRITTEN
 from largeforge.gateway.pace import Pace
 from largeforge.gateway.quality.service import MOST_ANSWER_BYTES, Answer
 from largeforge.gateway.upstream import UpstreamDied, UpstreamFailed
@@ -73,6 +74,8 @@ class Shadows:
                     body = await self._read(answering, own)
                     outcome = "answered" if answering.reply.status < 400 else "refused"
                     own.status, own.error = answering.reply.status, ""
+                    if own.arm and own.status == 200 and request.kind in WRITTEN and not answering.reply.is_stream:
+                        own.true_status = answering.reply.true_status()
                     if seen is not None and body is not None and (own.status == 200 or (own.arm and own.status != 429)):
                         self._quality.shadowed(seen, _answer(answering, own, body))
                 finally:
@@ -94,12 +97,11 @@ class Shadows:
             return answering.reply.body if len(answering.reply.body) <= MOST_ANSWER_BYTES else None
         pieces, size, pace = [], 0, Pace(lambda _: None, self._clock)
         async for piece in answering.chunks():
-            if own.first_token_at is None:
-                pace.piece(piece)
-                own.first_token_at = pace.first_token_at
+            pace.piece(piece)
             size += len(piece)
             if size <= MOST_ANSWER_BYTES:
                 pieces.append(piece)
+        own.first_token_at, own.true_status = pace.first_token_at, pace.true_status()
         return b"".join(pieces) if size <= MOST_ANSWER_BYTES else None
 
 

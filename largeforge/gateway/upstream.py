@@ -6,10 +6,12 @@ It does not choose the server, does not retry and does not know what the client 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from largeforge.gateway import readable
 from largeforge.gateway.connection import ConnectionFailed
 
 if TYPE_CHECKING:
@@ -74,6 +76,22 @@ class Reply:
                 yield piece
         except ConnectionFailed as error:
             raise UpstreamDied from error
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it says no before an answer has begun, for other reasons than that there is too much to do."""
+        status = readable.error_status(self.body) if self.is_stream and self.status == 200 else self.status
+        return status >= 400 and status != 429
+
+    def true_status(self) -> int:
+        """Return the status that a whole answer to a chat or a completion should have had, 0 where it is one."""
+        content = self.content
+        if content is None:
+            if len(self.body) > MOST_CHECKED_BYTES:
+                return 0
+            with suppress(orjson.JSONDecodeError):
+                content = orjson.loads(self.body)
+        return 0 if readable.is_answer(content) else readable.UNREADABLE
 
     @property
     def is_whole(self) -> bool:

@@ -98,6 +98,8 @@ class FakeVllm:
         self.status = 200
         self.error: dict[str, Any] = {"message": "no", "type": "BadRequestError", "param": None, "code": 400}
         self.error_headers: dict[str, str] = {}
+        self.body: bytes | None = None
+        """When set, the answer with status 200, whatever was asked."""
         self.healthy = True
         self.script: asyncio.Queue[Any] | None = None
         """Pieces of raw stream, fed by the test; None ends it, DIE breaks it. Unset: a whole answer at once."""
@@ -146,6 +148,8 @@ class FakeVllm:
         self.arrived.set()
         if self.status != 200:
             return JSONResponse({"error": self.error}, self.status, headers=self.error_headers)
+        if self.body is not None:
+            return Response(self.body, media_type="application/json")
         if asked.get("stream"):
             return StreamingResponse(self._stream(asked, kind), media_type="text/event-stream")
         if self.finish is not None:

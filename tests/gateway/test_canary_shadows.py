@@ -66,6 +66,35 @@ async def test_answers_that_agree_do_so_and_a_refusal_does_not(rolled: Rolled) -
     ) == 3  # fmt: skip
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_copy_that_cannot_be_read_is_an_error_and_does_not_agree(rolled: Rolled, stream: bool) -> None:
+    await rolled.set(shadows={"general": 1.0})
+    rolled.stable.text = '{"n": 1}'
+    for number in range(1, 4):
+        if stream:
+            rolled.canary.script = asyncio.Queue()
+            for piece in (b'data: {"choices":[]}\n\n', b"data: [DONE]\n\n", None):
+                rolled.canary.script.put_nowait(piece)
+        else:
+            rolled.canary.body = b'{"choices": []}'
+        assert (await rolled.ask(stream=stream, response_format={"type": "json_object"})).status_code == 200
+        await rolled.counted("canary", requests=number)
+    canary = await rolled.counted("canary", agreement={"good": 0, "total": 3})
+    assert (canary["errors"], sum(canary["duration"]["counts"])) == (3, 0)
+    await rolled.counted("canary", schema_valid={"good": 0, "total": 3})
+    stable = await rolled.counted("stable", schema_valid={"good": 3, "total": 3})
+    assert stable["errors"] == 0 and "agreement" not in stable
+
+
+async def test_what_cannot_be_read_on_both_sides_says_nothing_of_agreement(rolled: Rolled) -> None:
+    await rolled.set(shadows={"general": 1.0})
+    rolled.stable.body = rolled.canary.body = b'{"choices": []}'
+    await rolled.ask()
+    while not rolled.metric("quality_left_out_total", signal="agreement", why="unreadable"):
+        await rolled.counts()
+    assert "agreement" not in (await rolled.counts())["canary"]
+
+
 async def test_both_answers_are_checked_and_only_the_real_one_counts_for_the_expert(
     rolled: Rolled, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -96,6 +125,23 @@ async def test_a_judge_is_asked_of_both_answers(make_rolled: MakeRolled, monkeyp
     labels = {"expert": "general", "signal": "judge", "good": "true"}
     assert rolled.metric("quality_total", model="registry:general/1", **labels) == 3
     assert rolled.metric("quality_total", model="registry:general/2", **labels) is None
+    await server.stop()
+
+
+async def test_what_cannot_be_read_is_bad_without_a_judge_being_asked(make_rolled: MakeRolled) -> None:
+    judge = FakeVllm('{"verdict": "good"}')
+    server = await serve(judge.app)
+    rolled = await make_rolled(quality={"judge": {"share": 1.0, "url": server.url, "model": "big"}})
+    await rolled.share(1.0)
+    rolled.canary.body = b'{"choices": []}'
+    await rolled.ask()
+    await rolled.counted("canary", judge={"good": 0, "total": 1})
+    assert not judge.requests
+    rolled.canary.body = b'{"choices": [{"message": {"content": ""}}]}'
+    await rolled.ask()
+    while not rolled.metric("quality_left_out_total", signal="judge", why="unreadable"):
+        await rolled.counts()
+    assert (await rolled.counts())["canary"]["judge"] == {"good": 0, "total": 1}, "nothing to show is not wrong"
     await server.stop()
 
 

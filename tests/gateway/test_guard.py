@@ -79,6 +79,34 @@ async def test_one_that_answers_against_the_schema_is_taken_out(
     assert "schema_valid (bad ones)" in state["guarded"]["general"]
 
 
+async def test_one_that_refuses_what_stable_answers_is_taken_out(make_rolled: MakeRolled) -> None:
+    rolled = await make_rolled()
+    rolled.canary.status = 404
+    await begin(rolled, canaries={"general": 0.3})
+    asked, state = await ask_until_guarded(rolled, 1000)
+    assert state["canaries"] == {"general": 0.0}
+    assert "requests of the canary" in state["guarded"]["general"]
+    assert asked < 200
+
+
+async def test_one_whose_answers_cannot_be_read_is_taken_out(make_rolled: MakeRolled) -> None:
+    rolled = await make_rolled()
+    rolled.canary.body = b'{"choices": []}'
+    await begin(rolled, canaries={"general": 0.3})
+    _, state = await ask_until_guarded(rolled, 1000)
+    assert state["canaries"] == {"general": 0.0}
+
+
+async def test_one_that_refuses_what_stable_refuses_stays(make_rolled: MakeRolled) -> None:
+    rolled = await make_rolled()
+    rolled.canary.status = rolled.stable.status = 400
+    await begin(rolled, canaries={"general": 0.5})
+    answers = [await rolled.ask() for _ in range(200)]
+    await asyncio.sleep(0.2)
+    assert {answer.status_code for answer in answers} == {400}
+    assert ((await rolled.state())["guarded"], await rolled.counts()) == ({}, {})
+
+
 async def test_a_good_one_stays(make_rolled: MakeRolled) -> None:
     rolled = await make_rolled()
     await begin(rolled, canaries={"general": 0.5})

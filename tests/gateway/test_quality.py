@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -83,6 +84,33 @@ async def test_nothing_is_judged_while_the_gateway_spares_work(world, mode):
     world.experts["general"].text = "{}"
     await world.chat(response_format=OBJECT)
     await until(world, "schema_valid", 1, 0)
+    assert judged(world, "schema_valid", False) == 0
+
+
+@pytest.mark.parametrize("body", [b'{"choices": []}', b'{"id": 1}', b'{"choices": [{"message": null}]}'])
+async def test_an_answer_that_cannot_be_read_breaks_every_schema(world, body):
+    world.experts["general"].body = body
+    for wanted in (OBJECT, FORMAT):
+        await world.chat(response_format=wanted)
+    await until(world, "schema_valid", 0, 2, expert="general")
+
+
+@pytest.mark.parametrize(("code", "bad"), [(500, 1), (400, 0)])
+async def test_a_stream_that_ends_with_an_error_is_wrong_unless_it_is_the_clients(world, code, bad):
+    script = world.experts["general"].script = asyncio.Queue()
+    failed = json.dumps({"error": {"message": "no", "code": code}}).encode()
+    for piece in (event("{"), b"data: " + failed + b"\n\ndata: [DONE]\n\n", None):
+        script.put_nowait(piece)
+    await world.chat(stream=True, response_format=OBJECT)
+    if not bad:
+        await world.counted("quality_left_out_total", signal="schema_valid", why="unreadable")
+    await until(world, "schema_valid", 0, bad)
+
+
+async def test_calls_of_tools_alone_break_no_schema(world):
+    tools = [{"type": "function", "function": {"name": "track"}}]
+    await world.chat(response_format=OBJECT, tools=tools)
+    await world.counted("quality_left_out_total", signal="schema_valid", why="unreadable")
     assert judged(world, "schema_valid", False) == 0
 
 

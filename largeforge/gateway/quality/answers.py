@@ -31,7 +31,9 @@ def choices(body: bytes, *, is_stream: bool) -> list[Choice]:
 def _whole(choice: dict[str, Any]) -> Choice:
     message = choice["message"] if "message" in choice else {"content": choice["text"]}
     calls = [call["function"] for call in message.get("tool_calls") or () if call.get("function")]
-    return Choice(message.get("content") or "", [(call["name"], call["arguments"]) for call in calls])
+    return Choice(
+        message.get("content") or "", [(call.get("name") or "", call.get("arguments") or "") for call in calls]
+    )
 
 
 def _streamed(body: bytes) -> list[Choice]:
@@ -43,11 +45,11 @@ def _streamed(body: bytes) -> list[Choice]:
         event = orjson.loads(data)
         if "error" in event:
             return []
-        for choice in event.get("choices", ()):
+        for choice in event.get("choices") or ():
             index, delta = choice.get("index", 0), choice.get("delta") or {"content": choice.get("text")}
             texts.setdefault(index, []).append(delta.get("content") or "")
             for call in delta.get("tool_calls") or ():
-                parts = calls.setdefault(index, {}).setdefault(call["index"], ["", ""])
+                parts = calls.setdefault(index, {}).setdefault(call.get("index", 0), ["", ""])
                 function = call.get("function") or {}
                 parts[0] += function.get("name") or ""
                 parts[1] += function.get("arguments") or ""

@@ -17,6 +17,7 @@ import orjson
 
 from largeforge.gateway.quality.agreement import agree
 from largeforge.gateway.quality.answers import Choice, choices
+from largeforge.gateway.readable import is_mistake
 
 MOST_MEMORY_BYTES = 2 * 2**30
 """Address space of this process."""
@@ -41,7 +42,9 @@ def _verdicts(question: dict[str, Any]) -> list[bool]:
     own = _choices(question["answer"])
     if question["kind"] == "agreement":
         other = _choices(question["other"])
-        return [agree(own, other, least_f1=question["least_f1"])] if own and other else []
+        return [agree(own, other, least_f1=question["least_f1"])] if own else []
+    if not own:
+        return [] if _is_mistake(question["answer"]) else [False]
     return [valid(choice.text, question["format"]) for choice in own if choice.text or not choice.tools]
 
 
@@ -60,6 +63,10 @@ def valid(text: str, wanted: dict[str, Any]) -> bool:
 
 def _choices(answer: dict[str, Any]) -> list[Choice]:
     return choices(answer["body"].encode(), is_stream=answer["is_stream"])
+
+
+def _is_mistake(answer: dict[str, Any]) -> bool:
+    return bool(answer["is_stream"]) and is_mistake(answer["body"].encode())
 
 
 def _say(what: dict[str, Any]) -> None:

@@ -14,9 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from largeforge.gateway.kinds import WRITTEN
 from largeforge.gateway.quality import judging
 from largeforge.gateway.quality.answers import choices
 from largeforge.gateway.quality.checker import Checker, CheckFailed
+from largeforge.gateway.readable import is_mistake
 from largeforge.gateway.routing import ServiceFailed
 
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ MOST_ANSWER_BYTES = 2**20
 JUDGED_AT_ONCE = 4
 """Questions that a judge gets at once."""
 _CHECKED = ("json_schema", "json_object")
-_KINDS = ("chat", "completion")
 
 
 class Answer(NamedTuple):
@@ -134,7 +135,7 @@ class Quality:
     def look(self, request: Request, settings: Settings, *, has_shadow: bool) -> Seen | None:
         """Return what to keep of a request, None where its answer will not be judged."""
         wanted, share = request.payload.get("response_format"), settings.judge.share
-        if (wanted is None and not share and not has_shadow) or request.kind not in _KINDS or self._state().spares:
+        if (wanted is None and not share and not has_shadow) or request.kind not in WRITTEN or self._state().spares:
             return None
         is_checked = isinstance(wanted, dict) and wanted.get("type") in _CHECKED and self._can_check_schemas
         schema, judge = is_checked and self._draw() < settings.schema_share, self._draw() < share
@@ -142,7 +143,7 @@ class Quality:
 
     def beside_copy(self, request: Request, seen: Seen | None) -> Seen | None:
         """Return what to keep of a request whose answer is to be compared with that to its copy."""
-        if seen is None and request.kind in _KINDS and not self._state().spares:
+        if seen is None and request.kind in WRITTEN and not self._state().spares:
             seen = Seen(request, schema=False, judge=False, shadow=True)
         if seen is not None:
             seen.shadow = True
@@ -253,14 +254,20 @@ class Quality:
         task.add_done_callback(self._judging.discard)
 
     async def _judge(self, seen: Seen, judged: Answer) -> None:
-        """Ask the judge, unless it is out of service."""
+        """Ask the judge, unless it is out of service; what cannot be read is bad without being shown to it."""
         now, settings, state = self._live.now, self._live.now.file.gateway.quality.judge, self._state()
         found = choices(judged.body, is_stream=judged.is_stream)
         asked = judging.question(settings, seen.request, found[0]) if found else None
         who = settings.expert or settings.url
         is_away = settings.expert in state.experts or (settings.expert and now.targets[settings.expert].is_down)
-        if asked is None or not who or is_away or state.spares:
-            self._metrics.left_out("judge", "unreadable" if asked is None else "away")
+        if not who or is_away or state.spares:
+            self._metrics.left_out("judge", "away")
+            return
+        if not found and not (judged.is_stream and is_mistake(judged.body)):
+            self._count(judged, "judge", good=False)
+            return
+        if asked is None:
+            self._metrics.left_out("judge", "unreadable")
             return
         good, why = None, "unreadable"
         with suppress(ServiceFailed, TimeoutError):

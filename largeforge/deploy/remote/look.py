@@ -41,7 +41,7 @@ def main(request):
     """Return all that is known."""
     found = {"machine": machine(request.get("root") or "/")}
     if request.get("deployment"):
-        found["state"] = state(request)
+        found["state"] = {**state(request), "gpus": found["machine"]["gpus"]}
     return found
 
 

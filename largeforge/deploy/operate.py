@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import desired, history, present, shell
+from largeforge.deploy import desired, history, present, room, shell
 from largeforge.deploy.connection import reaches
 from largeforge.deploy.fleet import Fleet
 from largeforge.deploy.hands import MOST_AT_ONCE, HostHands
@@ -303,7 +303,7 @@ def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
     found: list[Replacement] = []
     for host, services in target.services.items():
         state, layout = deployed.states[host], deployed.layouts[host]
-        room = float(state["free_bytes"])
+        pairs: list[room.Pair] = []
         for service, key in services.items():
             new, old = present.of(layout, host, service, key, state), now.get((host, service))
             if new is None:
@@ -312,11 +312,12 @@ def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
                 )
             if old is not None and old.key == key and deployed.is_up(old):
                 continue
-            is_up = deployed.is_up(new)
-            fits = is_up or old is None or (new.num_bytes and new.num_bytes * present.SPARE < room)
-            room -= 0 if is_up else new.num_bytes
-            mode = "handover" if new.kind == "gateway" else "blue_green" if fits else "fixed"
-            found.append(Replacement(new, old, mode, is_return=True, is_up=is_up))
+            pairs.append((new, old))
+        modes = room.modes(pairs, state, present.running(layout, host, state))
+        found += [
+            Replacement(new, old, mode, is_return=True, is_up=deployed.is_up(new))
+            for (new, old), mode in zip(pairs, modes, strict=True)
+        ]
     return sorted(found, key=lambda one: (one.new.kind == "gateway", one.new.service, one.new.host))
 
 

@@ -9,16 +9,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from largeforge.deploy import desired, steps, tls
+from largeforge.deploy import desired, room, steps, tls
 from largeforge.deploy.desired import GATEWAY
 from largeforge.deploy.service import Layout, Service, unit_text
 from largeforge.deploy.update import Release, Replacement, gateway_file
 
 if TYPE_CHECKING:
     from largeforge.deploy.desired import Wanted
-
-SPARE = 1.1
-"""Room that a server needs beside another, as a part of what it takes."""
 
 States = Mapping[str, Mapping[str, Any]]
 
@@ -74,6 +71,13 @@ def is_active(state: Mapping[str, Any], release: Release) -> bool:
     return bool(state["units"].get(release.unit, {}).get("ActiveState") == "active")
 
 
+def running(layout: Layout, host: str, state: Mapping[str, Any]) -> list[Release]:
+    """Return the releases on a host that have memory there: those that are up, or on their way up or down."""
+    states = {unit: told.get("ActiveState", "inactive") for unit, told in state["units"].items()}
+    down = ("inactive", "failed")
+    return [one for one in all_of(layout, host, state) if states.get(one.unit, "inactive") not in down]
+
+
 def replacements(wanted: Wanted, found: States) -> list[Replacement]:
     """Return what has to be replaced or started on hosts that were looked at, model servers first."""
     places = {place.label: place for place in wanted.placements}
@@ -82,7 +86,7 @@ def replacements(wanted: Wanted, found: States) -> list[Replacement]:
         layout, now = wanted.layout(host), {}
         for release in current(layout, host, state):
             now[release.service] = release
-        ports, room = desired.ports(wanted, host, state), float(state["free_bytes"])
+        ports, pairs = desired.ports(wanted, host, state), list[room.Pair]()
         for name, service in wanted.services[host].items():
             old = now.get(name)
             new = _release(layout, host, name, service, ports[name])
@@ -93,9 +97,10 @@ def replacements(wanted: Wanted, found: States) -> list[Replacement]:
                 and not _drifted(layout, service, ports[name], state)
             ):
                 continue
-            probes = desired.probes(wanted, places[name]) if name in places else []
-            mode = _mode(wanted, room, old, new)
-            room -= new.num_bytes if mode == "blue_green" else 0
+            pairs.append((new, old))
+        up, strategy = running(layout, host, state), wanted.deploy.update.strategy
+        for (new, old), mode in zip(pairs, room.modes(pairs, state, up, strategy=strategy), strict=True):
+            probes = desired.probes(wanted, places[new.service]) if new.service in places else []
             listed.append(Replacement(new, old, mode, probes))
     return sorted(listed, key=lambda one: (one.new.service == GATEWAY, one.new.service, one.new.host))
 
@@ -194,14 +199,3 @@ def _drifted(layout: Layout, service: Service, port: int, state: Mapping[str, An
     """Tell whether files of a release, or its unit, are not what was written."""
     unit = steps.File(f"/etc/systemd/system/{layout.unit(service.name, service.key)}", unit_text(service, layout))
     return any(step.differs(state) for step in (unit, *desired.release_files(layout, service, port)))
-
-
-def _mode(wanted: Wanted, room: float, old: Release | None, new: Release) -> str:
-    """Return how a release is replaced: the new one beside the old one only where there is room for both."""
-    if new.kind == "gateway":
-        return "handover"
-    if old is None or old.key == new.key:
-        return "fixed" if old else "blue_green"
-    if wanted.deploy.update.strategy != "auto":
-        return wanted.deploy.update.strategy
-    return "blue_green" if new.num_bytes and new.num_bytes * SPARE < room else "fixed"

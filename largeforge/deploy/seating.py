@@ -11,7 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Protocol
 
-from largeforge.deploy import monitored, present
+from largeforge.deploy import monitored, present, room
 from largeforge.deploy.content import Content, HubContent, files_of
 from largeforge.deploy.desired import Wanted
 from largeforge.deploy.environments import HostPython, of_host
@@ -20,7 +20,6 @@ from largeforge.deploy.secret_refs import fetch, within
 from largeforge.deploy.service import Layout
 from largeforge.deploy.tls import certificate_of
 from largeforge.errors import DeployError
-from largeforge.hardware import USABLE_SHARE
 from largeforge.placing import Demand, Gpu, HostCapacity, Placing, Seat
 from largeforge.placing import place as place_servers
 from largeforge.recipe import hub, model_ref
@@ -216,7 +215,10 @@ def _capacity(name: str, host: Host, look: Mapping[str, Any]) -> HostCapacity:
     """Return what a host has for this deployment: not what others of ours have taken."""
     machine, others = look["machine"], look["state"]["others"]
     limit = len(machine["gpus"]) if host.gpus == "auto" else host.gpus
-    gpus = [_gpu(gpu, others) for gpu in machine["gpus"][:limit]]
+    gpus = [
+        Gpu(gpu["index"], gpu["name"], room.usable_bytes(gpu), room.unclaimed_bytes(gpu, others))
+        for gpu in machine["gpus"][:limit]
+    ]
     taken = sum(other["bytes"] for other in others if not other["gpus"])
     total = host.memory_gib * GIB or machine["memory_bytes"] * CPU_SHARE
     return HostCapacity(
@@ -224,12 +226,6 @@ def _capacity(name: str, host: Host, look: Mapping[str, Any]) -> HostCapacity:
         memory_bytes=max(0, int(total - taken)), cores=machine["cores"], labels=dict(host.labels),
         roles=tuple(host.roles),
     )  # fmt: skip
-
-
-def _gpu(gpu: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Gpu:
-    usable = int(gpu["memory_bytes"] * USABLE_SHARE)
-    taken = gpu["memory_bytes"] - gpu["free_bytes"] + sum(one["bytes"] for one in others if gpu["index"] in one["gpus"])
-    return Gpu(gpu["index"], gpu["name"], usable, max(0, usable - taken))
 
 
 def _keep(given: Given, bases: Mapping[str, Placement], looks: Mapping[str, Mapping[str, Any]]) -> list[Seat]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from largeforge.errors import Problem, listed, nearest
 
 if TYPE_CHECKING:
-    from largeforge.recipe.schema import Host, Recipe
+    from largeforge.recipe.schema import Host, Recipe, Topology
 
 COMPUTED = ("init", "train", "evaluate", "merge", "quantize", "parity")
 """Kinds of stages that run on hosts for training; the others are short, or belong to this machine."""
+OWN_PARTS = ("alertmanager", "gateway", "gpus", "hooks", "logs", "metrics", "node", "prometheus", "textfile")
+"""Parts that a deployment has on its hosts besides its model servers, by the names of their folders and logs."""
 _LOOPBACK = ("localhost", "127.", "[::1]", "::1")
 
 
@@ -62,10 +64,27 @@ def _deployment(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("gateway.host", rule, given=repr(recipe.gateway.host))
     yield from _tls(recipe)
     assert recipe.topology is not None
+    yield from _server_names(recipe.topology)
     for name in recipe.deploy.placing.keys() - recipe.topology.experts.keys():
         near = nearest(name, recipe.topology.experts)
         rule = f"no such expert; there is: {listed(recipe.topology.experts)}."
         yield Problem(f"deploy.placing.{name}", rule, nearest=near)
+
+
+def _server_names(topology: Topology) -> Iterator[Problem]:
+    """Yield experts whose server would have the name of something else of the deployment."""
+    servers = {name: expert.replicas for name, expert in topology.experts.items() if not expert.adapter_on}
+    replicas = {f"{name}-{number}": name for name, count in servers.items() for number in range(2, count + 1)}
+    for name in servers:
+        key = f"topology.experts.{name}"
+        if name in OWN_PARTS:
+            rule = f"is what a part of every deployment is called on hosts; any name but {listed(OWN_PARTS)} will do."
+            yield Problem(key, rule, given=f"'{name}'")
+        if base := replicas.get(name):
+            taken = listed(f"{base}-{number}" for number in range(2, servers[base] + 1))
+            rule = f"is what a replica of {base} is called on hosts; with topology.experts.{base}.replicas = "
+            rule += f"{servers[base]} any name but {taken} will do."
+            yield Problem(key, rule, given=f"'{name}'")
 
 
 def _tls(recipe: Recipe) -> Iterator[Problem]:

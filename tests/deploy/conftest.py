@@ -43,6 +43,7 @@ def look(*gpus: dict[str, Any], memory_gib: int = 64, **state: Any) -> dict[str,
     nothing = {
         "account": {}, "paths": {}, "units": {}, "models": {}, "environments": {}, "credentials": {}, "salt": "",
         "taken_ports": [22], "others": [], "free_bytes": memory_gib * GIB, "incoming": [], "programs": [],
+        "gpus": list(gpus),
     }  # fmt: skip
     return {"machine": machine, "state": {**nothing, **state}}
 

@@ -126,6 +126,27 @@ def test_without_room_for_both_the_old_server_stops_first(folder: Path) -> None:
     assert [one.mode for one in present.replacements(second, tight)] == ["fixed"]
 
 
+def test_an_ordinary_gpu_holds_one_server_whatever_memory_its_host_has(folder: Path) -> None:
+    case = Case(folder)
+    case.given.needs["general"] = {"needed_bytes": 20 * GIB, "wanted_bytes": 20 * GIB}
+    first = wanted(case, box=look(gpu(0), memory_gib=250))
+    state = state_of(first, "box")
+    (folder / "base" / "model.safetensors").write_text("new weights")
+    second = wanted(case, box=look(gpu(0), memory_gib=250, **state))
+    assert second.seats["general"].gpus == (0,)
+    modes = {
+        gib: [
+            one.mode
+            for one in present.replacements(second, {"box": look(gpu(0, gib), memory_gib=250, **state)["state"]})
+        ]
+        for gib in (24, 80)
+    }
+    assert modes == {24: ["fixed"], 80: ["blue_green"]}
+    down = state_of(first, "box", active=False)
+    (one,) = present.replacements(second, {"box": look(gpu(0), **down)["state"]})
+    assert one.mode == "blue_green", "the old one has nothing that it would need"
+
+
 def test_units_are_hardened_and_hold_no_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB", "hf_secret")
     made = wanted(Case(folder, secrets={"HF_TOKEN": "env:HUB"}), box=look(gpu(0)))

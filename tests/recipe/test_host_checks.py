@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from largeforge.deploy import desired, monitored
+from largeforge.deploy.service import Layout
 from largeforge.errors import RecipeError
 from largeforge.recipe.compose import compose
-from largeforge.recipe.host_checks import training_hosts
+from largeforge.recipe.host_checks import OWN_PARTS, training_hosts
 from largeforge.recipe.validate import validate
 
 
@@ -31,6 +33,31 @@ def test_questions_cannot_be_asked_at_a_hosts_loopback() -> None:
 def test_rules_of_placement_name_experts() -> None:
     said = problems("+deploy.placing.suport.spread=require")
     assert "deploy.placing.suport" in said and "Did you mean 'support'?" in said
+
+
+@pytest.mark.parametrize("name", OWN_PARTS)
+def test_no_server_is_called_as_a_part_of_every_deployment(name: str) -> None:
+    expert = f"+topology.experts.{name}={{model: path:m}}"
+    said = problems(expert)
+    assert f"topology.experts.{name} = '{name}': is what a part of every deployment is called" in said
+    assert "any name but alertmanager, gateway, " in said and said.startswith("1 problem")
+    validate(compose(["+recipe=deploy_support", expert.replace("{", "{adapter_on: general, ")]))
+
+
+def test_the_parts_are_those_that_there_are() -> None:
+    parts = ("PROMETHEUS", "ALERTMANAGER", "HOOKS", "NODE", "SERVERS", "GPUS", "LOGS")
+    own = {getattr(monitored, part) for part in parts}
+    layout = Layout("/opt", "/var/lib", "/var/log", "shop", "largeforge", "")
+    assert set(OWN_PARTS) == {desired.GATEWAY, *own, monitored._texts(layout).rpartition("/")[2]}
+
+
+def test_no_server_is_called_as_a_replica_of_another() -> None:
+    second = "+topology.experts.general-2={model: path:m}"
+    said = problems(second)
+    assert "topology.experts.general-2 = 'general-2': is what a replica of general is called on hosts" in said
+    assert "with topology.experts.general.replicas = 2 any name but general-2 will do." in said
+    validate(compose(["+recipe=deploy_support", second.replace("-2", "-3")]))
+    validate(compose(["+recipe=deploy_support", second, "topology.experts.general.replicas=1"]))
 
 
 def test_secrets_are_references(tmp_path: Path) -> None:

@@ -33,15 +33,22 @@ PROGRAMS = (
 LIBRARIES = ("libnuma.so.1",)
 """What vLLM's CPU build loads and no wheel brings."""
 PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestampMonotonic,NRestarts,Result,NeedDaemonReload"
+    "Id,LoadState,ActiveState,SubState,UnitFileState,ActiveEnterTimestampMonotonic,NRestarts,Result,NeedDaemonReload,"
+    "FragmentPath"
 )
+OWNERS = (
+    r"^ReadWritePaths=\S*/([^/\s]+)/[^/\s]+$",  # a folder of its state: servers, gateways, what monitors
+    r"/run/largeforge/([^/\s]+)/",  # servers, gateways, the holder of their socket, switches
+    r"/deployments/([^/\s]+)/firewall\.nft",
+)
+"""Where the file of a unit names its deployment."""
 
 
 def main(request):
     """Return all that is known."""
     found = {"machine": machine(request.get("root") or "/")}
     if request.get("deployment"):
-        found["state"] = state(request)
+        found["state"] = {**state(request), "gpus": found["machine"]["gpus"]}
     return found
 
 
@@ -60,7 +67,7 @@ def machine(root):
         "memory_bytes": limited(memory.get("MemTotal", 0)),
         "free_bytes": min(memory.get("MemAvailable", 0), limited(memory.get("MemTotal", 0))),
         "disk_free_bytes": disk(root),
-        "deployments": sorted(os.path.basename(path) for path in glob.glob(os.path.join(root, "deployments", "*"))),
+        "deployments": deployments(root),
         "boot": read("/proc/sys/kernel/random/boot_id").strip(),
         "uptime_s": float((read("/proc/uptime") or "0").split()[0]),
         "time": time.time(),
@@ -74,11 +81,11 @@ def machine(root):
 def state(request):
     """Describe a deployment: its files with hashes, its units, and what is shared among deployments."""
     root, name = request["root"], request["deployment"]
+    known = [*deployments(root), name]
     patterns = (
         os.path.join(root, "deployments", name),
         os.path.join(request["state"], name, "gateway", "gateway.json"),
         os.path.join(root, "agent"),
-        os.path.join(UNITS, "largeforge-%s-*" % name),
         "/etc/logrotate.d/largeforge-%s" % name,
         "/etc/grafana/provisioning/*/largeforge-%s.yaml" % name,
         "/etc/largeforge/%s" % name,
@@ -99,11 +106,14 @@ def state(request):
     for pattern in patterns:
         for top in sorted(glob.glob(pattern)):
             walk(top, paths)
+    for top in sorted(glob.glob(os.path.join(UNITS, "largeforge-%s-*" % name))):
+        if owner(os.path.basename(top), known) == name:
+            walk(top, paths)
     return {
         "account": account(request["user"]),
         "free_bytes": min(meminfo().get("MemAvailable", 0), limited(1 << 62)),
         "paths": paths,
-        "units": units("largeforge-%s-*" % name),
+        "units": units(name, known),
         "models": models(os.path.join(root, "models")),
         "environments": environments(os.path.join(root, "environments")),
         "incoming": sorted(os.listdir(os.path.join(root, "incoming")))
@@ -180,15 +190,38 @@ def account(user):
     }
 
 
-def units(pattern):
-    """Return what systemd knows of units, by name: those in its memory, and those that have a file of ours."""
-    files = [os.path.basename(path) for path in glob.glob(os.path.join(UNITS, pattern)) if "@." not in path]
+def deployments(root):
+    """Return the names of the deployments below a folder."""
+    return sorted(os.path.basename(path) for path in glob.glob(os.path.join(root, "deployments", "*")))
+
+
+def units(name, known):
+    """Return what systemd knows of a deployment's units: those in its memory, and those that have a file."""
+    pattern = "largeforge-%s-*" % name
+    paths = glob.glob(os.path.join(UNITS, pattern))
+    files = [os.path.basename(path) for path in paths if "@." not in path and not path.endswith(".d")]
     found = {}
     for block in run("systemctl", "show", "--property", PROPERTIES, "--", pattern, *files).strip().split("\n\n"):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
-        if values.get("Id"):
-            found[values.pop("Id")] = values
+        unit, path = values.pop("Id", ""), values.pop("FragmentPath", "")
+        if unit and owner(unit, known, path) == name:
+            found[unit] = values
     return found
+
+
+def owner(unit, known, path=""):
+    """Return the deployment that a unit is of, as its file says, since names of deployments begin with those of others;
+    the longest of those known that fits where there is no file. What is put beside a unit (`.d`) goes with it.
+    """
+    unit = unit[: -len(".d")] if unit.endswith(".d") else unit
+    served = re.sub(r"\.timer$", ".service", unit)  # a timer names nothing but what it starts
+    texts = [read(path) if path else "", read(os.path.join(UNITS, unit)), read(os.path.join(UNITS, served))]
+    told = [name for pattern in OWNERS for name in re.findall(pattern, "\n".join(texts), re.MULTILINE)]
+    for names in (told, sorted(known, key=len, reverse=True)):
+        fitting = [name for name in names if unit.startswith("largeforge-%s-" % name)]
+        if fitting:
+            return fitting[0]
+    return ""
 
 
 def models(folder):
@@ -232,9 +265,11 @@ def credentials(folder, salt):
 
 
 def others(root, name):
-    """Return what other deployments of this host have taken: services with their ports, GPUs and memory."""
+    """Return what other deployments of this host have taken: services, and canaries, with ports, GPUs and memory."""
     found = []
-    for path in sorted(glob.glob(os.path.join(root, "deployments", "*", "services", "*", "current", "service.json"))):
+    services = os.path.join(root, "deployments", "*", "services", "*")
+    links = (os.path.join(services, link, "service.json") for link in ("current", "canary"))
+    for path in sorted(path for link in links for path in glob.glob(link)):
         deployment = path[len(os.path.join(root, "deployments")) + 1 :].split(os.sep)[0]
         if deployment != name:
             service = loaded(path)

@@ -142,7 +142,8 @@ def _is_canary(wanted: Wanted, found: States, one: Replacement) -> bool:
 
 def _no_room(wanted: Wanted, server: str, one: Replacement) -> str:
     strategy = wanted.rollout.of(server).strategy
-    need = f" ({one.new.num_bytes / 2**30:.1f} GiB)" if one.new.num_bytes else ""
+    place = f" on GPU {', '.join(map(str, one.new.gpus))}" if one.new.gpus else ""
+    need = f" ({one.new.num_bytes / 2**30:.1f} GiB{place})" if one.new.num_bytes else place
     return (
         f"{one.new.host}: rollout.strategy={strategy} needs room for the new {one.new.service} beside the old "
         f"one{need}, and there is none. Free some, or choose rollout.experts.{server}.strategy=immediate; where "

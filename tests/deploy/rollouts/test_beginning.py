@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from largeforge.deploy.update import Release, Replacement
 from largeforge.errors import DeployError, GateError
 from largeforge.recipe.sections.rollouts import Rollout
 from largeforge.recipe.sections.slos import Slo
-from tests.deploy.conftest import Case, gpu, look
+from tests.deploy.conftest import GIB, Case, gpu, look
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,28 @@ def test_a_canary_needs_room_and_the_error_says_what_helps(folder: Path) -> None
     found[one.new.host]["paths"][link] = {"kind": "link", "target": f"releases/{one.new.key}"}
     (again,), _ = beginning.divided(wanted, [replace(one, mode="fixed")], found)
     assert again.is_up and again.mode == "canary", "it is up already"
+
+
+def test_the_room_of_a_canary_is_that_of_its_gpu(folder: Path) -> None:
+    case = Case(folder)
+    case.given.rollout = Rollout.model_validate({"strategy": "canary"})
+    looks = {name: look(gpu(0)) for name in case.given.hosts.hosts}
+    wanted = seating.wanted_of(case.given, case.experts, case.places, looks, lock="")  # type: ignore[arg-type]
+    host, layout = wanted.seats["general"].host, wanted.layout(wanted.seats["general"].host)
+    said = {"kind": "vllm", "place": {}, "answers": {}, "bytes": 20 * GIB, "gpus": [0]}
+    paths = {
+        f"{layout.release('general', 'old')}/service.json": {"kind": "file", "text": json.dumps(said)},
+        f"{layout.release('general', 'old')}/port": {"kind": "file", "text": "18000"},
+        f"{layout.service('general')}/current": {"kind": "link", "target": "releases/old"},
+    }
+    units = {layout.unit("general", "old"): {"ActiveState": "active"}}
+    full, large = (
+        {host: look(each, memory_gib=250, paths=paths, units=units)["state"]} for each in (gpu(0), gpu(0, 80))
+    )
+    with pytest.raises(DeployError, match=r"needs room for the new general .*GiB on GPU 0\)"):
+        beginning.divided(wanted, present.replacements(wanted, full), full)
+    (canary,), _ = beginning.divided(wanted, present.replacements(wanted, large), large)
+    assert canary.mode == "canary"
 
 
 def test_a_rollout_holds_what_is_promised_and_which_models_are_changed(folder: Path) -> None:

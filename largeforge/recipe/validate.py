@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.files import paths
-from largeforge.recipe import data_paths, evaluator_files, load_file, routing_files, schema_files, sources
+from largeforge.recipe import data_paths, evaluator_files, load_file, renamed, routing_files, schema_files, sources
 from largeforge.recipe.base import NAME_PATTERN, AsGiven
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
@@ -90,6 +90,8 @@ def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Pro
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind == "extra_forbidden" and path == ["reward"]:
         rule = "a reward belongs to a method: +reward@method.rewards=NAME, or @jobs.JOB.method.rewards=NAME."
+        return Problem(key, rule, places.of_key(key), given)
+    if kind == "extra_forbidden" and (rule := renamed.told(path)):
         return Problem(key, rule, places.of_key(key), given)
     if kind == "extra_forbidden":
         allowed = _siblings(path, detail["loc"])

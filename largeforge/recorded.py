@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from largeforge.artifacts import read_manifest
 from largeforge.errors import RecipeError, RegistryError, listed, nearest
 from largeforge.recipe import lock as locks
-from largeforge.recipe import model_ref
+from largeforge.recipe import model_ref, renamed
 from largeforge.recipe.sections.machines import Registry
 from largeforge.runs import LOCK
 
@@ -56,6 +56,7 @@ class Recorded:
     label: str
     """How a person would name it."""
     lock: dict[str, Any]
+    """The lock, its recipe in the keys of today; `digest` is that of the file."""
     path: Path | None = None
     """File of the lock."""
     stages: dict[str, StageResult] = field(default_factory=dict)
@@ -83,7 +84,7 @@ def find(text: str, *, root: Path, registry: Registry) -> Recorded:
     if path.is_dir():
         return of_run(path)
     if path.is_file():
-        return Recorded(text, locks.read(path), path)
+        return Recorded(text, renamed.lock(locks.read(path)), path)
     if _DIGEST.fullmatch(text):
         return of_run(_by_digest(text, root))
     allowed = "a run directory, the digest of a run, latest:RECIPE, registry:NAME@ALIAS or a lock.json"
@@ -125,7 +126,7 @@ def of_run(path: Path) -> Recorded:
         manifest.stage: StageResult(manifest.kind, _hashes(manifest.files), manifest.metrics, manifest.seconds)
         for manifest in found
     }
-    return Recorded(str(path), locks.read(path / LOCK), path / LOCK, stages)
+    return Recorded(str(path), renamed.lock(locks.read(path / LOCK)), path / LOCK, stages)
 
 
 def of_model(text: str, registry: Registry) -> Recorded:
@@ -147,7 +148,8 @@ def of_model(text: str, registry: Registry) -> Recorded:
         rule = "it was registered without a lock, and its run is not on this machine"
         raise RegistryError(f"{version.reference}: {rule} ({run}).")
     stages = _stages_of(version)
-    return Recorded(version.reference, locked or locks.read(run / LOCK), run / LOCK, stages, version.lineage.stage)
+    locked = renamed.lock(locked or locks.read(run / LOCK))
+    return Recorded(version.reference, locked, run / LOCK, stages, version.lineage.stage)
 
 
 def focused(recorded: Recorded) -> Recorded:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,14 @@ def test_a_recipe_in_a_folder_is_named_as_it_is_chosen(own, capsys):
     (own / "recipes" / "team" / "support.yaml").write_text("name: support\n")
     assert main(["--help"]) == 0
     assert "team/support" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(help_text.__file__).parent / "commands").glob("[a-z]*.py")), ids=lambda path: path.stem
+)
+def test_each_example_of_a_command_has_a_line_of_its_own(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    for line in text.splitlines():
+        if line.startswith(" ") and "python -m largeforge" in line:
+            assert line.count("python -m largeforge") == 1, line
+            assert not re.search(r"\w python -m largeforge", line), line

@@ -15,6 +15,8 @@ from largeforge.recorded import Recorded, find, rows
 from largeforge.registry import Lineage, ModelRegistry
 from tests.fakes.recorded import Desk
 
+OLD = Path(__file__).parent / "reproduce" / "locks" / "small_before_deploy_update.json"
+
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
@@ -62,6 +64,24 @@ def test_what_is_not_there_is_one_clear_error(desk: Desk, text: str, message: st
     desk.record()
     with pytest.raises(RecipeError, match=message):
         found(text)
+
+
+def test_locks_of_before_a_rename_are_read_in_the_keys_of_today(desk: Desk) -> None:
+    run, old = desk.record(), read(OLD)
+    (run / "lock.json").write_text(OLD.read_text())
+    folder = desk.path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"old")
+    lineage = Lineage("small", "d", old["digest"], stage="train")
+    registry = ModelRegistry(Registry())
+    registry.register("m", folder, kind="model", lineage=lineage, metrics={}, alias="champion", lock=old)
+    for text in (str(run), str(OLD), "registry:m@champion"):
+        lock = found(text).lock
+        assert lock["digest"] == old["digest"]
+        assert lock["recipe"]["deploy"]["update"] == old["recipe"]["deploy"]["rollout"], text
+        assert "rollout" not in lock["recipe"]["deploy"]
+    registry.verify(registry.resolve(model_ref.parse("registry:m")))
 
 
 def test_a_registered_model_has_its_lock_without_its_run(desk: Desk) -> None:

@@ -10,19 +10,32 @@ from largeforge.commands import rollout as command
 from largeforge.recipe.compose import compose
 from largeforge.recipe.sections.rollouts import Analysis, Rollout
 from largeforge.recipe.validate import validate
-from tests.guides import commands, page
+from tests.guides import commands, page, planned
 
 GUIDE = page("rollouts")
+OF_EXPERTS = re.findall(r"`(rollout\.experts\.[^`]+=[^`]+)`", GUIDE)
 
 
 def test_its_settings_are_there() -> None:
     keys = set(re.findall(r"`rollout\.([a-z_.]+)", GUIDE))
-    for key in keys - {"experts.support.steps", "experts.support.strategy"}:
+    for key in (key for key in keys if not key.startswith("experts.")):
         at = Rollout()
         for part in key.split("."):
             assert part in type(at).model_fields, key
             at = getattr(at, part)
     assert {"steps", "bake_s", "again", "alias", "analysis.triggers"} <= keys
+
+
+@pytest.mark.parametrize("word", OF_EXPERTS)
+def test_its_settings_of_an_expert_are_planned_and_hold(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["+recipe=deploy_support", "hosts=lab", "rollout=canary", word]
+    planned(" ".join(words), capsys)
+    rollout = validate(compose(words)).rollout
+    assert rollout.of("general") != rollout.of("another")
+
+
+def test_it_shows_settings_of_experts() -> None:
+    assert {word.partition("=")[0].rpartition(".")[2] for word in OF_EXPERTS} == {"steps", "strategy"}
 
 
 def test_its_figures_are_the_defaults() -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import time
 
+MOST_DIGITS = 9
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "deployment", nargs="?", default="", help="name of the deployment; may be left out if there is one"
     )
     parser.add_argument("--dry-run", action="store_true", help="look and decide, and change nothing")
-    parser.add_argument("--looks", type=int, metavar="N", help="end after so many looks")
+    parser.add_argument("--looks", type=_positive, metavar="N", help="end after so many looks, 1 or more")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,3 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
         report=lambda text: print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True),
     )  # fmt: skip
     return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of looks, 1 or more, not {text[:20]!r}")
+    return number

@@ -1,9 +1,9 @@
 """Look at the machines of an inventory: whether they can be reached and used, and what they are.
 
   python -m largeforge hosts check lab            one line a host, and what stands in the way
-  python -m largeforge hosts facts lab            system, driver, CUDA, disk, clock, GPUs and free memory, one line a
-  host python -m largeforge hosts facts lab --json     everything, for programs python -m largeforge hosts check lab
-  --host one --host two
+  python -m largeforge hosts facts lab            system, driver, CUDA, disk, clock, GPUs and free memory
+  python -m largeforge hosts facts lab --json     everything, for programs
+  python -m largeforge hosts check lab --host one --host two
 
 The inventory is hosts/NAME.yaml. Nothing is changed on the hosts. Exit codes: 0 all can be used, 1 not all.
 """

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import core_schema
 
 from largeforge.recipe import field_docs
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, ValidatorFunctionWrapHandler
 
 field_docs.speed_up()
 
@@ -32,3 +37,23 @@ class Extension(Strict):
     """
 
     name: str
+
+
+@dataclass(frozen=True)
+class AsGiven:
+    """Annotate a mapping that must be right for a model and stays as it was written: what it leaves out is not filled
+    in with the model's defaults, so it can be laid over other settings."""
+
+    model: type[Strict]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Return the model's own schema, so that problems have the places that they have in the model."""
+        return core_schema.no_info_wrap_validator_function(
+            _held_against, handler.generate_schema(self.model),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )  # fmt: skip
+
+
+def _held_against(given: Any, is_right: ValidatorFunctionWrapHandler) -> Any:
+    is_right(given)
+    return given

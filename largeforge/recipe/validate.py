@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from largeforge.errors import Problem, RecipeError, listed, nearest
 from largeforge.files import paths
-from largeforge.recipe import data_paths, evaluator_files, load_file, routing_files, schema_files, sources
-from largeforge.recipe.base import NAME_PATTERN
+from largeforge.recipe import data_paths, evaluator_files, load_file, renamed, routing_files, schema_files, sources
+from largeforge.recipe.base import NAME_PATTERN, AsGiven
 from largeforge.recipe.checks import check
 from largeforge.recipe.packs import installed
 from largeforge.recipe.schema import Recipe
@@ -90,6 +90,8 @@ def explain(detail: ErrorDetails, values: dict[str, Any], places: Places) -> Pro
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind == "extra_forbidden" and path == ["reward"]:
         rule = "a reward belongs to a method: +reward@method.rewards=NAME, or @jobs.JOB.method.rewards=NAME."
+        return Problem(key, rule, places.of_key(key), given)
+    if kind == "extra_forbidden" and (rule := renamed.told(path)):
         return Problem(key, rule, places.of_key(key), given)
     if kind == "extra_forbidden":
         allowed = _siblings(path, detail["loc"])
@@ -258,10 +260,11 @@ def _model_of(annotation: Any, part: str) -> Any:
     if part in extensions.KEYED:
         configs = {name: extensions.load(part, name).Config for name in extensions.names(part)}
         return _Items(configs)
+    if get_origin(annotation) is Annotated:
+        annotation, *marks = get_args(annotation)
+        annotation = next((mark.model for mark in marks if isinstance(mark, AsGiven)), annotation)
     if hasattr(annotation, "model_fields"):
         return annotation
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
     arguments = [argument for argument in get_args(annotation) if argument is not type(None)]
     if get_origin(annotation) in (dict, list) and arguments:
         return _Items(_model_of(arguments[-1], ""))

@@ -9,6 +9,7 @@ import pytest
 
 from largeforge import runs
 from largeforge.errors import RecipeError
+from largeforge.recipe import lock as locks
 from largeforge.recipe.lock import digest_of
 from largeforge.recipe.schema import Registry
 from largeforge.recorded import Recorded, find
@@ -197,3 +198,43 @@ def test_a_lock_of_another_version_says_what_it_cannot_take(desk: Desk) -> None:
     with pytest.raises(RecipeError, match="from_the_future = 1: unknown key"):
         prepare(changed(desk, recipe=recipe), [])
     prepare(changed(desk, recipe=recipe), ["~from_the_future"])
+
+
+OLD = Path(__file__).parent / "locks" / "small_before_deploy_update.json"
+"""As it was written when `deploy.update` was `deploy.rollout`; `deploy.tls` and `deploy.firewall` were yes or no."""
+
+
+def test_a_lock_of_before_a_rename_is_planned_and_keeps_its_digest(desk: Desk) -> None:
+    written = locks.read(OLD)
+    assert {"rollout", "tls", "firewall"} <= written["recipe"]["deploy"].keys()
+    found = again(target=str(OLD))
+    assert [stage.kind for stage in found.plan.stages] == [stage.kind for stage in again_now(desk).plan.stages]
+    assert found.recorded.digest == written["digest"] == digest_of(written)
+    assert found.plan.lock["origin"]["reproduces"] == written["digest"]
+    assert not found.refused
+    assert found.plan.recipe.deploy.update.watch_s == written["recipe"]["deploy"]["rollout"]["watch_s"]
+    assert (found.plan.recipe.deploy.tls.servers, found.plan.recipe.deploy.firewall) == ("off", "off")
+    moved = [
+        match.what
+        for match in found.matches
+        if match.what.startswith(("recipe.deploy.rollout", "recipe.deploy.tls.servers"))
+    ]
+    assert not moved, "a key that was renamed is no difference"
+
+
+def test_an_old_lock_that_was_changed_is_refused_all_the_same(desk: Desk) -> None:
+    path = desk.path / "lock.json"
+    path.write_text(OLD.read_text().replace('"watch_s": 30.0', '"watch_s": 31.0'))
+    with pytest.raises(RecipeError, match="was changed after it was written"):
+        again(target=str(path))
+
+
+def test_an_old_key_as_an_override_is_told_the_new_one(desk: Desk) -> None:
+    with pytest.raises(RecipeError, match=r"deploy\.rollout = .*: unknown key; it is deploy\.update now"):
+        again("deploy.rollout.watch_s=5", target=str(OLD))
+    assert again("deploy.update.watch_s=5", target=str(OLD)).plan.recipe.deploy.update.watch_s == 5
+
+
+def again_now(desk: Desk) -> Reproduction:
+    desk.record()
+    return again()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from largeforge.recipe.base import Name, RegistryAlias, Strict
+from largeforge.recipe.base import AsGiven, Name, RegistryAlias, Strict
 
 StepShare = Annotated[float, Field(gt=0, le=1)]
 
@@ -120,11 +120,9 @@ class Analysis(Strict):
         return found
 
 
-class Rollout(Strict):
-    """How a new model of an expert takes over from the one that serves."""
+class Rolling(Strict):
+    """How a new model of one expert takes over; what an expert may have of its own."""
 
-    name: str = ""
-    """Name of the choice under `conf/rollout/`."""
     strategy: Literal["canary", "blue_green", "shadow", "ab", "immediate"] = "canary"
     """`canary` gives the new model more and more of the traffic while nothing is worse; `blue_green` all at once, and
     watches it; `shadow` gives it copies of requests, whose answers nobody sees; `ab` gives it a fixed share for a time
@@ -149,17 +147,32 @@ class Rollout(Strict):
     """How long `ab` lasts."""
     ab_promote: bool = False
     """Whether `ab` promotes a model that is not worse at its end; otherwise shares stay until a command."""
-    look_s: float = Field(default=5.0, gt=0, le=300)
-    """Seconds from one look at the counts to the next."""
+    look_s: float = Field(default=5.0, gt=0, le=15)
+    """Seconds from one look at the counts to the next; 15 at most, since gateways take a canary out by themselves when
+    nobody has looked after it for 30 s (`gateway.canary_guard.after_s`)."""
     alias: RegistryAlias | Literal[""] = ""
     """Alias in the registry that a promoted model gets, such as production; empty moves none. Where an expert names its
     model by an alias, that one goes back to the model that serves when the new one is sent back."""
-    again: bool = False
-    """Whether models are tried once more that were sent back before."""
     analysis: Analysis = Analysis()
     """What is compared, and how surely."""
-    experts: dict[Name, dict[str, Any]] = {}
-    """By expert, what differs from the above: `experts.code.steps=[0.1]`, `experts.chat.strategy=shadow`."""
+
+    @model_validator(mode="after")
+    def _steps_rise(self) -> Self:
+        if self.steps != sorted(set(self.steps)):
+            raise ValueError(f"steps: shares must rise from step to step, not {self.steps}")
+        return self
+
+
+class Rollout(Rolling):
+    """How a new model of an expert takes over from the one that serves."""
+
+    name: str = ""
+    """Name of the choice under `conf/rollout/`."""
+    again: bool = False
+    """Whether models are tried once more that were sent back before."""
+    experts: dict[Name, Annotated[dict[str, Any], AsGiven(Rolling)]] = {}
+    """By expert with a server of its own, what differs from the above: `experts.code.steps=[0.1]`,
+    `experts.chat.strategy=shadow`."""
 
     def of(self, expert: str) -> Rollout:
         """Return the settings of one expert."""
@@ -170,21 +183,14 @@ class Rollout(Strict):
 
     @model_validator(mode="after")
     def _experts_are_right(self) -> Self:
+        """Hold what an expert has of its own against what it has from the section."""
         for expert, other in self.experts.items():
-            if extra := {"again", "experts", "name"} & other.keys():
-                raise ValueError(f"experts.{expert}: an expert has no {', '.join(sorted(extra))} of its own")
             try:
                 self._with(other)
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]
                 place = ".".join(map(str, ("experts", expert, *first["loc"])))
                 raise ValueError(f"{place}: {first['msg']}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _steps_rise(self) -> Self:
-        if self.steps != sorted(set(self.steps)):
-            raise ValueError(f"steps: shares must rise from step to step, not {self.steps}")
         return self
 
     @property

@@ -7,6 +7,7 @@ lock is translated, after it was held against its digest. What is typed today is
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,8 +49,12 @@ def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
             _move(found, path, _filled(new, old, path))
     for key, meanings in SPLIT.items():
         for path in list(_matching(found, tuple(key.split(".")))):
-            _change(found, path, lambda value, now=meanings: now[value] if isinstance(value, bool) else value)
+            _change(found, path, partial(_meant, meanings))
     return found
+
+
+def _meant(meanings: Mapping[bool, Any], value: Any) -> Any:
+    return meanings[value] if isinstance(value, bool) else value
 
 
 def told(path: Sequence[str | int]) -> str:

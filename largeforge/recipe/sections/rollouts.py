@@ -72,8 +72,9 @@ class Analysis(Strict):
     look, by tests that hold up under any number of looks."""
 
     alpha: float = Field(default=0.01, gt=0, lt=0.5)
-    """Most of the rollouts of models that are as good as stable that are sent back, over all metrics, looks and
-    steps."""
+    """Most of the rollouts of models that are as good as stable that are sent back, over all metrics, looks and steps
+    at which both are asked. With all of the traffic a model is held against what stable did before, which is not known
+    exactly: each metric adds up to 1 % there."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Confidence of what `rule_out` excludes."""
     clustering: float = Field(default=1.0, ge=1)

@@ -10,7 +10,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 RENAMED: dict[str, str] = {
     "deploy.rollout": "deploy.update",
@@ -48,7 +48,9 @@ def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
             _move(found, path, _filled(new, old, path))
     for key, meanings in SPLIT.items():
         for path in list(_matching(found, tuple(key.split(".")))):
-            _change(found, path, lambda value, now=meanings: now[value] if isinstance(value, bool) else value)
+            section = _section(found, path)
+            if isinstance(section[path[-1]], bool):
+                section[path[-1]] = copy.deepcopy(meanings[section[path[-1]]])
     return found
 
 
@@ -94,11 +96,6 @@ def _move(values: dict[str, Any], old: Sequence[str], new: Sequence[str]) -> Non
     target = _section(values, new)
     if not target.get(new[-1]):
         target[new[-1]] = section.pop(old[-1])
-
-
-def _change(values: dict[str, Any], path: Sequence[str], change: Callable[[Any], Any]) -> None:
-    section = _section(values, path)
-    section[path[-1]] = change(section[path[-1]])
 
 
 def _section(values: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:

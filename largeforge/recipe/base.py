@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import core_schema
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
 
 from largeforge.recipe import field_docs
 
@@ -46,12 +45,9 @@ class AsGiven:
 
     model: type[Strict]
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         """Return the model's own schema, so that problems have the places that they have in the model."""
-        return core_schema.no_info_wrap_validator_function(
-            _held_against, handler.generate_schema(self.model),
-            serialization=core_schema.plain_serializer_function_ser_schema(dict),
-        )  # fmt: skip
+        return handler.generate_schema(Annotated[self.model, WrapValidator(_held_against), PlainSerializer(dict)])
 
 
 def _held_against(given: Any, is_right: ValidatorFunctionWrapHandler) -> Any:

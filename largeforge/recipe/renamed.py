@@ -7,11 +7,10 @@ lock is translated, after it was held against its digest. What is typed today is
 from __future__ import annotations
 
 import copy
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 RENAMED: dict[str, str] = {
     "deploy.rollout": "deploy.update",
@@ -49,12 +48,10 @@ def recipe(values: Mapping[str, Any]) -> dict[str, Any]:
             _move(found, path, _filled(new, old, path))
     for key, meanings in SPLIT.items():
         for path in list(_matching(found, tuple(key.split(".")))):
-            _change(found, path, partial(_meant, meanings))
+            section = _section(found, path)
+            if isinstance(section[path[-1]], bool):
+                section[path[-1]] = copy.deepcopy(meanings[section[path[-1]]])
     return found
-
-
-def _meant(meanings: Mapping[bool, Any], value: Any) -> Any:
-    return meanings[value] if isinstance(value, bool) else value
 
 
 def told(path: Sequence[str | int]) -> str:
@@ -99,11 +96,6 @@ def _move(values: dict[str, Any], old: Sequence[str], new: Sequence[str]) -> Non
     target = _section(values, new)
     if not target.get(new[-1]):
         target[new[-1]] = section.pop(old[-1])
-
-
-def _change(values: dict[str, Any], path: Sequence[str], change: Callable[[Any], Any]) -> None:
-    section = _section(values, path)
-    section[path[-1]] = change(section[path[-1]])
 
 
 def _section(values: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ RULES = {
     **{name: Rule(own=FOUNDATION[:index]) for index, name in enumerate(FOUNDATION)},
     "rates": Rule(),
     "tls": Rule(),
-    "recipe": Rule(own=("files",), top=("pydantic", "pydantic_core", "yaml"), late=("hydra", "omegaconf", "jinja2")),
+    "recipe": Rule(own=("files",), top=("pydantic", "yaml"), late=("hydra", "omegaconf", "jinja2")),
     "recipe.hydra_sources": Rule(own=("recipe",), top=("hydra",), late=("omegaconf",)),
     "methods": _EXTENSION,
     "adapters": _EXTENSION,

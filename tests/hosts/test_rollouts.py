@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -252,6 +253,11 @@ def test_what_was_promoted_when_its_controller_died_can_still_be_sent_back(lab: 
     assert not asked["failures"], asked
 
 
+def tell(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        os.kill(process, number)
+
+
 @pytest.mark.thorough
 def test_a_controller_that_was_suspended_changes_nothing_when_it_wakes(lab: Lab) -> None:
     serves = lab.versions_of_models()
@@ -259,13 +265,16 @@ def test_a_controller_that_was_suspended_changes_nothing_when_it_wakes(lab: Lab)
     with lab.asked(response_format=SCHEMA) as asked:
         process = lab.start("+recipe=shop", *CANARY)
         lab.await_line(process, "0.2 of the traffic")
-        os.killpg(process.pid, signal.SIGSTOP)
+        found = subprocess.run(["pgrep", "-f", f"largeforge.stages .*{lab.folder}"], capture_output=True, text=True)
+        conducting = [int(word) for word in found.stdout.split()]
+        assert conducting
+        tell(conducting, signal.SIGSTOP)
         try:
             wait_for(lambda: lab.run("rollout", "abort", "lab", "shop").code == 0, timeout_s=180)
         finally:
-            os.killpg(process.pid, signal.SIGCONT)
+            tell(conducting, signal.SIGCONT)
         said = process.communicate(timeout=120)[0]
-    assert process.returncode == 1, said
+    assert process.returncode == 1 and "its lock was lost" in said, said
     assert rollouts(lab)[-1]["ended"] == "rolled_back" and lab.versions_of_models() == serves
     assert lab.states() == {"gateway": "active", "general": "active", "general-2": "active"}
     assert not asked["failures"], asked

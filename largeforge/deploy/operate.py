@@ -215,13 +215,12 @@ def set_running(inventory: Hosts, wanted: str, service: str, *, action: str, rep
     """Stop or (re)start the current releases of one service, or of all one after the other; return how many."""
     with ExitStack() as stack:
         reached, fleet = stack.enter_context(connected(inventory))
-        deployed = find(inventory, fleet, wanted)
+        deployed, locks = _locked(stack, inventory, reached, fleet, wanted)
         every = chosen(deployed, service)
         if action == "stop":
             every += [one for one in deployed.canaries() if service in ("", one.service)]
-        if action != "stop":
+        else:
             deployed.insist_on_no_rollout()
-        locks = stack.enter_context(Locks({host: reached[host] for host in deployed.states}, deployed.name))
         ordered = sorted(every, key=lambda release: (release.kind == "gateway") is (action != "stop"))
         if action == "stop":
             for release in ordered:
@@ -240,8 +239,7 @@ def take_away(inventory: Hosts, wanted: str, *, report: Report, keep_models: boo
     """Stop a deployment and remove everything of it; models and environments that no other deployment uses as well."""
     with ExitStack() as stack:
         reached, fleet = stack.enter_context(connected(inventory))
-        deployed = find(inventory, fleet, wanted)
-        stack.enter_context(Locks({host: reached[host] for host in deployed.states}, deployed.name))
+        deployed, _ = _locked(stack, inventory, reached, fleet, wanted)
         ordered = sorted(
             deployed.states, key=lambda host: host not in (deployed.records[-1].gateways if deployed.records else ())
         )
@@ -263,6 +261,15 @@ def take_away(inventory: Hosts, wanted: str, *, report: Report, keep_models: boo
             left = [f"{layout.root}/deployments", layout.root, layout.state, layout.logs, "/etc/largeforge"]
             shell.run(reached[host], ["sh", "-c", 'rmdir -- "$@" 2>/dev/null || true', "sh", *left])
             report(host, "taken away" if not others else f"taken away; {', '.join(others)} stays")
+
+
+def _locked(
+    stack: ExitStack, inventory: Hosts, reached: Mapping[str, Reach], fleet: Fleet, wanted: str
+) -> tuple[Deployed, Locks]:  # fmt: skip
+    """Take the locks of a deployment, and return it as it is then: whoever had them until now may have changed it."""
+    found = find(inventory, fleet, wanted)
+    locks = stack.enter_context(Locks({host: reached[host] for host in found.states}, found.name))
+    return find(inventory, fleet, found.name), locks
 
 
 def chosen(deployed: Deployed, service: str) -> list[Release]:

@@ -253,7 +253,8 @@ def test_an_installed_wheel_finds_its_recipes(own, tmp_path_factory):
         shutil.copytree(shipped_root() / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(shipped_root() / name, source)
-    call = {"check": True, "capture_output": True, "timeout": 300}
+    around = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    call = {"check": True, "capture_output": True, "timeout": 300, "env": around}
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], **call
     )

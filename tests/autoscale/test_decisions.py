@@ -253,7 +253,7 @@ def test_one_look_after_a_short_pause_is_no_window() -> None:
 
 def test_whatever_is_seen_it_stays_within_bounds_and_equal_input_gives_equal_output() -> None:
     rng = random.Random(7)
-    for _ in range(60):
+    for _ in range(200):
         settings = Autoscaling(
             min_replicas=rng.choice((0, 1, 2)), up_s=rng.choice((0, 60)), down_s=rng.choice((0, 300)), idle_s=60,
             predictive=rng.random() < 0.5, panic=rng.choice((0, 2)), gpu_use=rng.choice((0, 0.5)),

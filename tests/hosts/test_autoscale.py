@@ -83,7 +83,6 @@ def test_a_replica_stops_without_load_and_starts_under_it_and_no_request_fails(l
     assert up(lab) == ["general"]
 
 
-@pytest.mark.thorough
 def test_a_controller_that_was_killed_is_followed_by_one_that_goes_on_and_deployments_start_all(lab: Lab) -> None:
     first = lab.start("autoscale", "lab", "shop")
     with lab.asked() as asked:

@@ -11,7 +11,7 @@ from tests.gateway.conftest import FakeVllm, MakeWorld, serve
 if TYPE_CHECKING:
     import httpx
 
-RELOADS, CLIENTS = 20, 12
+RELOADS, CLIENTS = 60, 12
 
 
 async def test_nobody_is_routed_by_one_version_and_answered_by_another(make_world: MakeWorld) -> None:

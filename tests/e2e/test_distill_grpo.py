@@ -20,8 +20,6 @@ import yaml
 
 from tests.e2e.workspace import Workspace, environment, processes, wait_for
 
-pytestmark = pytest.mark.thorough
-
 PLAIN = Path(__file__).parent / "plain"
 STEPS = 8
 """Steps whose losses are compared with plain trl."""

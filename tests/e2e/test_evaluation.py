@@ -7,7 +7,6 @@ import random
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
 from largeforge.evaluators import exact_match, multiple_choice
@@ -15,6 +14,8 @@ from largeforge.stages.loaded_subject import LoadedSubject
 from tests.evaluators.judging_server import KEY, judging
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.e2e.workspace import Workspace
 
 RECIPE = """# @package _global_
@@ -126,7 +127,6 @@ def loaded(workspace: Workspace, rows: list[dict[str, Any]]) -> LoadedSubject:
     return LoadedSubject(model, tokenizer, rows, Silent())  # type: ignore[arg-type]
 
 
-@pytest.mark.thorough
 def test_a_model_is_judged_through_vllm(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = write_data(workspace)
     monkeypatch.setenv("JUDGE_KEY", KEY)

@@ -6,8 +6,6 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.e2e.test_training import SMALL, rows
 
 if TYPE_CHECKING:
@@ -17,7 +15,6 @@ RECIPE = SMALL.replace("- /evaluation: loss", "- /evaluation: [loss, exact_match
 CHAMPION = "judging.baselines.champion.model=registry:small@champion"
 
 
-@pytest.mark.thorough
 def test_a_challenger_that_is_not_surely_as_good_leaves_the_champion_where_it_is(workspace: Workspace) -> None:
     workspace.write("recipes/small.yaml", RECIPE)
     workspace.write("words.jsonl", rows())

@@ -120,7 +120,7 @@ def test_an_adapter_is_saved_whole_when_its_base_is_divided(workspace: Workspace
 
 @pytest.mark.parametrize(("stage", "offload"), [
     pytest.param(1, "none", marks=pytest.mark.thorough), pytest.param(2, "optimizer", marks=pytest.mark.thorough),
-    pytest.param(3, "all", marks=pytest.mark.thorough),
+    (3, "all"),
 ])  # fmt: skip
 def test_zero(
     workspace: Workspace, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, offload: str
@@ -133,7 +133,6 @@ def test_zero(
     assert not (tmp_path / "compiled").exists(), "a compiler is not to be needed"
 
 
-@pytest.mark.thorough
 def test_workers_refuse_what_accelerate_fell_back_to_before_the_first_step(workspace: Workspace, alone: Path) -> None:
     spec = json.loads((alone / "train" / "stage.json").read_text())
     folder = workspace.path / "fallen"

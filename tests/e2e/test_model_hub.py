@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from largeforge.recipe.schema import Registry
 from largeforge.registry import Lineage, ModelRegistry
 from tests.e2e.hub_server import TOKEN, Hub, model_hub
@@ -47,7 +45,6 @@ def say(workspace: Workspace, hub: Hub, *commands: list[str]) -> list[tuple[int,
     return [(code, text) for code, text in json.loads(ended.stdout.splitlines()[-1])]
 
 
-@pytest.mark.thorough
 def test_a_version_goes_to_the_hub_and_comes_back_verified(workspace: Workspace) -> None:
     home = workspace.path / "registry"
     registry = ModelRegistry(Registry(uri=f"sqlite:///{home}/mlflow.db", artifacts=str(home / "artifacts")))

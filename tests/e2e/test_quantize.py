@@ -26,8 +26,6 @@ from largeforge.stages.loading import load_tokenizer
 from largeforge.stages.models import ResolvedModel
 from tests.e2e.workspace import Workspace, environment, processes
 
-pytestmark = pytest.mark.thorough
-
 RECIPE = "quantize_small"
 FLOOR = 0.95
 """Least share of greedy answers that are the original's."""

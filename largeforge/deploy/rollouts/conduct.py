@@ -7,7 +7,7 @@ can be gone on with from anywhere at any time. Meanwhile gateways look after the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from largeforge.deploy.rollouts.looking import Look, Told, aborted, advance
@@ -35,17 +35,18 @@ def conduct(
     report: Report,
     unreachable_s: float,
     command: str = "",
+    left: Sequence[str] = (),
     on_look: Callable[[Document], None] = lambda document: None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Document:
     """Return the rollout once it has come to a verdict, or rests until somebody says how to go on; a first command may
-    be given along.
+    be given along, after those that were `left` for it before.
 
     Raises DeployError when no gateway answers for longer than `unreachable_s`.
     """
     began = answered = clock()
-    pending = [command] if command else []
+    pending = [*left, *([command] if command else [])]
     silent: set[str] = set()
     while True:
         look, failed = gateways.exchange(document)

@@ -100,7 +100,7 @@ class Rolling:
     def _conduct(self, command: str) -> None:
         """Bring the canaries up where they are not, and look at them until there is a verdict."""
         is_new = not self.document.number
-        self._gateways.exchange(self.document)
+        look, _ = self._gateways.exchange(self.document)
         try:
             self._update.add_canaries(self._canaries)
         except (LargeForgeError, KeyboardInterrupt):
@@ -110,7 +110,7 @@ class Rolling:
         try:
             self.document = conduct(
                 self.document, self._gateways, report=self._report, unreachable_s=self._site.unreachable_s,
-                command=command, on_look=self._looked, clock=self._clock, sleep=self._sleep,
+                command=command, left=look.commands, on_look=self._looked, clock=self._clock, sleep=self._sleep,
             )  # fmt: skip
         except (DeployError, KeyboardInterrupt):
             self._report(

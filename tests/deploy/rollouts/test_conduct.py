@@ -218,6 +218,15 @@ def test_abort_needs_no_canary_that_starts() -> None:
     assert not [line for line in played.told if line.startswith("switch")]
 
 
+def test_a_command_that_was_left_before_the_canaries_are_up_is_not_lost() -> None:
+    played, gateways = Played(OLD), PlayedGateways(commands={1: "abort"})
+    canaries = [Replacement(NEW, OLD, "canary")]
+    rolling, update = made(played, gateways, canaries)
+    with pytest.raises(GateError, match="by command"):
+        rolling.run(bringing(update, canaries), settle=lambda ended: None)
+    assert played.up == played.asked == {OLD.url}
+
+
 def test_a_promotion_that_fails_before_it_begins_leaves_no_canary() -> None:
     played, gateways = Played(OLD), PlayedGateways()
     canaries = [Replacement(NEW, OLD, "canary")]

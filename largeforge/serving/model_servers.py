@@ -64,15 +64,8 @@ class ModelServers:
         Raises ServingError with the cause when a process does not come up; nothing is left then.
         """
         try:
-            ports = server.free_ports(len(self.placements))
-            probe = templates.Probe(
-                [place for place in self.placements if place.base.task == "generate" and place.replica == 1]
-            )
-            try:
-                self._start_models(ports)
-                self._verify_templates(ports, probe.results())
-            finally:
-                probe.stop()
+            with server.reserved_ports(len(self.placements)) as ports:
+                self._start(ports)
         except BaseException:
             self.stop()
             raise
@@ -95,6 +88,16 @@ class ModelServers:
     def stop(self) -> None:
         """Stop the servers; returns when none of their processes is left."""
         server.stop(self._models)
+
+    def _start(self, ports: Sequence[int]) -> None:
+        probe = templates.Probe(
+            [place for place in self.placements if place.base.task == "generate" and place.replica == 1]
+        )
+        try:
+            self._start_models(ports)
+            self._verify_templates(ports, probe.results())
+        finally:
+            probe.stop()
 
     def _start_models(self, ports: Sequence[int]) -> None:
         if self._traces_url and (reason := tracing.missing(self._serving)):

@@ -13,6 +13,8 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from largeforge import reaper
@@ -159,14 +161,20 @@ def _request(
         connection.close()
 
 
-def free_ports(count: int, *, host: str = "127.0.0.1") -> list[int]:
-    """Return distinct ports that nothing listens on now."""
-    sockets = [socket.create_server((host, 0)) for _ in range(count)]
-    try:
-        return [int(listener.getsockname()[1]) for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()
+@contextmanager
+def reserved_ports(count: int, *, host: str = "127.0.0.1") -> Iterator[list[int]]:
+    """Give distinct ports that nothing listens on, and that nobody else is given while the block lasts.
+
+    A socket that is bound and does not listen stays at each: Linux then hands the port to nobody who asks for any,
+    while a server that asks for it by number, with SO_REUSEADDR as servers do, gets it. A port that is only looked
+    for is now and then given to another server too, which would be taken for the one that was meant.
+    """
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for holder in sockets:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind((host, 0))
+        yield [int(holder.getsockname()[1]) for holder in sockets]
 
 
 def check_port(host: str, port: int) -> None:

@@ -27,7 +27,7 @@ from largeforge.monitoring import alertmanager, names
 from largeforge.monitoring.text import as_yaml
 from largeforge.recipe.sections.monitoring import Alerts
 from tests.e2e.workspace import wait_for
-from tests.registry.servers import free_port
+from tests.ports import free_port
 
 sys.path.insert(0, str(desired.AGENT))
 metrics, gpus, hooks, serve = (importlib.import_module(name) for name in ("metrics", "gpus", "hooks", "serve"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 
+from tests.ports import free_port
 from tests.preflight.conftest import only
 
 QUANTIZE = ("+recipe=quantize_small", "hardware.memory_gib=16")
@@ -27,9 +26,8 @@ def test_an_index_that_answers_is_fine(look, server):
 
 
 def test_an_index_that_cannot_be_reached_is_a_warning(look):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    finding = only(look("environments", *QUANTIZE, PIP_INDEX_URL=f"http://u:secret@127.0.0.1:{port}/simple/"))
+    address = f"http://u:secret@127.0.0.1:{free_port()}/simple/"
+    finding = only(look("environments", *QUANTIZE, PIP_INDEX_URL=address))
     assert finding.level == "warning"
     assert "cannot be reached" in finding.text
     assert "secret" not in finding.text

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from largeforge.preflight.checks import limits, memory
+from tests.ports import free_port
 from tests.preflight.conftest import ON_CPU, SERVE, TRAIN, levels, only, plan_of
 
 Usage = namedtuple("Usage", "total used free")
@@ -153,8 +154,7 @@ def test_a_port_that_another_process_holds_is_an_error(look):
 
 
 def test_a_free_port_and_any_port_are_fine(look):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     assert levels(look("ports", *SERVE, f"gateway.port={port}")) == ["ok"]
     assert levels(look("ports", *SERVE, "gateway.port=0")) == ["ok"]
     assert levels(look("ports", *ON_CPU)) == ["skipped"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sqlite3
 from dataclasses import asdict
 from email.utils import formatdate
@@ -11,6 +10,7 @@ from time import monotonic, time
 
 import pytest
 
+from tests.ports import free_port
 from tests.preflight.conftest import ON_CPU, levels, only
 
 MODEL = "models--Qwen--Qwen2.5-7B-Instruct"
@@ -18,8 +18,7 @@ MODEL = "models--Qwen--Qwen2.5-7B-Instruct"
 
 @pytest.fixture
 def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+    return free_port()
 
 
 def test_a_hub_or_mirror_that_answers_is_fine(look, server):

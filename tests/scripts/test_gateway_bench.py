@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from scripts.benchmarks import _gateway_servers as servers
 from scripts.benchmarks import _gateway_systems as systems
 from scripts.benchmarks import _gateway_tables as tables
 from scripts.benchmarks._gateway_servers import BenchmarkFailed, Server
+from tests.ports import free_port
 
 CORES = tuple(os.sched_getaffinity(0))
 
 
 @pytest.fixture
 def upstream(tmp_path: Path, socket_enabled: None) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     argv = [str(servers.compiled("upstream", folder=tmp_path)), str(port), "20", "1000"]
     with Server("upstream", argv, port=port, cores=CORES, folder=tmp_path) as server:
         server.wait(systems.body("general", "short"), systems.ANSWER.encode())

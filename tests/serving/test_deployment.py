@@ -20,6 +20,7 @@ from largeforge import reaper
 from largeforge.errors import ServingError
 from largeforge.serving import server
 from largeforge.serving.deployment import begin_state, keep_log
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,9 +147,20 @@ def test_taken_gateway_port_is_named_before_anything_starts(
 
 
 def test_given_gateway_port_is_used(expert: Make, deploy: Deploy) -> None:
-    (port,) = server.free_ports(1)
+    port = free_port()
     with deploy(expert("general"), port=port) as deployment:
         assert deployment.url == f"http://127.0.0.1:{port}"
+
+
+def test_a_reserved_port_is_for_the_server_that_is_meant() -> None:
+    def of_another() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            return int(other.getsockname()[1])
+
+    with server.reserved_ports(500) as ports:
+        assert len(set(ports)) == 500 and not {of_another() for _ in range(8000)} & set(ports)
+        with socket.create_server(("127.0.0.1", ports[0])) as meant:
+            assert meant.getsockname()[1] == ports[0]
 
 
 def test_later_death_is_noticed(expert: Make, deploy: Deploy) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.workspace import wait_for
+from tests.ports import free_port
 
 CONFIGURATION = """\
 ClusterName=test
@@ -73,7 +74,7 @@ def cluster() -> Iterator[Cluster]:
         for part in ("state", "spool"):
             (folder / part).mkdir()
         configuration = folder / "slurm.conf"
-        ports = {"controller_port": _free_port(), "node_port": _free_port()}
+        ports = {"controller_port": free_port(), "node_port": free_port()}
         cores = os.cpu_count() or 1
         configuration.write_text(
             CONFIGURATION.format(folder=folder, host=socket.gethostname(), cores=cores, **ports)
@@ -105,9 +106,3 @@ def _daemons(folder: Path) -> list[list[str]]:
         ["slurmctld", "-D", "-c"],
         ["slurmd", "-D"],
     ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

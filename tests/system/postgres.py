@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.workspace import wait_for
-from tests.registry.servers import free_port
+from tests.ports import free_port
 
 
 @contextmanager

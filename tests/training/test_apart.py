@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 PROGRAM = """
 import os, sys
@@ -44,9 +45,7 @@ WHOLE = "{'0': (0, set()), '1': (2500, {1}), '2': (5000, {2})}"
 def test_a_checkpoint_is_whole_on_the_first_host_and_brought_to_those_that_do_not_see_it(
     tmp_path: Path, folders: str, after_gathering: list[list[str]]
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     running = []
     for rank, name in enumerate(folders):
         (tmp_path / name).mkdir(exist_ok=True)

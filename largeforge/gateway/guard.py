@@ -106,7 +106,7 @@ class Guard:
                           for worker, part in parts.items()}  # fmt: skip
             found = self._watch(expert, share, seen)
             if found is not None and found.outcome == "worse":
-                self._take_out(expert, found)
+                await self._take_out(expert, found)
 
     async def _look_on(self) -> None:
         while True:
@@ -136,12 +136,12 @@ class Guard:
         self._watched[expert] = _Watched(model, settings, share, seen, Watch(before=stable))
         return None
 
-    def _take_out(self, expert: str, found: Assessment) -> None:
+    async def _take_out(self, expert: str, found: Assessment) -> None:
         after_s = self._live.now.file.gateway.canary_guard.after_s
         view = self._controls.now.rollouts.get(expert)
         away = f"no controller for {self._wall_clock() - view.seen:.0f} s" if view else "no controller"
         reason = f"{away}; {'; '.join(found.reasons)}"[:MOST_REASON_CHARS]
-        if self._controls.take_out(expert, reason, after_s=after_s):
+        if await self._controls.take_out(expert, reason, after_s=after_s):
             logger.error("the canary of '%s' was taken out: %s", expert, reason)
 
     def _leads(self) -> bool:

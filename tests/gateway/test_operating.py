@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import stat
+import threading
 
 import httpx
 import pytest
@@ -66,6 +68,42 @@ async def test_maintenance_refuses_new_requests_and_finishes_old_ones(make_world
     await set_state(world, mode="normal")
     assert (await world.chat()).status_code == 200
     assert len(general.requests) == 2
+
+
+async def test_a_slow_disk_makes_operators_wait_and_no_client(tmp_path, monkeypatch):
+    fake = await serve(FakeVllm("I am general").app)
+    file, path = gateway_file({"general": fake.url}), tmp_path / "gateway.json"
+    path.write_text(file.model_dump_json())
+    admin = Admin(token=TOKEN, config=path, state=tmp_path / "state.json")
+    gateway = await serve(create_app(file, registry=CollectorRegistry(), admin=admin))
+    is_writing, is_written, to_disk = threading.Event(), threading.Event(), os.fsync
+
+    def slow(descriptor):
+        is_writing.set()
+        is_written.wait(30)
+        to_disk(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=60, headers=OPERATES) as client:
+        for change in (
+            client.patch("/admin/state", json={"mode": "high_load"}),
+            client.patch("/admin/config", json={"gateway": {"queue": {"wait_s": 7}}}),
+        ):
+            is_writing.clear()
+            is_written.clear()
+            changing = asyncio.create_task(change)
+            assert await asyncio.to_thread(is_writing.wait, 20)
+            answers = [await client.post("/v1/chat/completions", json=body) for _ in range(20)]
+            assert {answer.status_code for answer in answers} == {200}
+            assert not is_written.is_set() and not changing.done()
+            is_written.set()
+            answer = await changing
+            assert answer.status_code == 200, answer.text
+        assert (await client.get("/admin/state")).json()["mode"] == "high_load"
+    await asyncio.gather(gateway.stop(), fake.stop())
+    assert json.loads((tmp_path / "state.json").read_text())["state"]["mode"] == "high_load"
+    assert json.loads(path.read_text())["gateway"]["queue"]["wait_s"] == 7
 
 
 async def test_degraded_asks_no_router(make_world):

@@ -85,18 +85,18 @@ async def test_a_rollout_of_nobody_is_refused(world):
     assert "Did you mean 'general'?" in answer.json()["error"]["message"]
 
 
-def test_a_heartbeat_writes_a_small_file_and_tells_nobody(tmp_path, caplog):
+async def test_a_heartbeat_writes_a_small_file_and_tells_nobody(tmp_path, caplog):
     now = [NOW + 1]
     path = tmp_path / "gateway.state.json"
     controls = Controls(path, wall_clock=lambda: now[0])
-    controls.patch({"canaries": {"general": 0.05}, "rollouts": {"general": rollout()}}, anything)
+    await controls.patch({"canaries": {"general": 0.05}, "rollouts": {"general": rollout()}}, anything)
     obeyed: list[object] = []
     controls.listen(obeyed.append)
     written, since = path.stat(), controls.document.since
     caplog.clear()
     for beat in range(1, 4):
         now[0] = NOW + 5 * beat
-        controls.patch({"rollouts": {"general": {"seen": now[0]}}}, anything)
+        await controls.patch({"rollouts": {"general": {"seen": now[0]}}}, anything)
         assert controls.now.rollouts["general"].seen == now[0]
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (written.st_mtime_ns, written.st_ino)
     small = tmp_path / "gateway.state.seen.json"
@@ -110,21 +110,21 @@ def test_a_heartbeat_writes_a_small_file_and_tells_nobody(tmp_path, caplog):
     )
 
 
-def test_what_is_told_takes_nothing_back_that_others_set_meanwhile(tmp_path):
+async def test_what_is_told_takes_nothing_back_that_others_set_meanwhile(tmp_path):
     path = tmp_path / "gateway.state.json"
     one, other = (Controls(path, wall_clock=lambda: NOW + 100) for _ in range(2))
-    one.patch({"rollouts": {"general": rollout()}}, anything)
-    other.patch({"canaries": {"general": 0.25}, "mode": "high_load"}, anything)
-    one.patch({"rollouts": {"general": {"seen": NOW + 7}}}, anything)
-    other.patch({"canaries": {"general": 0.5}}, anything)
-    state = one.patch({"rollouts": {"general": {"seen": NOW + 9, "phase": "paused"}}}, anything).state
+    await one.patch({"rollouts": {"general": rollout()}}, anything)
+    await other.patch({"canaries": {"general": 0.25}, "mode": "high_load"}, anything)
+    await one.patch({"rollouts": {"general": {"seen": NOW + 7}}}, anything)
+    await other.patch({"canaries": {"general": 0.5}}, anything)
+    state = (await one.patch({"rollouts": {"general": {"seen": NOW + 9, "phase": "paused"}}}, anything)).state
     assert (state.canaries, state.mode) == ({"general": 0.5}, "high_load")
     assert Controls(path, wall_clock=lambda: NOW).now == state
 
 
-def test_a_controller_whose_clock_is_ahead_is_seen_when_it_was_heard(tmp_path):
+async def test_a_controller_whose_clock_is_ahead_is_seen_when_it_was_heard(tmp_path):
     controls = Controls(None, wall_clock=lambda: NOW)
-    controls.patch({"rollouts": {"general": rollout(seen=NOW + 3600)}}, anything)
+    await controls.patch({"rollouts": {"general": rollout(seen=NOW + 3600)}}, anything)
     assert controls.now.rollouts["general"].seen == NOW
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from largeforge import operators
-from tests.gateway.conftest import ThreadedFake, gateway_file, start_fake, threaded_fakes  # noqa: F401
+from tests.gateway.conftest import ThreadedFake, event, gateway_file, start_fake, threaded_fakes  # noqa: F401
 from tests.system import browser
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("socket_enabled")]
@@ -93,10 +95,25 @@ def gateway(tmp_path: Path, threaded_fakes: dict[str, ThreadedFake], monkeypatch
                 answer = client.post("/v1/chat/completions", json=body)
                 rating = {"request_id": answer.headers["x-request-id"], "rating": "up" if number else "down"}
                 assert client.post("/v1/feedback", json=rating).status_code == 200
+            read_as_it_is_written(client, threaded_fakes["support"])
             state = {"experts": {"general": HOSTILE}, "reason": HOSTILE}
             assert client.patch("/admin/state", json=state, headers=operator(url)).status_code == 200
         yield url
         process.terminate()
+
+
+def read_as_it_is_written(client: httpx.Client, support: ThreadedFake) -> None:
+    """Have an answer streamed whose tokens come apart, however busy the machine is."""
+    script: asyncio.Queue[bytes | None] = asyncio.Queue()
+    support.do(lambda: setattr(support.fake, "script", script))
+    body = {"messages": [{"role": "user", "content": "my order"}], "stream": True}
+    pieces: list[bytes | None] = [event("one"), event(" two"), event("", finish="stop"), b"data: [DONE]\n\n", None]
+    support.do(partial(script.put_nowait, pieces[0]))
+    with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        for piece in pieces[1:]:
+            assert next(line for line in lines if line).startswith("data: ")
+            support.do(partial(script.put_nowait, piece))
 
 
 def token(url: str) -> str:

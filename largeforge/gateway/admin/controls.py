@@ -2,7 +2,7 @@
 
 A change is written first and obeyed then; the other workers see the file change and obey within `LOOK_EVERY_S`. That a
 controller still looks after a rollout, which it tells every few seconds, goes to a small file of its own, and nobody is
-told.
+told. Files are written in a thread: a disk that is busy with a model of many GiB makes an operator wait, and no client.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Controls:
         self._stamp: tuple[int, ...] = ()
         self._listeners: list[Callable[[Document], None]] = []
         self._listeners_to_others: list[Callable[[], None]] = []
+        self._turn = asyncio.Lock()
+        """Held while a change is written and obeyed, so that none is obeyed after a later one."""
+        self._changes: set[asyncio.Task[Document]] = set()
         self._document = self._read()
         self._note_stamp()
 
@@ -79,7 +82,7 @@ class Controls:
         """Have `look` called whenever another process has written, also where that changed nothing."""
         self._listeners_to_others.append(look)
 
-    def patch(self, patch: Any, check: Callable[[State], None]) -> Document:
+    async def patch(self, patch: Any, check: Callable[[State], None]) -> Document:
         """Change the state by a merge patch, and return what is in force then.
 
         Raises ApiError (400) when the patch is wrong, and what `check` raises of the new state.
@@ -92,9 +95,9 @@ class Controls:
             is_told = _is_same(state, document.state, without="rollouts")
             return document.model_copy(update={"state": state, "since": document.since if is_told else now})
 
-        return self._change(change)
+        return await self._change(change)
 
-    def take_out(self, expert: str, reason: str, *, after_s: float) -> bool:
+    async def take_out(self, expert: str, reason: str, *, after_s: float) -> bool:
         """Take an expert's canary out of use, unless that was done or a controller has looked within `after_s`; return
         whether it was taken out."""
         taken = False
@@ -112,12 +115,20 @@ class Controls:
             }  # fmt: skip
             return document.model_copy(update={"state": state.model_copy(update=update), "since": now})
 
-        self._change(change)
+        await self._change(change)
         return taken
 
-    def follow_config(self, digest: str) -> None:
-        """Have all workers serve the gateway file of this digest."""
-        self._change(lambda document: document.model_copy(update={"config": digest}))
+    async def follow_config(self, digest: str, *, keep: Callable[[], None] = lambda: None) -> None:
+        """Have all workers serve the gateway file of this digest, which `keep` writes where they find it.
+
+        Raises what `keep` raises, and has nobody follow then.
+        """
+
+        def change(document: Document) -> Document:
+            keep()
+            return document.model_copy(update={"config": digest})
+
+        await self._change(change)
 
     def refuse(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raise ApiError when a request is not to be answered: in maintenance, or of an isolated tenant."""
@@ -133,8 +144,9 @@ class Controls:
         """Obey what other processes write, until cancelled."""
         while self._path is not None:
             await asyncio.sleep(LOOK_EVERY_S)
-            if self._stamp != self._stamps():
-                self._take_up()
+            async with self._turn:
+                if self._stamp != self._stamps():
+                    self._take_up()
 
     def _take_up(self) -> None:
         """Obey the file; one that cannot be read changes nothing."""
@@ -148,14 +160,26 @@ class Controls:
         for look in self._listeners_to_others:
             look()
 
-    def _change(self, change: Callable[[Document], Document]) -> Document:
+    async def _change(self, change: Callable[[Document], Document]) -> Document:
+        """Change the document in a thread and obey it, to the end, even when nobody waits for it any more."""
+        task = asyncio.create_task(self._changed(change))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+    async def _changed(self, change: Callable[[Document], Document]) -> Document:
+        async with self._turn:
+            document = await asyncio.to_thread(self._change_file, change)
+            self._obey(document)
+        return document
+
+    def _change_file(self, change: Callable[[Document], Document]) -> Document:
         with self._locked():
             before = self._read() if self._path else self._document
             document = change(before)
             if self._path is not None and document is not before:
                 self._write(self._path, document, before)
                 self._note_stamp()
-        self._obey(document)
         return document
 
     def _write(self, path: Path, document: Document, before: Document) -> None:

@@ -58,7 +58,7 @@ class AdminPages:
         return answer(await self._said())
 
     async def _set(self, request: Request) -> Response:
-        self._controls.patch(await self._body(request), self._check)
+        await self._controls.patch(await self._body(request), self._check)
         return answer(await self._said())
 
     async def _config(self, request: Request) -> Response:

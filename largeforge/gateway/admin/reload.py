@@ -133,10 +133,13 @@ class Reloading:
                 await self._take(file)
             except LargeForgeError as error:
                 raise _refused(error) from error
-            try:
+
+            def write() -> None:
                 for path in filter(None, (self._path if keep else None, self._shared)):
                     write_json(path, file.model_dump(mode="json"), sort_keys=False)
-                self._controls.follow_config(self._digest)
+
+            try:
+                await self._controls.follow_config(self._digest, keep=write)
             except OSError as error:
                 message = f"It is in force, but was not kept, so a restart undoes it: {error.strerror or error}."
                 raise ApiError(507, message, code="not_kept") from error

@@ -13,7 +13,6 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from largeforge.artifacts import write_json
 from largeforge.errors import ServingError
 
 if TYPE_CHECKING:
@@ -77,7 +76,9 @@ class Counts:
                 if len(rows) == MOST_SERVERS:
                     raise ServingError(f"this gateway has had {MOST_SERVERS} servers; start it anew to add {url}")
                 rows.append(url)
-                write_json(path, rows)
+                temporary = path.with_suffix(".new")  # without waiting for the disk, as it ends with the gateway
+                temporary.write_text(json.dumps(rows), encoding="utf-8")
+                temporary.replace(path)
         return Count(self._numbers, rows.index(url), self._worker, self._workers)
 
 

@@ -71,7 +71,7 @@ def supervise(
             )  # fmt: skip
             write_json(place.in_force, file.model_dump(mode="json"), sort_keys=False)
             Counts.make(folder, workers=settings.workers)
-            Controls(state, wall_clock=lambda: 0.0).follow_config(digest_of(file))
+            asyncio.run(Controls(state, wall_clock=lambda: 0.0).follow_config(digest_of(file)))
             with token_of(place.port) as token:
                 environment = {**os.environ, TOKEN_VARIABLE: token}
                 url = url_of(holder, is_tls=bool(settings.tls.certificate))

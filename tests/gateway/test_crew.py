@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
 from pathlib import Path
 
 import httpx
@@ -13,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from largeforge.errors import ServingError
+from largeforge.gateway.admin.state import merged as merge
 from largeforge.gateway.crew.counts import Counts
 from largeforge.gateway.crew.merging import merged
 from largeforge.gateway.listening import bind
@@ -96,6 +99,41 @@ def test_the_limit_of_a_server_counts_the_requests_of_all_workers(start, threade
     assert httpx.get(crew.url + "/admin/state", trust_env=False, headers=crew.operates).json()["outstanding"] == {
         general.url: 0
     }
+
+
+def test_of_changes_at_the_same_time_one_wins_or_all_are_merged(crew):
+    def send(method: str, values: dict[str, object], **headers: str) -> int:
+        with httpx.Client(base_url=crew.url, trust_env=False, headers={**crew.operates, **headers}) as client:
+            return client.request(method, "/admin/config", json=values).status_code
+
+    client = httpx.Client(base_url=crew.url, trust_env=False, headers=crew.operates)
+    with client, ThreadPoolExecutor() as pool:
+        for turn in range(5):
+            found = client.get("/admin/config")
+            files = [found.json() for _ in range(6)]
+            for number, file in enumerate(files):
+                file["gateway"]["queue"]["wait_s"] = 10 + 10 * turn + number
+            answers = list(pool.map(partial(send, "PUT", **{"if-match": found.headers["etag"]}), files))
+            assert sorted(answers) == [200, 412, 412, 412, 412, 412], "nobody takes back what another has put"
+            settle(crew, files[answers.index(200)])
+        patches: list[dict[str, object]] = [
+            {"topology": {"experts": {"support": {"keywords": ["invoice"]}}}},
+            {"topology": {"experts": {"general": {"description": "of all"}}}},
+            {"gateway": {"queue": {"wait_s": 9}}},
+            {"gateway": {"request_timeout_s": 30}},
+        ]
+        before = client.get("/admin/config").json()
+        assert list(pool.map(partial(send, "PATCH"), patches)) == [200] * 4
+        settle(crew, reduce(merge, patches, before))
+
+
+def settle(crew, file: object) -> None:
+    """Wait until all workers serve a file."""
+    deadline, seen = time.monotonic() + 20, [False]
+    while not all(seen[-12:]) or len(seen) < 12:
+        assert time.monotonic() < deadline, "the workers do not agree"
+        with httpx.Client(base_url=crew.url, trust_env=False, headers=crew.operates) as client:
+            seen.append(client.get("/admin/config").json() == file)
 
 
 def test_a_port_in_use_and_a_worker_that_cannot_start_are_told(start, threaded_fakes, tmp_path):

@@ -118,14 +118,14 @@ class Controls:
         await self._change(change)
         return taken
 
-    async def follow_config(self, digest: str, *, keep: Callable[[], None] = lambda: None) -> None:
+    async def follow_config(self, digest: str, *, keep: Callable[[str], None] = lambda _: None) -> None:
         """Have all workers serve the gateway file of this digest, which `keep` writes where they find it.
 
-        Raises what `keep` raises, and has nobody follow then.
+        `keep` is given the digest that they are to serve until then. Raises what it raises, and nobody follows then.
         """
 
         def change(document: Document) -> Document:
-            keep()
+            keep(document.config)
             return document.model_copy(update={"config": digest})
 
         await self._change(change)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from largeforge.gateway.live import Live
 
 MOST_BODY_BYTES = 16 * 2**20
+PATCH_ATTEMPTS = 10
+"""How often a patch is tried while other workers change the same file."""
 
 
 class AdminPages:
@@ -66,9 +68,16 @@ class AdminPages:
         return self._file()
 
     async def _change_config(self, request: Request) -> Response:
-        patch = await self._body(request)
-        values = merged(self._live.now.file.model_dump(mode="json"), patch)
-        await self._reloading.put(values, expected=_expected(request) or self._reloading.digest)
+        patch, expected = await self._body(request), _expected(request)
+        for attempt in range(PATCH_ATTEMPTS):
+            values = merged(self._live.now.file.model_dump(mode="json"), patch)
+            try:
+                await self._reloading.put(values, expected=expected or self._reloading.digest)
+            except ApiError as error:  # who named no version wants the patch on the one that came meanwhile
+                if error.code != "changed_meanwhile" or expected or attempt + 1 == PATCH_ATTEMPTS:
+                    raise
+            else:
+                break
         return self._file()
 
     async def _put_config(self, request: Request) -> Response:

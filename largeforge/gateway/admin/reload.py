@@ -127,19 +127,24 @@ class Reloading:
     async def _replace(self, file: GatewayFile, keep: bool, expected: str) -> str:
         async with self._lock:
             if expected and expected != self._digest:
-                message = f"Meanwhile something else is in force: {self._digest[:12]}, not {expected[:12]}. Look again."
-                raise ApiError(412, message, code="changed_meanwhile")
+                raise _changed_meanwhile(self._digest, expected)
             try:
                 await self._take(file)
             except LargeForgeError as error:
                 raise _refused(error) from error
 
-            def write() -> None:
+            def write(in_force: str) -> None:
+                if expected and self._shared and in_force not in ("", expected):  # another worker was faster
+                    raise _changed_meanwhile(in_force, expected)
                 for path in filter(None, (self._path if keep else None, self._shared)):
                     write_json(path, file.model_dump(mode="json"), sort_keys=False)
 
             try:
                 await self._controls.follow_config(self._digest, keep=write)
+            except ApiError:
+                assert self._shared is not None
+                await self._take(config.read(self._shared))
+                raise
             except OSError as error:
                 message = f"It is in force, but was not kept, so a restart undoes it: {error.strerror or error}."
                 raise ApiError(507, message, code="not_kept") from error
@@ -164,6 +169,11 @@ class Reloading:
 def digest_of(file: GatewayFile) -> str:
     """Return the digest of a gateway file: of what it says, not of how it is written."""
     return digest(file.model_dump(mode="json"))
+
+
+def _changed_meanwhile(in_force: str, expected: str) -> ApiError:
+    message = f"Meanwhile something else is in force: {in_force[:12]}, not {expected[:12]}. Look again."
+    return ApiError(412, message, code="changed_meanwhile")
 
 
 def _refused(error: LargeForgeError) -> ApiError:

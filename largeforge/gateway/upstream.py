@@ -79,9 +79,9 @@ class Reply:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether it says no before an answer has begun, for other reasons than that there is too much to do."""
+        """Whether it says no before an answer has begun."""
         status = readable.error_status(self.body) if self.is_stream and self.status == 200 else self.status
-        return status >= 400 and status != 429
+        return status >= 400
 
     def true_status(self) -> int:
         """Return the status that a whole answer to a chat or a completion should have had, 0 where it is one."""

@@ -90,7 +90,7 @@ async def test_first_tokens_of_streams_are_counted(rolled: Rolled) -> None:
     assert sum((await rolled.counts())["canary"]["ttft"]["counts"]) == 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_canary_refuses_and_stable_answers_costs_nobody_an_answer(
     rolled: Rolled, status: int, stream: bool
@@ -131,11 +131,12 @@ async def test_what_the_gateway_refuses_reaches_no_side_and_counts_for_none(roll
     assert (rolled.canary.requests, rolled.stable.requests, await rolled.counts()) == ([], [], {})
 
 
-async def test_a_canary_that_has_too_much_to_do_may_say_so(rolled: Rolled) -> None:
+async def test_where_both_sides_have_too_much_to_do_the_client_is_told_by_stable(rolled: Rolled) -> None:
     await rolled.share(1.0)
-    rolled.canary.status, rolled.canary.error_headers = 429, {"retry-after": "7"}
+    for fake, seconds in ((rolled.canary, "7"), (rolled.stable, "9")):
+        fake.status, fake.error_headers = 429, {"retry-after": seconds}
     answer = await rolled.ask()
-    assert (answer.status_code, answer.headers["retry-after"], rolled.stable.requests) == (429, "7", [])
+    assert (answer.status_code, answer.headers["retry-after"], len(rolled.stable.requests)) == (429, "9", 1)
     assert (await rolled.counts()) == {}
 
 

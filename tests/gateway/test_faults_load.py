@@ -46,7 +46,8 @@ async def test_a_killed_replica_loses_nothing_that_had_no_byte(processes, limit)
     registry, outcomes, first = CollectorRegistry(), Counter(), asyncio.Event()
     urls = [url for _, url in processes]
     queue = {"length": 2 * NUM_EACH - NUM_SERVERS * limit, "wait_s": 60}  # full, as the server dies
-    file = gateway_file({"general": urls}, limit=limit, queue=queue, health_interval_s=60)
+    patience = {"health_interval_s": 60, "connect_timeout_s": 60}  # servers may be slow to accept: none is away but one
+    file = gateway_file({"general": urls}, limit=limit, queue=queue, **patience)
     gateway = await serve(create_app(file, registry=registry))
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=60, limits=limits) as client:

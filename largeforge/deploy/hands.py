@@ -49,6 +49,7 @@ class HostHands:
             "units": {release.key: release.unit for release in (new, old) if release},
             "watch_s": 0 if replacement.is_return else self._site.watch_s, "log": layout.log(new.service),
             "probes": list(replacement.probes),
+            "vacates": [{"service": one.service, "key": one.key, "unit": one.unit} for one in replacement.vacates],
         }  # fmt: skip
         ending = self._follow(new.host, "begin", order, on_event)
         if new.service == GATEWAY and ending["kind"] == "committed":

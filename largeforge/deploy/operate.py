@@ -307,7 +307,8 @@ def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
     Raises DeployError when a release is not kept any more.
     """
     now = {release.place: release for release in deployed.current()}
-    found: list[Replacement] = []
+    found, vacated = list[Replacement](), dict[str, list[Release]]()
+    gone = _gone(deployed, target)
     for host, services in target.services.items():
         state, layout = deployed.states[host], deployed.layouts[host]
         pairs: list[room.Pair] = []
@@ -320,12 +321,15 @@ def _returns(deployed: Deployed, target: Record) -> list[Replacement]:
             if old is not None and old.key == key and deployed.is_up(old):
                 continue
             pairs.append((new, old))
-        modes = room.modes(pairs, state, present.running(layout, host, state))
+        up = present.running(layout, host, state)
+        modes = room.modes(pairs, state, up)
+        vacated[host] = room.vacated(pairs, state, up, [one for one in gone if one.host == host])
         found += [
             Replacement(new, old, mode, is_return=True, is_up=deployed.is_up(new))
             for (new, old), mode in zip(pairs, modes, strict=True)
         ]
-    return sorted(found, key=lambda one: (one.new.kind == "gateway", one.new.service, one.new.host))
+    found.sort(key=lambda one: (one.new.kind == "gateway", one.new.service, one.new.host))
+    return present.with_vacated(found, vacated)
 
 
 def _tried(one: Replacement, target: Record) -> Replacement:

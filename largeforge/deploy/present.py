@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from largeforge.deploy import desired, room, steps, tls
@@ -81,7 +82,8 @@ def running(layout: Layout, host: str, state: Mapping[str, Any]) -> list[Release
 def replacements(wanted: Wanted, found: States) -> list[Replacement]:
     """Return what has to be replaced or started on hosts that were looked at, model servers first."""
     places = {place.label: place for place in wanted.placements}
-    listed: list[Replacement] = []
+    listed, vacated = list[Replacement](), dict[str, list[Release]]()
+    gone = removed(wanted, found)
     for host, state in found.items():
         layout, now = wanted.layout(host), {}
         for release in current(layout, host, state):
@@ -102,7 +104,14 @@ def replacements(wanted: Wanted, found: States) -> list[Replacement]:
         for (new, old), mode in zip(pairs, room.modes(pairs, state, up, strategy=strategy), strict=True):
             probes = desired.probes(wanted, places[new.service]) if new.service in places else []
             listed.append(Replacement(new, old, mode, probes))
-    return sorted(listed, key=lambda one: (one.new.service == GATEWAY, one.new.service, one.new.host))
+        vacated[host] = room.vacated(pairs, state, up, _of_others(gone, host, wanted.services[host]))
+    listed.sort(key=lambda one: (one.new.service == GATEWAY, one.new.service, one.new.host))
+    return with_vacated(listed, vacated)
+
+
+def _of_others(gone: Sequence[Release], host: str, services: Collection[str]) -> list[Release]:
+    """Return what goes on a host of services that it is to have no more."""
+    return [one for one in gone if one.host == host and one.service not in services]
 
 
 def removed(wanted: Wanted, found: States) -> list[Release]:
@@ -185,6 +194,20 @@ def is_told(wanted: Wanted, found: States, releases: list[Release]) -> bool:
         if not text or json.loads(text) != json.loads(tls.located(file, wanted.layout(host))):
             return False
     return True
+
+
+def with_vacated(listed: Sequence[Replacement], vacated: Mapping[str, Sequence[Release]]) -> list[Replacement]:
+    """Return replacements, in the order in which they are carried out, of which those that have no room yet come after
+    releases have stopped; `vacated` are these by host."""
+    left, found = dict(vacated), list[Replacement]()
+    for one in listed:
+        places = {gpu for release in vacated.get(one.new.host, ()) for gpu in release.gpus or (room.HOST,)}
+        if one.old is None and one.mode == "blue_green" and places & set(one.new.gpus or (room.HOST,)):
+            one = replace(one, mode="fixed")
+        if one.mode == "fixed":
+            one = replace(one, vacates=tuple(left.pop(one.new.host, ())))
+        found.append(one)
+    return found
 
 
 def _release(layout: Layout, host: str, name: str, service: Service, port: int) -> Release:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from largeforge.deploy import desired, steps
 from largeforge.deploy.rollouts import telling
+from largeforge.errors import listed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,13 +84,14 @@ def _steps(preview: Preview, host: str, state: Mapping[str, Any]) -> list[steps.
 
 def _replaced(one: Replacement, state: Mapping[str, Any]) -> str:
     name, new, old = one.new.service, one.new.key, one.old
+    after = f", after {listed(gone.service for gone in one.vacates)} has stopped to make room" if one.vacates else ""
     if old is None:
-        return f"+ {name}: release {new} is started on port {one.new.port}"
+        return f"+ {name}: release {new} is started on port {one.new.port}{after}"
     if old.key == new:
         unit = state["units"].get(old.unit, {})
         found = unit.get("ActiveState", "not there")
         return f"~ {name}: " + ("restarted, its files were changed" if found == "active" else f"started, it is {found}")
-    return f"~ {name}: release {old.key} → {new}, {_MODES[one.mode]}"
+    return f"~ {name}: release {old.key} → {new}, {_MODES[one.mode]}{after}"
 
 
 def _diff(before: str | None, after: str) -> Iterator[Text]:

@@ -48,20 +48,36 @@ def modes(
     return [room.mode(new, old, strategy) for new, old in pairs]
 
 
+def vacated(
+    pairs: Sequence[Pair], state: Mapping[str, Any], running: Sequence[Release], removed: Sequence[Release]
+) -> list[Release]:
+    """Return which of the releases that are not wanted any more must stop before all new ones have room at all."""
+    left = _Room(pairs, state, running)
+    up = {release.unit for release in running}
+    costs = [(release, left.cost(release)) for release in removed if release.unit in up]
+    lacking = left.lacking([cost for _, cost in costs])
+    found = []
+    for release, cost in sorted(costs, key=lambda one: (-sum(one[1].values()), one[0].service)):
+        if any(lacking.get(place, 0.0) > 0 for place in cost):
+            lacking = {place: size - cost.get(place, 0.0) for place, size in lacking.items()}
+            found.append(release)
+    return found
+
+
 class _Room:
     """What is left of a host; servers that are to come have at once what they need once all old ones are gone."""
 
     def __init__(self, pairs: Sequence[Pair], state: Mapping[str, Any], running: Sequence[Release]):
         self._running = {release.unit for release in running}
         others = state["others"]
-        self._whole = {gpu["index"]: usable_bytes(gpu) for gpu in state["gpus"]}
         self._left = {HOST: float(state["free_bytes"])}
         for gpu in state["gpus"]:
             claims = [one["bytes"] for one in others if gpu["index"] in one["gpus"]]
             left = unclaimed_bytes(gpu, others) - len(claims) * CONTEXT_BYTES
             self._left[gpu["index"]] = left if all(claims) else 0.0  # one that is not known has its GPUs for itself
+        self._whole = dict(self._left)
         for release in running:
-            self._take({place: size for place, size in self._cost(release).items() if place != HOST})
+            self._take({place: size for place, size in self.cost(release).items() if place != HOST})
         for new, old in pairs:
             self._take(self._growth(new, old))
 
@@ -78,11 +94,17 @@ class _Room:
         self._take(self._beside(new, old))
         return "blue_green"
 
+    def lacking(self, costs: Sequence[Mapping[int, float]]) -> dict[int, float]:
+        """Return by place what new releases lack of what they need in any case, where these costs would make up for
+        it."""
+        made_up = {place: sum(cost.get(place, 0.0) for cost in costs) for place in self._left}
+        return {place: -left for place, left in self._left.items() if left < 0 <= left + made_up[place]}
+
     def _fits(self, new: Release, old: Release) -> bool:
         """Tell whether there is room for a release beside the one that it replaces; not where too little is known."""
         if new.unit in self._running:
             return True
-        cost, beside = self._cost(new), self._beside(new, old)
+        cost, beside = self.cost(new), self._beside(new, old)
         return bool(new.num_bytes) and all(
             beside[place] + (SPARE - 1) * size < self._left.get(place, 0.0) for place, size in cost.items()
         )
@@ -91,19 +113,21 @@ class _Room:
         """Return what a release takes in any case: beyond what the old one has."""
         if new.unit in self._running:
             return {}
-        had = self._cost(old) if old is not None and old.unit in self._running else {}
-        return {place: max(0.0, size - had.get(place, 0.0)) for place, size in self._cost(new).items()}
+        had = self.cost(old) if old is not None and old.unit in self._running else {}
+        return {place: max(0.0, size - had.get(place, 0.0)) for place, size in self.cost(new).items()}
 
     def _beside(self, new: Release, old: Release | None) -> dict[int, float]:
         """Return what it takes on top as long as the old one is there, too."""
         growth = self._growth(new, old)
-        return {place: self._cost(new)[place] - size for place, size in growth.items()}
+        return {place: self.cost(new)[place] - size for place, size in growth.items()}
 
-    def _cost(self, release: Release) -> dict[int, float]:
-        """Return what a server takes, by GPU or of the host; one that is not known takes its GPUs whole."""
+    def cost(self, release: Release) -> dict[int, float]:
+        """Return what a server takes, by GPU or of the host; one that is not known takes all that ours may have."""
         if not release.gpus:
             return {HOST: float(release.num_bytes)}
-        return {gpu: (release.num_bytes or self._whole.get(gpu, 0)) + CONTEXT_BYTES for gpu in release.gpus}
+        if not release.num_bytes:
+            return {gpu: self._whole.get(gpu, 0.0) for gpu in release.gpus}
+        return dict.fromkeys(release.gpus, float(release.num_bytes + CONTEXT_BYTES))
 
     def _take(self, cost: Mapping[int, float]) -> None:
         for place, size in cost.items():

@@ -64,6 +64,8 @@ class Replacement:
     """Whether it goes back to a release that has served before: it is not watched again."""
     is_up: bool = False
     """Whether the new release runs already, as one on standby does."""
+    vacates: tuple[Release, ...] = ()
+    """Releases of other services on its host, wanted no more, that must stop before there is room for it."""
 
     @property
     def back(self) -> Replacement:
@@ -175,7 +177,7 @@ class Update:
                 self._tell_gateways(unasked=unasked, undrained=[release.url for release in self._live.values()])
                 self._start(beside)
             else:
-                self._tell_gateways(unasked=unasked)
+                self._tell_gateways(unasked=unasked, undrained=[gone.url for one in fixed for gone in one.vacates])
             for replacement in handovers:
                 self._switch(replacement)
             verify()
@@ -233,18 +235,21 @@ class Update:
             raise DeployError("\n".join(str(error) for error in errors))
 
     def _replace(self, replacement: Replacement) -> None:
-        """Put one server in the place of another that must stop first; the gateways ask others meanwhile."""
+        """Put one server in the place of others that must stop first; the gateways ask others meanwhile.
+
+        Those that made room stay drained until no gateway knows them, or they are up again: requests wait for them.
+        """
         old, new = replacement.old, replacement.new
-        assert old is not None
         self._hands.check()
-        was_up = old.place in self._live
-        if was_up:
-            self._drain(old)
+        stopping = [one for one in (old, *replacement.vacates) if one is not None and one.place in self._live]
+        for release in stopping:
+            self._drain(release)
         try:
             self._switch(replacement, on_ready=lambda: self._serve_from(new, instead_of=old))
         except DeployError:
-            if was_up:
-                self._serve_from(old, instead_of=new)
+            self._live.pop(new.place, None)
+            for release in stopping:
+                self._serve_from(release, instead_of=new)
             raise
 
     def _switch(self, replacement: Replacement, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -277,10 +282,10 @@ class Update:
                 release.host, f"{release.service}: {left} requests are not finished after {limit}, and are cut"
             )
 
-    def _serve_from(self, release: Release, *, instead_of: Release) -> None:
+    def _serve_from(self, release: Release, *, instead_of: Release | None = None) -> None:
         """Let the gateways ask a release, and not the other one of its service."""
         self._live[release.place] = release
-        self._tell_gateways(undrained={release.url, instead_of.url})
+        self._tell_gateways(undrained={one.url for one in (release, instead_of) if one is not None})
 
     def _tell_gateways(self, *, unasked: Collection[str] = (), undrained: Collection[str] = ()) -> None:
         """Have gateways ask what is live; the unasked are replaced next, and find the file when they start."""
@@ -307,7 +312,7 @@ class Update:
         failed: list[str] = []
         finished, self._finished = self._finished, []
         self._sections, self._canaries = dict(before), []
-        for place in (one.new.place for one in self._beside):
+        for place in {one.new.place for one in (*self._beside, *finished) if one in self._beside or one.old is None}:
             self._live.pop(place, None)
             if place in live_before:
                 self._live[place] = live_before[place]
@@ -341,8 +346,13 @@ class Update:
         if old is not None and old.key != new.key:
             self._report(new.host, f"{new.service}: goes back to release {old.key}")
             (self._replace if replacement.mode == "fixed" else self._switch)(replacement.back)
-        if replacement.mode == "blue_green" and (old is None or old.key != new.key):
+        is_beside = replacement.mode == "blue_green" and (old is None or old.key != new.key)
+        if is_beside or (replacement.mode == "fixed" and old is None):
             self._hands.retire(new, idle_timeout_s=self._drain_timeout_s)
+        for release in replacement.vacates:
+            self._report(release.host, f"{release.service}: release {release.key} is started again")
+            self._switch(Replacement(release, None, "blue_green", is_return=True))
+            self._serve_from(release)
 
 
 def _trusting(sections: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -356,7 +366,7 @@ def _trusting(sections: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[st
 def _why(ending: Event, replacement: Replacement) -> str:
     """Return why a release was refused, and what serves now."""
     reason = str(ending.get("reason", ending["kind"])).rstrip(".")
-    if ending["kind"] == "lost" and replacement.old:
+    if ending["kind"] == "lost" and (replacement.old or replacement.vacates):
         return f"{reason}. NOTHING SERVES THERE NOW"
     return f"{reason}. The release before serves on" if ending.get("served") else reason
 
@@ -384,8 +394,9 @@ def gateway_file(
 
 def _in_words(event: Event, replacement: Replacement) -> str:
     service = replacement.new.service
+    going = {release.unit: f"stopping {release.service}, to make room" for release in replacement.vacates}
     said = {
-        "stopping": "stopping the release before",
+        "stopping": going.get(event.get("unit", ""), "stopping the release before"),
         "starting": f"starting release {replacement.new.key}",
         "ready": f"ready after {event.get('seconds', 0):.1f} s, watched now",
         "committed": f"release {replacement.new.key} is in service",

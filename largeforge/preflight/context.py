@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from largeforge.preflight.web import Web
     from largeforge.recipe.schema import Recipe
 
+CLUSTERS = ("slurm", "ray")
+"""Launchers whose trainings run where the cluster puts them."""
 TIMEOUT_S = 3.0
 """How long a server may take to answer, and a check to look."""
 
@@ -53,6 +55,16 @@ class Context:
         return tuple(stage for stage in self.pending if stage.kind not in elsewhere)
 
     @cached_property
+    def computing(self) -> tuple[Stage, ...]:
+        """Those of them that need GPUs of this machine, or its memory: servers of a deployment are on other hosts, and
+        what a cluster's queue starts is, too."""
+        return tuple(
+            stage
+            for stage in self.here
+            if stage.kind in (*COMPUTED, "serve") and (stage.launcher or {}).get("name") not in CLUSTERS
+        )
+
+    @cached_property
     def models(self) -> Models | None:
         """The shapes of the recipe's models; no server is asked for them."""
         from largeforge.forecast.models import Models
@@ -74,9 +86,7 @@ class Context:
     @property
     def wants_gpu(self) -> bool:
         """Whether the plan runs on NVIDIA GPUs of this machine."""
-        if self.plan is None or self.plan.machine.device != "cuda":
-            return False
-        return not training_hosts(self.plan.recipe)
+        return self.plan is not None and self.plan.machine.device == "cuda" and bool(self.computing)
 
     @property
     def serves(self) -> bool:

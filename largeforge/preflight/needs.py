@@ -86,7 +86,7 @@ def peak(context: Context) -> tuple[float, str]:
     On GPUs it is the need of one GPU; servers on a CPU share its memory.
     """
     sizes = []
-    for stage in context.here:
+    for stage in context.computing:
         needed = [forecast.memory.total for forecast in context.forecasts(stage) if forecast.memory]
         sizes.append((max(needed, default=0.0) if context.wants_gpu else sum(needed), stage.name))
     size, name = max(sizes, default=(0.0, ""))

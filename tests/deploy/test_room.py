@@ -70,6 +70,33 @@ def test_what_is_needed_in_any_case_is_kept_for_it_whatever_comes_first() -> Non
     assert modes(pair("general", 5, 0), larger) == "blue_green fixed"
 
 
+def vacated(*pairs: room.Pair, running: list[Release], removed: list[Release], gpus: Any, **state: Any) -> str:
+    told = look(*gpus, memory_gib=250, **state)["state"]
+    return " ".join(one.service for one in room.vacated(pairs, told, running, removed))
+
+
+def test_what_is_wanted_no_more_makes_room_where_there_is_no_other() -> None:
+    general, going, small = release("general", "now", 8, 0), release("going", "now", 10, 0), release("s", "now", 2, 0)
+    coming, up = (release("coming", "new", 10, 0), None), [general, going, small]
+    asked = {"running": up, "removed": [small, going], "gpus": (gpu(0),)}
+    assert vacated(coming, **asked) == "going", "the largest first, and no more than need be"
+    assert vacated(coming, **{**asked, "gpus": (gpu(0, 48),)}) == "", "there is room beside it"
+    assert vacated((release("coming", "new", 14, 0), None), **asked) == "going s"
+    assert vacated((release("coming", "new", 18, 0), None), **asked) == "", "all of them would not be enough"
+    assert vacated(coming, **{**asked, "running": [general]}) == "", "what is down has nothing"
+    elsewhere = (release("coming", "new", 10, 1), None)
+    assert vacated(elsewhere, **{**asked, "gpus": (gpu(0), gpu(1))}) == "", "it makes no room on another GPU"
+    unknown, fresh = release("going", "now", 0, 0), (release("coming", "new", 0, 0), None)
+    assert vacated(fresh, running=[unknown], removed=[unknown], gpus=(gpu(0, free=23),)) == "going"
+
+
+def test_on_the_cpu_the_memory_that_is_free_counts() -> None:
+    going, coming = release("going", "now", 20), (release("coming", "new", 20), None)
+    asked: dict[str, Any] = {"running": [going], "removed": [going], "gpus": ()}
+    assert vacated(coming, **asked, free_bytes=10 * GIB) == "going"
+    assert vacated(coming, **asked, free_bytes=30 * GIB) == ""
+
+
 def test_servers_on_the_cpu_share_the_memory_of_the_host() -> None:
     both = pair("general", 20), pair("support", 20)
     assert modes(*both, gpus=(), free_bytes=50 * GIB) == "blue_green blue_green"

@@ -32,14 +32,13 @@ class Played:
     def switch(self, replacement: Replacement, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         new, old = replacement.new, replacement.old
         self.told.append(f"switch {new.service}@{new.host} {old.key if old else '-'}→{new.key} {replacement.mode}")
-        if replacement.mode == "fixed" and old:
-            self.up.discard(old.url)
-            self._nobody_notices()
+        stopped = {one.url for one in (old, *replacement.vacates) if one and replacement.mode == "fixed"} & self.up
+        self.up -= stopped
+        self._nobody_notices()
         if new.key in self.refused:
-            if old:
-                self.up.add(old.url)
-            kind = "restored" if old else "refused"
-            return {"kind": kind, "at": 2.0, "reason": self.refused[new.key], "served": old is not None}
+            self.up |= stopped
+            kind = "restored" if old or stopped else "refused"
+            return {"kind": kind, "at": 2.0, "reason": self.refused[new.key], "served": bool(old or stopped)}
         self.up.add(new.url)
         if new.kind == "gateway":
             self.gateways_run = True
@@ -130,6 +129,57 @@ def test_with_room_the_gateways_change_over_at_once_and_the_old_servers_stop_las
     ]
     assert len(changed) == 1 and len(changed[0]) == 2, "one file changes all servers over"
     assert set(played.told[-2:]) == {"retire general@one old", "retire general-2@two old2"}
+
+
+GENERAL, GOING, COMING, LATER = (
+    Release(
+        "one", name, f"{name}1", f"{name}.service", port, address="one",
+        answers={name: {"served_model": name, "model": f"path:{name}", "lock": name}},
+    )
+    for port, name in enumerate(("general", "going", "coming", "later"), 18000)
+)  # fmt: skip
+
+
+def with_experts(*names: str) -> dict[str, Any]:
+    return {**TOPOLOGY, "topology": {"experts": {name: {} for name in names}}}
+
+
+CHANGE = {
+    "live": [GENERAL, GOING], "removed": [GOING], "before": with_experts("general", "going"),
+    "sections": with_experts("general", "coming", "later"),
+}  # fmt: skip
+IN_ITS_PLACE = [
+    Replacement(COMING, None, "fixed", vacates=(GOING,)),
+    Replacement(LATER, None, "fixed"),
+]
+
+
+def test_an_expert_that_goes_makes_room_for_one_that_comes() -> None:
+    played = Played(GENERAL, GOING)
+    update = roll(played, IN_ITS_PLACE, **CHANGE)
+    assert played.asked == played.up == {GENERAL.url, COMING.url, LATER.url} and not played.drained
+    assert played.told == [
+        f"drain {GOING.url}", "switch coming@one -→coming1 fixed", "switch later@one -→later1 fixed",
+        "retire going@one going1",
+    ]  # fmt: skip
+    assert update.serves("one", "coming", "coming1") and not update.serves("one", "going", "going1")
+
+
+@pytest.mark.parametrize(
+    ("bad", "undone"),
+    [
+        ("coming1", []),
+        ("later1", ["retire coming@one coming1", "switch going@one -→going1 blue_green"]),
+    ],
+)
+def test_what_has_made_room_serves_again_where_those_that_come_do_not(bad: str, undone: list[str]) -> None:
+    played = Played(GENERAL, GOING)
+    played.refused = {bad: "it does not load"}
+    with pytest.raises(DeployError, match="it does not load"):
+        roll(played, IN_ITS_PLACE, **CHANGE)
+    assert played.asked == played.up == {GENERAL.url, GOING.url} and not played.drained
+    assert [line for line in played.told if "retire" in line or "going1 " in line] == undone
+    assert played.files[-1]["topology"] == CHANGE["before"]["topology"]
 
 
 def test_on_standby_the_old_servers_stay_up() -> None:

@@ -93,3 +93,16 @@ def test_the_driver_must_run_the_cuda_version_that_torch_was_built_for(folder, n
     finding = only(json.loads(ended.stdout))
     assert finding["level"] == level, finding
     assert (level == "ok") == (not finding["cure"])
+
+
+@pytest.mark.parametrize("check", ["gpu", "driver", "gpu_memory", "memory", "packages", "vllm"])
+def test_servers_on_other_hosts_need_no_gpu_here(look, folder, check):
+    (folder / "hosts").mkdir()
+    (folder / "hosts" / "lab.yaml").write_text(
+        "name: lab\nhosts: {box: {address: 10.1.2.3, roles: [gateway, serve]}}\n"
+    )
+    words = ("+recipe=serve_quickstart", "serving=vllm_gpu", "hardware=h100", "serving.tensor_parallel_size=8")
+    found = look(check, *words, "hosts=lab", PATH=str(folder))
+    assert {finding.level for finding in found} <= {"ok", "skipped"}, found
+    if check == "gpu":
+        assert levels(look(check, *words, PATH=str(folder))) == ["error"], "which they do where they are served here"

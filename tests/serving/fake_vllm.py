@@ -4,6 +4,7 @@
 Takes vLLM's command line and speaks its protocol. The name of the model's folder says how it
 behaves: `dies`, `hangs`, `killed`, `stubborn` (ignores SIGTERM, with a child that does, too),
 `mute` (empty answers), `forgetful` (does not list its adapters); anything else answers properly.
+A file `needs_gpu` has it need a GPU for itself: it dies where another such server is on the same.
 A file `behaviour` in the folder takes the place of its name. A file `die` ends it later, `dies_after` after the
 seconds in it; a file `tokens.json` is what `/tokenize` answers. A file `says` is all that it ever answers, `fails` the
 share of users' requests that it fails.
@@ -15,6 +16,7 @@ import os
 import random
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -116,6 +118,12 @@ if behaviour == "dies":
     sys.exit("RuntimeError: Engine core initialization failed. See root cause above.")
 if behaviour == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
+if (folder / "needs_gpu").exists():
+    card = socket.socket(socket.AF_UNIX)
+    try:
+        card.bind(f"\0gpu-{os.environ.get('CUDA_VISIBLE_DEVICES')}")
+    except OSError:
+        sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 14.00 GiB.")
 if behaviour == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     subprocess.Popen(["sleep", "1000"], start_new_session=True)

@@ -11,7 +11,8 @@ link `current` of its service points to it, and a canary when `canary` does; the
 unless they are on trial, and the mark of a trial is in /run, so that a host that loses power comes up again with what
 was current. Links change only after the new release has answered and stayed up for a while. An order is a JSON
 object: `id`, `deployment`, `service`, `root` (of the deployment), `from` and `to` (digests; `from` may be empty),
-`units` (digest to name), `mode`, `watch_s`, `log`.
+`units` (digest to name), `mode`, `watch_s`, `log`, `vacates` (service, key and unit of releases of other services that
+must stop first, as there is no room beside them, and that go with the old one).
 
 Modes: `fixed` stops the old release before the new one starts; `blue_green` leaves it running, to be retired later;
 `handover` leaves it running while the new one starts and stops it at the end (both have the same socket);
@@ -48,7 +49,10 @@ class Work:
         self.old, self.new = order["from"], order["to"]
         self.folder = os.path.join(order["root"], "services", order["service"])
         self.started = time.monotonic()
-        self.was_active = bool(self.old) and self.old != self.new and is_active(self.unit(self.old))
+        others = [one["unit"] for one in order.get("vacates", ())]
+        replaced = [self.unit(self.old)] if self.old and self.old != self.new else []
+        self.stopped = [unit for unit in replaced + others if is_active(unit) or unit in stopped_by(order)]
+        """Units of what served before, which must stop or be there again at the end."""
 
     def unit(self, digest):
         """Return the name of a release's unit."""
@@ -65,9 +69,9 @@ class Work:
 
     def prove(self):
         """Start the new release and watch it; raises Refused when it is not fit."""
-        if self.order["mode"] == "fixed" and self.was_active:
-            self.say("stopping", unit=self.unit(self.old))
-            systemctl("stop", self.unit(self.old))
+        for unit in self.stopped if self.order["mode"] == "fixed" else ():
+            self.say("stopping", unit=unit)
+            systemctl("stop", unit)
         mark(self.order, self.new)
         log_size = size(self.order["log"])
         unit = self.unit(self.new)
@@ -124,10 +128,13 @@ class Work:
         point(self.folder, self.new)
         unpoint(self.folder, self.new, "canary")
         unmark(self.order, self.new)
-        if self.order["mode"] == "handover" and self.was_active:
+        if self.order["mode"] == "handover" and self.stopped:
             systemctl("stop", "--no-block", self.unit(self.old))
         if self.old and self.old != self.new:
             systemctl("disable", "--quiet", self.unit(self.old))
+        for gone in self.order.get("vacates", ()):
+            systemctl("disable", "--quiet", gone["unit"])
+            unpoint(os.path.join(self.order["root"], "services", gone["service"]), gone["key"], "current")
         self.say("committed")
 
     def restore(self, reason):
@@ -137,22 +144,27 @@ class Work:
             systemctl("stop", self.unit(self.new))
             systemctl("disable", "--quiet", self.unit(self.new))
         unmark(self.order, self.new)
-        if not self.was_active:
+        if not self.stopped:
             self.say("restored" if self.old else "refused", reason=reason, served=False)
             return 1
-        if not is_active(self.unit(self.old)):
-            systemctl("reset-failed", self.unit(self.old))
-            code, said = systemctl("start", self.unit(self.old))
-            if code or not is_active(self.unit(self.old)):
-                self.say("lost", reason="%s; and the old release does not start again: %s" % (reason, said))
-                return 1
+        lost = []
+        for unit in self.stopped:
+            if is_active(unit):
+                continue
+            systemctl("reset-failed", unit)
+            code, said = systemctl("start", unit)
+            if code or not is_active(unit):
+                lost.append("%s does not start again: %s" % (unit, said))
+        if lost:
+            self.say("lost", reason="%s; and the old release %s" % (reason, "; ".join(lost)))
+            return 1
         self.say("restored", reason=reason, served=True, down_s=self.down_s())
         return 1
 
     def down_s(self):
-        """Return the seconds since the old release was stopped, 0 where none was."""
+        """Return the seconds since the first was stopped, 0 where none was."""
         stopped = [entry["at"] for entry in reported(self.order) if entry["kind"] == "stopping"]
-        return round(time.time() - stopped[-1], 2) if stopped else 0.0
+        return round(time.time() - stopped[0], 2) if stopped else 0.0
 
     def say(self, kind, **fields):
         """Add a line to the report."""
@@ -231,8 +243,6 @@ def mend(order):
     if any(entry["kind"] in ENDINGS for entry in reported(order)):
         return 0
     work = Work(order)
-    was_stopped = bool(work.old) and any(entry["kind"] == "stopping" for entry in reported(order))
-    work.was_active = work.was_active or was_stopped
     link = "canary" if order["mode"] == "canary" else "current"
     if current(work.folder, link) == work.new and work.old != work.new:
         work.commit()
@@ -312,6 +322,11 @@ def report_of(order):
 def work_unit(order):
     """Return the name of the unit that does the work; there is one at a time for a service."""
     return "largeforge-%s-%s-switch.service" % (order["deployment"], order["service"])
+
+
+def stopped_by(order):
+    """Return the units that this work has stopped, or was about to."""
+    return [entry["unit"] for entry in reported(order) if entry["kind"] == "stopping"]
 
 
 def reported(order):

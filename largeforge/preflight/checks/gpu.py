@@ -34,8 +34,8 @@ def wanted_gpus(context: Context) -> int:
     """Return how many GPUs the plan uses at once."""
     if context.plan is None or context.recipe is None:
         return 0
-    sizes = [int(stage.config.get("world_size", 1)) for stage in context.plan.stages if stage.kind == "train"]
-    serving = context.recipe.serving.tensor_parallel_size if context.recipe.topology else 1
+    sizes = [int(stage.config.get("world_size", 1)) for stage in context.computing if stage.kind == "train"]
+    serving = context.recipe.serving.tensor_parallel_size if context.serves else 1
     return max(1, context.recipe.hardware.num_gpus, serving, *sizes)
 
 

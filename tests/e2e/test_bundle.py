@@ -75,7 +75,7 @@ def build(folder: Path, root: Path) -> dict[str, Any]:
     )  # fmt: skip
     ended = subprocess.run(
         [sys.executable, "-I", "-c", remote.source()], input=json.dumps(order), env={"PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     last: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return last

@@ -164,7 +164,7 @@ def test_every_algorithm_has_the_losses_of_a_plain_trl_script(digits: Workspace)
     spec, answer = digits.write("plain.json", json.dumps(jobs)), digits.path / "losses.json"
     surroundings = {**environment(), "TRL_EXPERIMENTAL_SILENCE": "1"}
     command = [sys.executable, str(PLAIN), str(spec), str(answer)]
-    result = subprocess.run(command, env=surroundings, cwd=digits.path, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, env=surroundings, cwd=digits.path, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stderr
     plain = json.loads(answer.read_text())
     ours = {job: progress(digits, "teaching", job) for job in plain}

@@ -70,7 +70,7 @@ class Servers:
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     folder = tmp_path_factory.mktemp("gateway")
-    subprocess.run([sys.executable, str(TINY_MODEL), str(folder)], check=True, env=environment(), timeout=300)
+    subprocess.run([sys.executable, str(TINY_MODEL), str(folder)], check=True, env=environment(), timeout=900)
     config = folder / "base" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 4096}))
     expert = ServedExpert("general", str(folder / "base"), "path:base", replicas=2)

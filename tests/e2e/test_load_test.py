@@ -45,7 +45,7 @@ load_test:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model and an adapter with random weights, in the folders `base` and `adapter`."""
     folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, str(TINY_MODEL), str(folder)], check=True, env=environment(), timeout=300)
+    subprocess.run([sys.executable, str(TINY_MODEL), str(folder)], check=True, env=environment(), timeout=900)
     return folder
 
 

@@ -82,7 +82,7 @@ def test_running_it_again_does_nothing_twice(quickstart: Quickstart) -> None:
 
 def test_a_changed_gate_refuses_without_training_again(quickstart: Quickstart) -> None:
     workspace, _ = quickstart
-    result = workspace.run("+recipe=quickstart", 'jobs.mapper.gates.exact_match=">= 1.01"', timeout_s=300)
+    result = workspace.run("+recipe=quickstart", 'jobs.mapper.gates.exact_match=">= 1.01"', timeout_s=900)
     assert result.returncode == 3, result.stdout + result.stderr
     assert "must be >= 1.01" in result.stderr
     assert workspace.manifest("quickstart", "mapper.train")["reused_from"]

@@ -194,7 +194,7 @@ def test_a_training_is_tracked_by_a_server_while_another_one_refuses(
         f"tracking.wandb.base_url={refusing_server}", "method.max_steps=24", "method.eval_steps=12",
         "method.sample_steps=12", "method.sample_tokens=4", "hardware.price_per_hour=1.5", "~gates",
     ]  # fmt: skip
-    result = workspace.run(*words, timeout_s=300)
+    result = workspace.run(*words, timeout_s=900)
     assert result.returncode == 0, result.stdout + result.stderr
     folder = workspace.run_dir("small")
     notes = [line for line in result.stdout.splitlines() if "does not track this run" in line]

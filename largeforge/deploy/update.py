@@ -130,6 +130,8 @@ class Update:
         self._parallel = parallel
         self._finished: list[Replacement] = []
         self._beside: list[Replacement] = []
+        self._made_room: list[Release] = []
+        """What served until it had to stop for others."""
         self._canaries: list[Release] = []
         self.is_through = False
         """Whether what was to come into service serves, whatever happens to what is left to do."""
@@ -177,7 +179,7 @@ class Update:
                 self._tell_gateways(unasked=unasked, undrained=[release.url for release in self._live.values()])
                 self._start(beside)
             else:
-                self._tell_gateways(unasked=unasked, undrained=[gone.url for one in fixed for gone in one.vacates])
+                self._tell_gateways(unasked=unasked, undrained=[gone.url for gone in self._made_room])
             for replacement in handovers:
                 self._switch(replacement)
             verify()
@@ -241,7 +243,8 @@ class Update:
         """
         old, new = replacement.old, replacement.new
         self._hands.check()
-        stopping = [one for one in (old, *replacement.vacates) if one is not None and one.place in self._live]
+        leaving = [one for one in replacement.vacates if self._live.get(one.place) == one]
+        stopping = [old, *leaving] if old is not None and old.place in self._live else leaving
         for release in stopping:
             self._drain(release)
         try:
@@ -251,6 +254,7 @@ class Update:
             for release in stopping:
                 self._serve_from(release, instead_of=new)
             raise
+        self._made_room += leaving
 
     def _switch(self, replacement: Replacement, on_ready: Callable[[], None] = lambda: None) -> None:
         """Carry out one replacement; raises DeployError when the old release serves on instead."""
@@ -349,7 +353,7 @@ class Update:
         is_beside = replacement.mode == "blue_green" and (old is None or old.key != new.key)
         if is_beside or (replacement.mode == "fixed" and old is None):
             self._hands.retire(new, idle_timeout_s=self._drain_timeout_s)
-        for release in replacement.vacates:
+        for release in [one for one in replacement.vacates if one in self._made_room]:
             self._report(release.host, f"{release.service}: release {release.key} is started again")
             self._switch(Replacement(release, None, "blue_green", is_return=True))
             self._serve_from(release)

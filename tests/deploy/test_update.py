@@ -165,6 +165,18 @@ def test_an_expert_that_goes_makes_room_for_one_that_comes() -> None:
     assert update.serves("one", "coming", "coming1") and not update.serves("one", "going", "going1")
 
 
+def test_what_serves_nobody_makes_room_without_a_word_to_the_gateways() -> None:
+    standby = Release("one", "going", "going0", "going-0.service", 18009, address="one", answers=GOING.answers)
+    played = Played(GENERAL, GOING)
+    played.up.add(standby.url)
+    first = Replacement(COMING, None, "fixed", vacates=(GOING, standby))
+    played.refused = {"later1": "it does not load"}
+    with pytest.raises(DeployError):
+        roll(played, [first, IN_ITS_PLACE[1]], **{**CHANGE, "removed": [GOING, standby]})
+    assert played.asked == played.up == {GENERAL.url, GOING.url} and not played.drained
+    assert [line for line in played.told if line.startswith("drain")] == [f"drain {GOING.url}"]
+
+
 @pytest.mark.parametrize(
     ("bad", "undone"),
     [

@@ -42,8 +42,7 @@ def _planned_for(recipe: Recipe) -> Iterator[Problem]:
     """Return what the plan would take from this machine, although the training runs on another."""
     hardware, hosts = recipe.hardware, ", ".join(training_hosts(recipe))
     if hardware.device == "auto":
-        rule = f"reads this machine, and the training runs on {hosts}: name what is there, such as hardware=cpu or "
-        yield Problem("hardware", rule + "a GPU of conf/hardware/.", given=hardware.name)
+        yield _of_this_machine(recipe, f"the training runs on {hosts}")
         return
     if hardware.device == "cuda" and not hardware.num_gpus:
         rule = f"is required for a training on {hosts}: how many GPUs of a host it takes."
@@ -54,6 +53,11 @@ def _planned_for(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("hardware.cores", f"is required for a training on {hosts}: how many cores of a host it uses.")
 
 
+def _of_this_machine(recipe: Recipe, what: str) -> Problem:
+    rule = f"reads this machine, and {what}: name what is there, such as hardware=cpu or a GPU of conf/hardware/."
+    return Problem("hardware", rule, given=recipe.hardware.name)
+
+
 def _deployment(recipe: Recipe) -> Iterator[Problem]:
     """Yield what keeps a deployment from being asked what the recipe asks, and rules for experts that there are not."""
     asks = bool(recipe.verify.questions) or recipe.load_test is not None
@@ -62,6 +66,9 @@ def _deployment(recipe: Recipe) -> Iterator[Problem]:
             "the gateway is asked from this machine, which does not reach a host's loopback: 0.0.0.0, or its address."
         )
         yield Problem("gateway.host", rule, given=repr(recipe.gateway.host))
+    servers = [name for name, host in recipe.hosts.hosts.items() if not host.is_local and host.has_role("serve")]
+    if servers and recipe.hardware.device == "auto" and not training_hosts(recipe):
+        yield _of_this_machine(recipe, f"the servers run on {listed(servers, 5)}")
     yield from _tls(recipe)
     assert recipe.topology is not None
     yield from _server_names(recipe.topology)

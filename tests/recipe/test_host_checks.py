@@ -90,3 +90,10 @@ def test_labels_choose_the_hosts_that_train_together(tmp_path: Path, monkeypatch
     )
     recipe = validate(compose(together(tmp_path, monkeypatch, inventory, "+hosts.queue.labels={rack: x}")))
     assert list(training_hosts(recipe)) == ["a", "c"]
+
+
+def test_what_the_servers_run_on_is_named_and_not_read_from_this_machine() -> None:
+    said = problems("hardware=auto")
+    assert "hardware = auto: reads this machine, and the servers run on box-1, box-2: name what is there" in said
+    assert said.startswith("1 problem") and "hardware=cpu or a GPU of conf/hardware/" in said
+    assert validate(compose(["+recipe=deploy_support", "hardware=h100"])).hardware.device == "cuda"

@@ -68,6 +68,20 @@ deploy: {update: {watch_s: 1, drain_timeout_s: 10, unreachable_s: 15, strategy: 
 """
 
 
+def driver(used_mib: int) -> str:
+    """Return a script that puts what stands for the driver of one GPU on a host."""
+    return f"""\
+cat > /usr/local/bin/nvidia-smi <<'END'
+#!/bin/sh
+case "$1" in
+    *utilization*) echo "0, GPU-7, 25, {used_mib}, 24576, 120.5, 61";;
+    --query-gpu*) echo "0, GPU-7, NVIDIA GeForce RTX 4090, 24576, {used_mib}, 580.1, 8.9";;
+esac
+END
+chmod 755 /usr/local/bin/nvidia-smi
+"""
+
+
 @dataclass(frozen=True)
 class Ended:
     """A command that has ended."""

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.e2e.workspace import wait_for
-from tests.hosts.lab import LENT, Lab
+from tests.hosts.lab import LENT, Lab, driver
 from tests.hosts.machines import NETWORK, machines
 
 SECRET = "/only-for-alertmanager"
@@ -32,17 +32,6 @@ monitoring:
   scrape_interval_s: 2
   alerts: {page: [{kind: webhook, secret: "env:SHOP_HOOK"}], group_wait_s: 0, group_interval_s: 2}
 """
-DRIVER = """\
-cat > /usr/local/bin/nvidia-smi <<'END'
-#!/bin/sh
-case "$1" in
-    *utilization*) echo "0, GPU-7, 25, 6144, 24576, 120.5, 61";;
-    --query-gpu*) echo "0, GPU-7, NVIDIA GeForce RTX 4090, 24576, 6144, 580.1, 8.9";;
-esac
-END
-chmod 755 /usr/local/bin/nvidia-smi
-"""
-"""Stands for the driver of one GPU."""
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +230,7 @@ def test_lines_of_services_reach_a_collector(lab: Lab, collected: Path) -> None:
 @pytest.mark.thorough
 def test_gpus_are_measured_where_there_are_any(lab: Lab) -> None:
     host, timer = lab.hosts["h2"], "largeforge-shop-gpus.timer"
-    lab.hosts.run(host, "sh", "-c", DRIVER)
+    lab.hosts.run(host, "sh", "-c", driver(used_mib=6144))
     lab.deploy()
     wait_for(lambda: bool(value(lab, 'largeforge_gpu_power_watts{host="h2",gpu="0"} == 120.5')), timeout_s=60)
     assert value(lab, 'largeforge_gpu_use_ratio{deployment="shop",uuid="GPU-7"}')[0][1] == 0.25

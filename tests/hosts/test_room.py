@@ -6,20 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts.lab import LENT, Lab
+from tests.hosts.lab import LENT, Lab, driver
 from tests.hosts.machines import machines
 
-DRIVER = """\
-cat > /usr/local/bin/nvidia-smi <<'END'
-#!/bin/sh
-case "$1" in
-    *utilization*) echo "0, GPU-7, 25, 64, 24576, 120.5, 61";;
-    --query-gpu*) echo "0, GPU-7, NVIDIA GeForce RTX 4090, 24576, 64, 580.1, 8.9";;
-esac
-END
-chmod 755 /usr/local/bin/nvidia-smi
-"""
-"""Stands for the driver of one GPU; the servers there see to it themselves that one has it alone."""
 RECIPE = """\
 # @package _global_
 # A small expert on a host without a GPU, and one that needs the GPU of the other host for itself.
@@ -47,7 +36,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         made = Lab(tmp_path_factory.mktemp("lab"), hosts)
         made.prepare()
         for name in ("h2", "h3"):
-            assert hosts.run(hosts[name], "sh", "-c", DRIVER).returncode == 0
+            assert hosts.run(hosts[name], "sh", "-c", driver(used_mib=64)).returncode == 0
         (made.folder / "recipes" / "shop.yaml").write_text(RECIPE)
         for name in ("v1", "v2", "v3"):
             made.model(name, needs_gpu="")
@@ -82,6 +71,7 @@ def test_one_goes_where_there_is_no_room_for_both_and_is_back_when_the_other_doe
     assert not asked["failures"] and asked["answered"], asked
 
 
+@pytest.mark.thorough
 def test_what_has_made_room_is_back_when_the_work_on_the_host_is_killed(lab: Lab) -> None:
     lab.deploy(expert("maps", "v2"))
     lab.model("slow", needs_gpu="", behaviour="hangs")

@@ -179,10 +179,12 @@ class Update:
                 self._tell_gateways(unasked=unasked, undrained=[release.url for release in self._live.values()])
                 self._start(beside)
             else:
-                self._tell_gateways(unasked=unasked, undrained=[gone.url for gone in self._made_room])
+                self._tell_gateways(unasked=unasked)
             for replacement in handovers:
                 self._switch(replacement)
             verify()
+            if self._made_room:  # until now they may be needed again
+                self._tell_gateways(undrained=[gone.url for gone in self._made_room])
             self.is_through = True
         except (LargeForgeError, KeyboardInterrupt) as error:
             self._go_back(before, live_before, error)
@@ -320,6 +322,7 @@ class Update:
             self._live.pop(place, None)
             if place in live_before:
                 self._live[place] = live_before[place]
+        self._live |= {one.place: one for one in self._made_room}
         with suppress(DeployError):
             self._tell_gateways()
         for replacement in reversed(finished):

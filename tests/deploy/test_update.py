@@ -177,6 +177,20 @@ def test_what_serves_nobody_makes_room_without_a_word_to_the_gateways() -> None:
     assert [line for line in played.told if line.startswith("drain")] == [f"drain {GOING.url}"]
 
 
+def test_what_has_made_room_is_not_asked_before_it_is_up_again() -> None:
+    played = Played(GENERAL, GOING)
+    url = {"url": GOING.url, **GOING.answers["going"]}
+    before = {**CHANGE["before"], "upstreams": {"going": [url]}}
+
+    def verify() -> None:
+        assert played.asked == {GENERAL.url, COMING.url, LATER.url}
+        raise DeployError("a question was not answered")
+
+    with pytest.raises(DeployError, match="a question was not answered"):
+        roll(played, IN_ITS_PLACE, **{**CHANGE, "before": before, "verify": verify})
+    assert played.asked == played.up == {GENERAL.url, GOING.url} and not played.drained
+
+
 @pytest.mark.parametrize(
     ("bad", "undone"),
     [

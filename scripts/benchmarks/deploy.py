@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks import _deploy_playbook as playbook
+from scripts.benchmarks import _deploy_simulated as simulated
 from scripts.benchmarks import _peers
 from scripts.tables import columns
 
@@ -32,11 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hosts", default="1,3,10", help="numbers of hosts (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median counts (%(default)s)")
     parser.add_argument("--updates", action="store_true", help="only updates under load and going back, no Ansible")
+    parser.add_argument(
+        "--simulate", metavar="HOSTS", help="instead: updates of so many hosts that are played, 100,1000"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the tables, and return 0."""
+    if options.simulate:
+        rows = [row for word in options.simulate.split(",") for row in simulated.measure(int(word))]
+        print(columns([["hosts", "update", "controller", "files sent", "in all", "on paper"], *rows], left=2))
+        return 0
     from tests.hosts.lab import LENT
     from tests.hosts.machines import machines
 
